@@ -1,0 +1,18 @@
+"""From a trained model to a file for phones."""
+
+from keras_shift.deploy.agreement import Agreement, compare
+from keras_shift.deploy.interpreter import LiteRTModel
+from keras_shift.deploy.lowering import lower_shifts
+from keras_shift.deploy.tflite import TFLiteReport, to_tflite
+from keras_shift.deploy.timing import Timing, time_alternately
+
+__all__ = [
+    "Agreement",
+    "LiteRTModel",
+    "TFLiteReport",
+    "Timing",
+    "compare",
+    "lower_shifts",
+    "time_alternately",
+    "to_tflite",
+]

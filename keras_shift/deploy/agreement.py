@@ -1,0 +1,56 @@
+"""Whether two models say the same of the same images."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How far a converted model's outputs are from the original's.
+
+    Attributes:
+        images: Number of images compared.
+        top1: Share of the images for which both models' largest output is in the
+            same place.
+        largest_difference: Largest absolute difference of two outputs.
+        largest_output: Largest absolute output of the original.
+    """
+
+    images: int
+    top1: float
+    largest_difference: float
+    largest_output: float
+
+    @property
+    def relative_difference(self):
+        """Largest difference as a share of the largest output."""
+        return self.largest_difference / (self.largest_output or 1.0)
+
+
+def compare(outputs, reference):
+    """Compares two models' outputs for the same images.
+
+    Args:
+        outputs: Array of shape `(images, ...)`, the converted model's.
+        reference: Array of the same shape, the original's.
+
+    Returns:
+        An `Agreement`.
+    """
+    outputs = np.asarray(outputs, "float64")
+    reference = np.asarray(reference, "float64")
+    if outputs.shape != reference.shape or not outputs.size:
+        raise ValueError(
+            "Arguments `outputs` and `reference` must have the same shape and at "
+            f"least one image. Received: outputs.shape={outputs.shape}, "
+            f"reference.shape={reference.shape}"
+        )
+    count = len(outputs)
+    same = outputs.reshape(count, -1).argmax(1) == reference.reshape(count, -1).argmax(1)
+    return Agreement(
+        images=count,
+        top1=float(np.mean(same)),
+        largest_difference=float(np.abs(outputs - reference).max()),
+        largest_output=float(np.abs(reference).max()),
+    )

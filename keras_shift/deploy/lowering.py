@@ -1,0 +1,89 @@
+"""Shift layers expressed in layers that every runtime has."""
+
+import keras
+import numpy as np
+
+from keras_shift.layers import ActiveShift2D
+from keras_shift.layers.shift_layer import ShiftLayer
+
+
+def lower_shifts(model):
+    """Returns a copy of a model for inference that has no shift layers.
+
+    A shift becomes a depthwise convolution with constant kernels, one-hot for
+    whole displacements and just large enough for the displacements that there
+    are. A shift that moves nothing vanishes. The copy computes in float32,
+    whatever the dtype policy of the model was.
+
+    Args:
+        model: A functional or sequential `keras.Model`.
+
+    Returns:
+        A `keras.Model` with weights of its own.
+
+    Raises:
+        ValueError: For a subclassed model, whose layers cannot be exchanged.
+    """
+    if not isinstance(model, (keras.Sequential, keras.Model)) or not model.inputs:
+        raise ValueError(
+            "Only functional and sequential models that are built can be lowered. "
+            f"Received: model={model}"
+        )
+    pairs = []
+
+    def replace(layer):
+        if isinstance(layer, ShiftLayer):
+            return _depthwise(layer)
+        if isinstance(layer, keras.Model):
+            return lower_shifts(layer)
+        config = layer.get_config()
+        if not isinstance(layer, keras.layers.Layer):
+            # One of keras.ops, such as the choice of some channels.
+            return type(layer).from_config(config)
+        config["dtype"] = "float32"
+        copy = type(layer).from_config(config)
+        pairs.append((layer, copy))
+        return copy
+
+    lowered = keras.models.clone_model(model, clone_function=replace)
+    for layer, copy in pairs:
+        copy.set_weights(layer.get_weights())
+    return lowered
+
+
+def _depthwise(layer):
+    displacements = layer.displacement_array()
+    if not isinstance(layer, ActiveShift2D):
+        displacements = np.rint(displacements)
+    if not displacements.any():
+        return keras.layers.Identity(name=layer.name, dtype="float32")
+    kernel = bilinear_kernel(displacements)
+    return keras.layers.DepthwiseConv2D(
+        kernel.shape[:2],
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=lambda shape, dtype: kernel.reshape(shape),
+        data_format=layer.data_format,
+        dtype="float32",
+        name=layer.name,
+    )
+
+
+def bilinear_kernel(displacements):
+    """Returns the kernels of the smallest window that holds all displacements.
+
+    Args:
+        displacements: Array of shape `(2, channels)`.
+
+    Returns:
+        A NumPy array of shape `(rows, columns, channels, 1)` with odd numbers of
+        rows and columns.
+    """
+    lines = []
+    for displacement in np.asarray(displacements, "float32"):
+        radius = int(np.ceil(np.abs(displacement).max(initial=0)))
+        window = np.arange(-radius, radius + 1, dtype="float32")
+        distance = np.abs(window[:, None] - displacement)
+        lines.append(np.maximum(1 - distance, 0))
+    rows, columns = lines
+    return (rows[:, None, :] * columns[None, :, :])[..., None]

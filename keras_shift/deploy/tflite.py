@@ -1,0 +1,255 @@
+"""A model as a .tflite file of builtin operations, checked before it is kept."""
+
+import dataclasses
+import os
+import tempfile
+
+import keras
+import numpy as np
+
+from keras_shift.deploy.agreement import Agreement, compare
+from keras_shift.deploy.interpreter import LiteRTModel, operations
+from keras_shift.deploy.lowering import lower_shifts
+
+_QUANTIZE = (None, "float16", "dynamic", "int8")
+
+# Enough for a comparison, few enough for a large network.
+_COMPARED_IMAGES = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class TFLiteReport:
+    """What `to_tflite` wrote, and how it compares with the Keras model.
+
+    Attributes:
+        path: Where the file is.
+        quantize: How it was quantized.
+        input_shape: Shape of its input, the batch included.
+        bytes: Its size.
+        operations: Number of operations by name, most frequent first.
+        partitions: Into how many parts XNNPACK cut it, see
+            `keras_shift.deploy.LiteRTModel.partitions`.
+        agreement: Agreement with the Keras model.
+        compared_on: `"representative_data"` or `"random pixels"`.
+    """
+
+    path: str
+    quantize: str | None
+    input_shape: tuple[int, ...]
+    bytes: int
+    operations: dict[str, int]
+    partitions: int | None
+    agreement: Agreement
+    compared_on: str
+
+    def __str__(self):
+        same = self.agreement
+        ops = ", ".join(f"{count} {name}" for name, count in self.operations.items())
+        partitions = "not known" if self.partitions is None else self.partitions
+        return "\n".join(
+            [
+                f"{self.path}",
+                f"  size                 {self.bytes / 1e6:.2f} MB "
+                f"({self.quantize or 'float32'})",
+                f"  input                {self.input_shape}",
+                f"  same top-1 as Keras  {same.top1:.1%} of {same.images} images "
+                f"({self.compared_on})",
+                f"  largest difference   {same.largest_difference:.2g} "
+                f"({same.relative_difference:.2g} of the largest output)",
+                f"  XNNPACK partitions   {partitions}",
+                f"  operations           {ops}",
+            ]
+        )
+
+
+def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1):
+    """Writes a model as a .tflite file, runs it, and compares it with Keras.
+
+    The file holds builtin operations only, so that every LiteRT runtime can run
+    it; shifts become depthwise convolutions. Nothing is written at `path` before
+    the interpreter has run the new file.
+
+    Example:
+
+    >>> model = keras_shift.zoo.FENet(input_shape=(96, 96, 3))
+    >>> report = keras_shift.deploy.to_tflite(model, "fenet.tflite")
+    >>> print(report)
+
+    Args:
+        model: A functional or sequential `keras.Model` with one input, of a
+            known image size, and one output. TensorFlow must be Keras' backend.
+        path: Path of the file, ending in `.tflite`.
+        quantize: `None` for float32; `"float16"` for weights in half the size;
+            `"dynamic"` for int8 weights with activations quantized at run time;
+            `"int8"` for int8 weights and activations. Inputs and outputs are
+            float32 in all of them.
+        representative_data: Images like those the model will see, in the range
+            the model expects: an array, or an iterable (such as a
+            `tf.data.Dataset`) of batches or of `(images, labels)` pairs. Needed
+            for `"int8"`, which learns the ranges of activations from them, a few
+            hundred images being enough; otherwise used for the comparison, and
+            random pixels in their place.
+        batch_size: Number of images the file takes at once. One is what a phone
+            needs.
+
+    Returns:
+        A `TFLiteReport`; print it.
+
+    Raises:
+        ValueError: If an argument is none of the above.
+        RuntimeError: If the converter asks for operations that are not builtin.
+    """
+    _check(model, path, quantize, representative_data, batch_size)
+    images, compared_on = _images(model, representative_data)
+    content = _convert(lower_shifts(model), quantize, images, batch_size)
+    builtin, other = operations(content)
+    if other:
+        raise RuntimeError(
+            "The model needs operations that a plain LiteRT runtime does not have: "
+            f"{', '.join(sorted(other))}. Replace the layers they come from."
+        )
+    path = os.fspath(path)
+    handle, temporary = tempfile.mkstemp(
+        suffix=".tflite", dir=os.path.dirname(os.path.abspath(path))
+    )
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        lite = LiteRTModel(temporary)
+        some = images[:_COMPARED_IMAGES]
+        agreement = compare(lite.predict(some), _predict(model, some))
+        partitions = lite.partitions()
+        input_shape = lite.input_shape
+        del lite  # releases its hold on the file
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return TFLiteReport(
+        path=path,
+        quantize=quantize,
+        input_shape=input_shape,
+        bytes=len(content),
+        operations=dict(builtin.most_common()),
+        partitions=partitions,
+        agreement=agreement,
+        compared_on=compared_on,
+    )
+
+
+def _check(model, path, quantize, representative_data, batch_size):
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "LiteRT's converter reads TensorFlow's graphs. Save the model as .keras "
+            "and load it in a process with KERAS_BACKEND=tensorflow. "
+            f"Received: backend {keras.backend.backend()}"
+        )
+    if quantize not in _QUANTIZE:
+        raise ValueError(
+            f"Argument `quantize` must be one of {_QUANTIZE}. "
+            f"Received: quantize={quantize}"
+        )
+    if quantize == "int8" and representative_data is None:
+        raise ValueError(
+            'quantize="int8" learns the ranges of activations from images. '
+            "Received: representative_data=None. Pass some of the training images."
+        )
+    if batch_size != int(batch_size) or batch_size < 1:
+        raise ValueError(
+            "Argument `batch_size` must be a positive integer. "
+            f"Received: batch_size={batch_size}"
+        )
+    if not os.fspath(path).endswith(".tflite"):
+        raise ValueError(
+            f"Argument `path` must end in .tflite. Received: path={os.fspath(path)}"
+        )
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ValueError(
+            "Argument `path` must lie in a folder that exists. "
+            f"Received: path={os.fspath(path)}"
+        )
+    if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            "Argument `model` must be a functional or sequential model with one "
+            f"input and one output. Received: model={model}"
+        )
+    if None in model.inputs[0].shape[1:]:
+        raise ValueError(
+            "A .tflite file has a fixed image size, so the model must be built with "
+            "one, such as `input_shape=(224, 224, 3)`. "
+            f"Received: a model for images of shape {model.inputs[0].shape[1:]}"
+        )
+
+
+def _images(model, representative_data):
+    shape = tuple(model.inputs[0].shape[1:])
+    if representative_data is None:
+        random = np.random.default_rng(0)
+        pixels = random.uniform(0, 255, (8, *shape)).astype("float32")
+        return pixels, "random pixels"
+    if isinstance(representative_data, np.ndarray):
+        representative_data = [representative_data]
+    batches = []
+    for batch in representative_data:
+        if isinstance(batch, (tuple, list)):
+            batch = batch[0]
+        batch = np.asarray(batch, "float32")
+        batches.append(batch[None] if batch.shape == shape else batch)
+    images = np.concatenate(batches) if batches else np.zeros((0,))
+    if images.shape[1:] != shape or not len(images):
+        raise ValueError(
+            f"Argument `representative_data` must hold images of shape {shape}. "
+            f"Received: images of shape {images.shape[1:]}, {len(images)} in number"
+        )
+    return images, "representative_data"
+
+
+def _convert(model, quantize, images, batch_size):
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        signature = keras.InputSpec(
+            shape=(batch_size, *model.inputs[0].shape[1:]), dtype="float32", name="image"
+        )
+        # Keras' own LiteRT exporter takes this path, too, but enables operations
+        # that are not builtin.
+        model.export(
+            folder, format="tf_saved_model", verbose=False, input_signature=[signature]
+        )
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        _configure(converter, tf, quantize, images, batch_size)
+        return converter.convert()
+
+
+def _configure(converter, tf, quantize, images, batch_size):
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if quantize is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantize == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+
+        def calibration():
+            for start in range(0, len(images), batch_size):
+                batch = images[start : start + batch_size]
+                if len(batch) == batch_size:
+                    yield [batch]
+
+        converter.representative_dataset = calibration
+
+
+def _predict(model, images):
+    outputs = [
+        np.asarray(model(images[start : start + 32], training=False), "float32")
+        for start in range(0, len(images), 32)
+    ]
+    return np.concatenate(outputs)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,66 @@
+"""Times that can be compared."""
+
+import dataclasses
+import time
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """How long one call took, over many calls.
+
+    Attributes:
+        median: Median in seconds.
+        low: First quartile in seconds.
+        high: Third quartile in seconds.
+        ratio: Median over the rounds of this call's time divided by the first
+            call's in the same round.
+    """
+
+    median: float
+    low: float
+    high: float
+    ratio: float
+
+
+def time_alternately(calls, repeats=30, seed=0):
+    """Times several functions in one process, in turns.
+
+    A round calls every function once, in a random order, after one call that is
+    not counted; what else the machine does then slows all of them alike, and
+    their ratio round by round tells more than their times.
+
+    Args:
+        calls: Dictionary of functions without arguments, by name.
+        repeats: Number of rounds.
+        seed: Seed of the order.
+
+    Returns:
+        A dictionary of `Timing`s by name.
+    """
+    if not calls or repeats < 1:
+        raise ValueError(
+            "Arguments `calls` and `repeats` must ask for one call at least. "
+            f"Received: calls={list(calls)}, repeats={repeats}"
+        )
+    names = list(calls)
+    seconds = np.zeros((repeats, len(names)))
+    order = np.random.default_rng(seed)
+    for row in seconds:
+        for index in order.permutation(len(names)):
+            calls[names[index]]()
+            start = time.perf_counter()
+            calls[names[index]]()
+            row[index] = time.perf_counter() - start
+    ratios = np.median(seconds / seconds[:, :1], axis=0)
+    low, median, high = np.percentile(seconds, [25, 50, 75], axis=0)
+    return {
+        name: Timing(
+            median=float(median[index]),
+            low=float(low[index]),
+            high=float(high[index]),
+            ratio=float(ratios[index]),
+        )
+        for index, name in enumerate(names)
+    }

@@ -1,0 +1,16 @@
+"""Keras layers of shift networks."""
+
+from keras_shift.layers.active_shift2d import ActiveShift2D
+from keras_shift.layers.grouped_shift2d import GroupedShift2D
+from keras_shift.layers.shift_layer import LearnedShift, ShiftLayer
+from keras_shift.layers.sparse_shift2d import SparseShift2D
+from keras_shift.layers.squeeze_excite2d import SqueezeExcite2D
+
+__all__ = [
+    "ActiveShift2D",
+    "GroupedShift2D",
+    "LearnedShift",
+    "ShiftLayer",
+    "SparseShift2D",
+    "SqueezeExcite2D",
+]

@@ -1,0 +1,105 @@
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_shift")
+class SqueezeExcite2D(keras.layers.Layer):
+    """Scales every channel by a gate computed from all channels' means.
+
+    With the mean over all pixels `z` and kernels `squeeze` and `excite`,
+
+    ```
+    y[n, i, j, :] = x[n, i, j, :] * sigmoid(relu(z[n] @ squeeze) @ excite)
+    ```
+
+    There are no biases: with them, the SSL paper's Table 7 is not met.
+
+    Example:
+
+    >>> x = np.random.rand(4, 14, 14, 96)
+    >>> y = keras_shift.layers.SqueezeExcite2D(squeeze_ratio=8)(x)
+    >>> y.shape
+    (4, 14, 14, 96)
+
+    Args:
+        squeeze_ratio: By how much the hidden vector is shorter than the number
+            of channels; its length is rounded, and at least 1.
+        kernel_initializer: Initializer of both kernels.
+        kernel_regularizer: Regularizer of both kernels, or `None`.
+        data_format: A string, one of `"channels_last"` or `"channels_first"`,
+            or `None` for the `image_data_format` of your Keras configuration.
+
+    Input shape:
+        4D tensor with shape:
+        - If `data_format` is `"channels_last"`:
+          `(batch_size, height, width, channels)`
+        - If `data_format` is `"channels_first"`:
+          `(batch_size, channels, height, width)`
+
+    Output shape:
+        The same as the input's.
+
+    References:
+
+    - [Squeeze-and-Excitation Networks](https://arxiv.org/abs/1709.01507)
+    - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285), Fig. 6
+    """
+
+    def __init__(
+        self,
+        squeeze_ratio=4,
+        kernel_initializer="glorot_uniform",
+        kernel_regularizer=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not squeeze_ratio > 0:
+            raise ValueError(
+                "Argument `squeeze_ratio` must be positive. "
+                f"Received: squeeze_ratio={squeeze_ratio}"
+            )
+        self.squeeze_ratio = squeeze_ratio
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        # Keras' pooling layer holds and checks the data format.
+        self.pool = keras.layers.GlobalAveragePooling2D(
+            data_format=data_format, keepdims=True, dtype=self.dtype_policy
+        )
+        self.data_format = self.pool.data_format
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+
+    def build(self, input_shape):
+        channels = input_shape[-1 if self.data_format == "channels_last" else 1]
+        hidden = max(1, round(channels / self.squeeze_ratio))
+
+        def kernel(name, shape):
+            return self.add_weight(
+                name=name,
+                shape=shape,
+                # A clone, since one random initializer gives the same values twice.
+                initializer=self.kernel_initializer.clone(),
+                regularizer=self.kernel_regularizer,
+            )
+
+        self.squeeze_kernel = kernel("squeeze_kernel", (channels, hidden))
+        self.excite_kernel = kernel("excite_kernel", (hidden, channels))
+
+    def call(self, inputs):
+        channels = self.squeeze_kernel.shape[0]
+        means = self.pool(inputs)
+        gate = ops.matmul(ops.reshape(means, (-1, channels)), self.squeeze_kernel)
+        gate = ops.sigmoid(ops.matmul(ops.relu(gate), self.excite_kernel))
+        return inputs * ops.reshape(gate, (-1, *means.shape[1:]))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "squeeze_ratio": self.squeeze_ratio,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "data_format": self.data_format,
+        }

@@ -1,0 +1,464 @@
+"""What a shift is: the equations of both papers, written in `keras.ops`.
+
+A shift moves every channel of an image by a displacement of its own; where it
+looks outside the image it reads zero. All functions here take displacements of
+shape `(2, channels)`: row 0 counts rows of the image (the first spatial index
+of Eq. 1), row 1 counts columns.
+
+References:
+
+- [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285) ("SSL"):
+  Eq. 1 to 7.
+- [Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions](
+    https://arxiv.org/abs/1711.08141) ("ShiftNet"): kernel size and dilation.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_shift import native as native_op
+
+# Far outside of any image, and exact in float32 and int32 alike: displacements
+# are clipped here so that neither the cast to integers nor the sum with a pixel
+# index can overflow.
+_FAR = 2.0**29
+
+
+def grouped_displacements(channels, kernel_size=3, dilation_rate=1):
+    """Returns the displacements of a grouped shift (SSL paper, Eq. 2).
+
+    With `K = kernel_size`, the channels are divided into `K**2` groups of
+    `channels // K**2`, and group `g` is displaced by
+
+    ```
+    (g // K - K // 2, g % K - K // 2) * dilation_rate
+    ```
+
+    The channels that are left over stay where they are, together with those of
+    the middle group. (Eq. 2 prints `c / K**2` where the number of the group is
+    meant.)
+
+    Example:
+
+    >>> keras_shift.ops.grouped_displacements(10)
+    array([[-1, -1, -1,  0,  0,  0,  1,  1,  1,  0],
+           [-1,  0,  1, -1,  0,  1, -1,  0,  1,  0]], dtype=int32)
+
+    Args:
+        channels: Int, the number of channels.
+        kernel_size: Odd int, the size `K` of the window that the displacements
+            cover.
+        dilation_rate: Int, the distance of neighbouring displacements.
+
+    Returns:
+        A NumPy array of shape `(2, channels)` and dtype `int32`.
+    """
+    channels = _positive_integer(channels, "channels")
+    kernel_size = _positive_integer(kernel_size, "kernel_size")
+    dilation_rate = _positive_integer(dilation_rate, "dilation_rate")
+    if kernel_size % 2 == 0:
+        raise ValueError(
+            "Argument `kernel_size` must be odd, so that the window has a "
+            f"centre. Received: kernel_size={kernel_size}"
+        )
+    window = np.arange(kernel_size) - kernel_size // 2
+    pattern = np.stack(np.meshgrid(window, window, indexing="ij")).reshape(2, -1)
+    displacements = np.zeros((2, channels), "int32")
+    moved = np.repeat(pattern, channels // kernel_size**2, axis=1)
+    displacements[:, : moved.shape[1]] = moved * dilation_rate
+    return displacements
+
+
+def shift(x, displacements, max_displacement=None, data_format=None, native=None):
+    """Shifts every channel by whole pixels (SSL paper, Eq. 1).
+
+    ```
+    y[n, i, j, c] = x[n, i + displacements[0, c], j + displacements[1, c], c]
+    ```
+
+    and zero where the right-hand side lies outside the image. The gradient is
+    the inverse shift of the incoming gradient; displacements get none.
+
+    Example:
+
+    >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
+    >>> y = keras_shift.ops.shift(x, [[1], [0]])
+    >>> keras.ops.convert_to_numpy(y)[0, :, :, 0]
+    array([[2., 3.],
+           [0., 0.]])
+
+    Args:
+        x: A tensor of shape `(batch, height, width, channels)`, or
+            `(batch, channels, height, width)` with
+            `data_format="channels_first"`; any dtype.
+        displacements: Whole numbers of shape `(2, channels)`, in pixels.
+        max_displacement: Int or `None`: a bound on the displacements' absolute
+            values that the caller warrants. It lets backends without the
+            native op use a depthwise convolution with one-hot kernels of
+            `2 * max_displacement + 1` taps, usually faster than a gather.
+            Taken from `displacements` where they are a NumPy array or a list.
+        data_format: `"channels_last"`, `"channels_first"` or `None` for
+            Keras' `image_data_format()`.
+        native: `True` demands the compiled TensorFlow op and raises a
+            `ValueError` where it cannot serve, `False` forbids it, `None` uses
+            it in eager mode where it can serve, and `keras.ops` in traced
+            functions, so that these can be exported and compiled.
+
+    Returns:
+        A tensor of the shape and dtype of `x`.
+    """
+    x, data_format = _check_image(x, data_format)
+    if isinstance(displacements, (np.ndarray, list, tuple)):
+        displacements = np.asarray(displacements, "float32")
+        if max_displacement is None:
+            max_displacement = int(np.abs(displacements).max(initial=0))
+    displacements = _check_displacements(displacements, x, data_format)
+    max_displacement = check_max_displacement(max_displacement)
+    # A whole number is its own rounding, so the integer shift is the sparse
+    # shift without a gradient for the displacements.
+    displacements = ops.stop_gradient(displacements)
+    if _choose_native(native, x):
+        move = native_op.shift
+    elif _differentiable(x):
+        move = _with_input_gradient(max_displacement)
+    else:
+        move = _mover(max_displacement)
+    return _channels_last(move, x, displacements, data_format)
+
+
+def active_shift(x, displacements, max_displacement=None, data_format=None, native=None):
+    """Shifts every channel by a real displacement (SSL paper, Eq. 3).
+
+    The value between pixels is that of bilinear interpolation. With
+    `f = floor(displacements[:, c])` and `r = displacements[:, c] - f`,
+
+    ```
+    y[n, i, j, c] = (1 - r[0]) * (1 - r[1]) * x[n, i + f[0],     j + f[1],     c]
+                  + (1 - r[0]) *      r[1]  * x[n, i + f[0],     j + f[1] + 1, c]
+                  +      r[0]  * (1 - r[1]) * x[n, i + f[0] + 1, j + f[1],     c]
+                  +      r[0]  *      r[1]  * x[n, i + f[0] + 1, j + f[1] + 1, c]
+    ```
+
+    and `x` is zero outside the image. Both arguments have gradients; at a whole
+    number, where Eq. 3 has a kink, the displacement's is the one from above.
+
+    Args:
+        x: A float tensor of shape `(batch, height, width, channels)`, or
+            `(batch, channels, height, width)` with
+            `data_format="channels_first"`.
+        displacements: Floats of shape `(2, channels)`, in pixels.
+        max_displacement: Int or `None`: a bound on the displacements' absolute
+            values that the caller warrants, see `keras_shift.ops.shift`.
+        data_format: `"channels_last"`, `"channels_first"` or `None` for
+            Keras' `image_data_format()`.
+        native: As in `keras_shift.ops.shift`.
+
+    Returns:
+        A tensor of the shape and dtype of `x`.
+    """
+    x, data_format = _check_image(x, data_format, floating=True)
+    displacements = _check_displacements(displacements, x, data_format)
+    max_displacement = check_max_displacement(max_displacement)
+    if _choose_native(native, x):
+        interpolate = _interpolation(native_op.shift)
+    elif max_displacement is None:
+        interpolate = _interpolation(_with_input_gradient(None))
+    else:
+        interpolate = _bilinear_convolution(max_displacement)
+    return _channels_last(interpolate, x, displacements, data_format)
+
+
+def sparse_shift(x, displacements, max_displacement=None, data_format=None, native=None):
+    """Shifts by rounded displacements that can be learned (SSL paper, Eq. 5-7).
+
+    Forward, displacements are rounded (half to even), and nothing but whole
+    pixels move (Eq. 5):
+
+    ```
+    y[n, i, j, c] = x[n, i + round(displacements[0, c]),
+                         j + round(displacements[1, c]), c]
+    ```
+
+    Backward, the input gets the inverse integer shift of the incoming gradient
+    (Eq. 7), and the displacements get the gradient of the unrounded, bilinear
+    shift (Eq. 6): with `f` and `r` as in `keras_shift.ops.active_shift` and
+    `s[a, b] = sum(gradient[n, i, j, c] * x[n, i + f[0] + a, j + f[1] + b, c])`
+    over `n`, `i`, `j`,
+
+    ```
+    d displacements[0, c] = (1 - r[1]) * (s[1, 0] - s[0, 0])
+                          +      r[1]  * (s[1, 1] - s[0, 1])
+    d displacements[1, c] = (1 - r[0]) * (s[0, 1] - s[0, 0])
+                          +      r[0]  * (s[1, 1] - s[1, 0])
+    ```
+
+    The sums are taken in float32 at least.
+
+    Example:
+
+    >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
+    >>> y = keras_shift.ops.sparse_shift(x, [[0.7], [-0.4]])
+    >>> keras.ops.convert_to_numpy(y)[0, :, :, 0]
+    array([[2., 3.],
+           [0., 0.]])
+
+    Args:
+        x: A float tensor of shape `(batch, height, width, channels)`, or
+            `(batch, channels, height, width)` with
+            `data_format="channels_first"`.
+        displacements: Floats of shape `(2, channels)`, in pixels.
+        max_displacement: Int or `None`: a bound on the displacements' absolute
+            values that the caller warrants, see `keras_shift.ops.shift`.
+        data_format: `"channels_last"`, `"channels_first"` or `None` for
+            Keras' `image_data_format()`.
+        native: As in `keras_shift.ops.shift`.
+
+    Returns:
+        A tensor of the shape and dtype of `x`.
+    """
+    x, data_format = _check_image(x, data_format, floating=True)
+    displacements = _check_displacements(displacements, x, data_format)
+    max_displacement = check_max_displacement(max_displacement)
+    if _choose_native(native, x):
+        move = native_op.sparse_shift
+    else:
+        move = _with_both_gradients(max_displacement)
+    return _channels_last(move, x, displacements, data_format)
+
+
+# Moving whole pixels, in two ways. Displacements arrive as floats that hold
+# whole numbers, because jax.custom_gradient has no gradients for integers.
+
+
+def _mover(max_displacement):
+    """Returns the function that moves `x` by whole displacements."""
+    if max_displacement is None:
+        return _gather
+    return lambda x, displacements: _convolve(
+        x, _one_hot_kernel(displacements, max_displacement)
+    )
+
+
+def _gather(x, displacements):
+    """Moves pixels by one gather from the flattened image: exact for any d."""
+    batch, height, width, channels = ops.shape(x)
+    rows, columns = ops.unstack(
+        ops.cast(ops.clip(displacements, -_FAR, _FAR), "int32")
+    )
+    rows = ops.arange(height, dtype="int32")[:, None, None] + rows
+    columns = ops.arange(width, dtype="int32")[None, :, None] + columns
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    index = (rows * width + columns) * channels + ops.arange(channels, dtype="int32")
+    index = ops.where(inside, index, ops.zeros_like(index))
+    moved = ops.take(
+        ops.reshape(x, (batch, height * width * channels)),
+        ops.reshape(index, (-1,)),
+        axis=1,
+    )
+    moved = ops.reshape(moved, (batch, height, width, channels))
+    return ops.where(inside, moved, ops.zeros_like(moved))
+
+
+def _convolve(x, kernel):
+    return ops.depthwise_conv(
+        x, ops.cast(kernel, x.dtype), padding="same", data_format="channels_last"
+    )
+
+
+def _one_hot_kernel(displacements, radius):
+    """Kernels of `2 * radius + 1` taps, one of them 1: `(taps, taps, channels, 1)`."""
+    index = ops.cast(displacements, "int32") + radius
+    rows, columns = ops.unstack(ops.one_hot(index, 2 * radius + 1, axis=1))
+    return ops.expand_dims(rows[:, None, :] * columns[None, :, :], -1)
+
+
+# The three differentiable shifts, each a function of (x, displacements). Keras
+# hands the incoming gradient to a custom gradient as its argument on TensorFlow
+# and JAX, and as `upstream` on torch.
+
+
+def _with_input_gradient(max_displacement):
+    """Integer shift; the inverse shift as its gradient (Eq. 7)."""
+    move = _mover(max_displacement)
+
+    @ops.custom_gradient
+    def shift(x, displacements):
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            return move(upstream, -displacements), ops.zeros_like(displacements)
+
+        return move(x, displacements), gradient
+
+    return shift
+
+
+def _with_both_gradients(max_displacement):
+    """Rounded shift; Eq. 7 and Eq. 6 as its gradients."""
+    move = _mover(max_displacement)
+    # Eq. 6 reads up to one pixel beyond the largest displacement.
+    wider = _mover(None if max_displacement is None else max_displacement + 1)
+
+    @ops.custom_gradient
+    def sparse_shift(x, displacements):
+        def gradient(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
+            corner = ops.floor(displacements)
+            sums = {}
+            for offset in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                moved = wider(x, corner + _column(offset, corner.dtype))
+                accumulate = keras.backend.result_type(x.dtype, "float32")
+                product = ops.cast(moved, accumulate) * ops.cast(upstream, accumulate)
+                sums[offset] = ops.cast(
+                    ops.sum(product, axis=(0, 1, 2)), displacements.dtype
+                )
+            rows, columns = ops.unstack(displacements - corner)
+            by_rows = (1 - columns) * (sums[1, 0] - sums[0, 0]) + columns * (
+                sums[1, 1] - sums[0, 1]
+            )
+            by_columns = (1 - rows) * (sums[0, 1] - sums[0, 0]) + rows * (
+                sums[1, 1] - sums[1, 0]
+            )
+            return (
+                move(upstream, -ops.round(displacements)),
+                ops.stack([by_rows, by_columns]),
+            )
+
+        return move(x, ops.round(displacements)), gradient
+
+    return sparse_shift
+
+
+def _interpolation(move):
+    """Bilinear shift as the weighted sum of four integer shifts."""
+
+    def active_shift(x, displacements):
+        corner = ops.floor(ops.stop_gradient(displacements))
+        upper = displacements - corner
+        weights = (1 - upper, upper)
+        total = 0
+        for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            weight = ops.cast(weights[a][0] * weights[b][1], x.dtype)
+            total = total + weight * move(x, corner + _column((a, b), corner.dtype))
+        return total
+
+    return active_shift
+
+
+def _bilinear_convolution(max_displacement):
+    """Bilinear shift as a depthwise convolution."""
+    taps = 2 * max_displacement + 3
+
+    def active_shift(x, displacements):
+        corner = ops.floor(ops.stop_gradient(displacements))
+        upper = (displacements - corner)[:, None, :]
+        index = ops.cast(corner, "int32") + (max_displacement + 1)
+        dtype = displacements.dtype
+        lines = (1 - upper) * ops.one_hot(index, taps, axis=1, dtype=dtype)
+        lines = lines + upper * ops.one_hot(index + 1, taps, axis=1, dtype=dtype)
+        rows, columns = ops.unstack(lines)
+        return _convolve(x, ops.expand_dims(rows[:, None, :] * columns[None], -1))
+
+    return active_shift
+
+
+def _column(pair, dtype):
+    return ops.convert_to_tensor(np.reshape(pair, (2, 1)), dtype)
+
+
+# Arguments.
+
+
+def check_max_displacement(max_displacement):
+    """Returns `max_displacement` as an int or `None`, or raises a ValueError."""
+    if max_displacement is None:
+        return None
+    if max_displacement != int(max_displacement) or max_displacement < 0:
+        raise ValueError(
+            "Argument `max_displacement` must be a whole number of pixels, zero "
+            "or more, or None for no bound. "
+            f"Received: max_displacement={max_displacement}"
+        )
+    return int(max_displacement)
+
+
+def _positive_integer(value, name):
+    if value != int(value) or value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be a positive integer. Received: {name}={value}"
+        )
+    return int(value)
+
+
+def _check_image(x, data_format, floating=False):
+    data_format = data_format or keras.config.image_data_format()
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(
+            'Argument `data_format` must be "channels_last", "channels_first" or '
+            f"None. Received: data_format={data_format}"
+        )
+    if not keras.utils.is_keras_tensor(x):
+        x = ops.convert_to_tensor(x)
+    if len(x.shape) != 4:
+        raise ValueError(
+            "Argument `x` must be a batch of images, a tensor of rank 4. "
+            f"Received: x.shape={tuple(x.shape)}"
+        )
+    if floating and not _differentiable(x):
+        raise ValueError(
+            "Argument `x` must have a floating dtype. "
+            f"Received: x.dtype={keras.backend.standardize_dtype(x.dtype)}"
+        )
+    return x, data_format
+
+
+def _check_displacements(displacements, x, data_format):
+    """Returns displacements as a float32 or float64 tensor of the right shape."""
+    dtype = keras.backend.standardize_dtype(
+        getattr(displacements, "dtype", None) or "float32"
+    )
+    # A sum, because tf.custom_gradient accepts no variables.
+    displacements = ops.add(
+        ops.cast(displacements, dtype if dtype == "float64" else "float32"), 0
+    )
+    channels = x.shape[-1 if data_format == "channels_last" else 1]
+    shape = tuple(displacements.shape)
+    if len(shape) != 2 or shape[0] != 2 or None not in (channels, shape[1]) and (
+        shape[1] != channels
+    ):
+        raise ValueError(
+            "Argument `displacements` must have the shape (2, channels), here "
+            f"(2, {channels}): rows first, columns second. "
+            f"Received: displacements.shape={shape}"
+        )
+    return displacements
+
+
+def _differentiable(x):
+    return "float" in keras.backend.standardize_dtype(x.dtype)
+
+
+def _choose_native(native, x):
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if native is None:
+        return (
+            dtype in native_op.DTYPES
+            and not keras.utils.is_keras_tensor(x)
+            and native_op.serves()
+        )
+    if native:
+        reason = native_op.why_unavailable()
+        if reason is None and dtype not in native_op.DTYPES:
+            reason = f"it has no kernel for {dtype}, only for {native_op.DTYPES}"
+        if reason is not None:
+            raise ValueError(
+                f"Argument native=True, but the compiled op cannot serve: {reason}"
+            )
+    return native
+
+
+def _channels_last(function, x, displacements, data_format):
+    if data_format == "channels_last":
+        return function(x, displacements)
+    y = function(ops.transpose(x, (0, 2, 3, 1)), displacements)
+    return ops.transpose(y, (0, 3, 1, 2))
