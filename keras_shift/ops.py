@@ -24,6 +24,9 @@ from keras_shift import native as native_op
 # index can overflow.
 _FAR = 2.0**29
 
+# Known displacements up to this are convolutions, beyond it gathers.
+_LARGEST_WINDOW = 8
+
 
 def grouped_displacements(channels, kernel_size=3, dilation_rate=1):
     """Returns the displacements of a grouped shift (SSL paper, Eq. 2).
@@ -111,8 +114,9 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
     x, data_format = _check_image(x, data_format)
     if isinstance(displacements, (np.ndarray, list, tuple)):
         displacements = np.asarray(displacements, "float32")
-        if max_displacement is None:
-            max_displacement = int(np.abs(displacements).max(initial=0))
+        largest = np.abs(displacements).max(initial=0)
+        if max_displacement is None and largest <= _LARGEST_WINDOW:
+            max_displacement = int(largest)
     displacements = _check_displacements(displacements, x, data_format)
     max_displacement = check_max_displacement(max_displacement)
     # A whole number is its own rounding, so the integer shift is the sparse
@@ -123,7 +127,7 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
     elif _differentiable(x):
         move = _with_input_gradient(max_displacement)
     else:
-        move = _mover(max_displacement)
+        move = _gather  # Convolutions are for floats.
     return _channels_last(move, x, displacements, data_format)
 
 
@@ -397,8 +401,13 @@ def _check_image(x, data_format, floating=False):
             'Argument `data_format` must be "channels_last", "channels_first" or '
             f"None. Received: data_format={data_format}"
         )
-    if not keras.utils.is_keras_tensor(x):
-        x = ops.convert_to_tensor(x)
+    if keras.utils.is_keras_tensor(x):
+        raise ValueError(
+            "Argument `x` must be a tensor with values. In a functional model use "
+            "the layers of keras_shift.layers, which may hold fixed or learned "
+            f"displacements. Received: x={x}"
+        )
+    x = ops.convert_to_tensor(x)
     if len(x.shape) != 4:
         raise ValueError(
             "Argument `x` must be a batch of images, a tensor of rank 4. "
@@ -441,11 +450,7 @@ def _differentiable(x):
 def _choose_native(native, x):
     dtype = keras.backend.standardize_dtype(x.dtype)
     if native is None:
-        return (
-            dtype in native_op.DTYPES
-            and not keras.utils.is_keras_tensor(x)
-            and native_op.serves()
-        )
+        return dtype in native_op.DTYPES and native_op.serves()
     if native:
         reason = native_op.why_unavailable()
         if reason is None and dtype not in native_op.DTYPES:

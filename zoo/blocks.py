@@ -209,4 +209,7 @@ def _squeeze_excite(x, style, name):
 
 def _fresh(initializer):
     # One random initializer would give the same values to every layer.
-    return initializers.get(initializer).clone()
+    initializer = initializers.get(initializer)
+    if isinstance(initializer, keras.initializers.Initializer):
+        return initializer.clone()
+    return initializer

@@ -121,8 +121,13 @@ def FENet(
 
     - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285)
     """
-    if not alpha > 0:
+    if not 0 < alpha < math.inf:
         raise ValueError(f"Argument `alpha` must be positive. Received: alpha={alpha}")
+    if head_filters is not None and head_filters < 1:
+        raise ValueError(
+            "Argument `head_filters` must be positive or None. "
+            f"Received: head_filters={head_filters}"
+        )
     if output_stride not in _OUTPUT_STRIDES:
         raise ValueError(
             f"Argument `output_stride` must be one of {_OUTPUT_STRIDES}. "
@@ -133,6 +138,8 @@ def FENet(
             'Argument `expand_from` must be "input" or "output". '
             f"Received: expand_from={expand_from}"
         )
+    if squeeze_ratio is None:
+        squeeze_ratio = {"v1": 4, "v2": 8}.get(squeeze_excite)
     style = blocks.BlockStyle(
         spatial=spatial,
         displacement_initializer=displacement_initializer,
@@ -142,7 +149,7 @@ def FENet(
         kernel_regularizer=kernel_regularizer,
         batch_norm_momentum=batch_norm_momentum,
         squeeze_excite=squeeze_excite,
-        squeeze_ratio=squeeze_ratio or {"v1": 4, "v2": 8}.get(squeeze_excite),
+        squeeze_ratio=squeeze_ratio,
     )
     images, source = zoo_inputs.images(input_shape, input_tensor, include_top)
     # Strides of the stem, the IB-Pool, and the three FE-blocks that have one.
@@ -184,9 +191,9 @@ def FENet(
             f"fe_block{index + 1}",
             strides=next(strides) if stride == 2 else 1,
         )
-    x = blocks.convolution(
-        x, head_filters or _width(1380, alpha), 1, style, "head", activation="relu"
-    )
+    if head_filters is None:
+        head_filters = _width(1380, alpha)
+    x = blocks.convolution(x, head_filters, 1, style, "head", activation="relu")
     outputs = zoo_inputs.top(
         x, include_top, pooling, classes, classifier_activation, dropout_rate
     )

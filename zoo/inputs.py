@@ -48,7 +48,8 @@ def images(input_shape, input_tensor, include_top):
             f"may be None. Received: input_shape={input_shape}"
         )
     if input_tensor is not None:
-        return input_tensor, keras.utils.get_source_inputs(input_tensor)
+        sources = keras.utils.get_source_inputs(input_tensor)
+        return input_tensor, sources[0] if len(sources) == 1 else sources
     x = keras.Input(input_shape, name="image")
     return x, x
 

@@ -10,14 +10,13 @@ def load(model, weights):
         model: The network.
         weights: Path of a `.weights.h5` file.
     """
-    path = os.fspath(weights)
-    if os.path.isfile(path):
-        model.load_weights(path)
+    if isinstance(weights, (str, os.PathLike)) and os.path.isfile(weights):
+        model.load_weights(weights)
         return
     hint = (
         "FE-Net's authors never released weights, and nobody has trained ours on "
         "ImageNet yet."
-        if path == "imagenet"
+        if weights == "imagenet"
         else "There is no such file."
     )
     raise ValueError(

@@ -27,9 +27,14 @@ def multiply_adds(model):
         An int.
 
     Raises:
-        ValueError: If the size of a map is unknown, or for a layer with kernels
-            that this function does not know.
+        ValueError: For a subclassed model, if the size of a map is unknown, or
+            for a layer with kernels that this function does not know.
     """
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            "Multiply-adds can be counted of functional and sequential models that "
+            f"are built. Received: model={model}"
+        )
     return sum(_layer_multiply_adds(layer) for layer in model.layers)
 
 
@@ -45,8 +50,7 @@ def _layer_multiply_adds(layer):
         shape = layer.output.shape
         positions = shape[1:3] if layer.data_format == "channels_last" else shape[2:]
         return math.prod(layer.kernel.shape) * _count(layer, positions)
-    kernels = [w for w in layer.trainable_weights if "kernel" in w.name]
-    if kernels:
+    if any("kernel" in weight.name for weight in layer.weights):
         raise ValueError(
             "Multiply-adds are known of convolutions, depthwise convolutions, "
             "dense layers and SqueezeExcite2D. "

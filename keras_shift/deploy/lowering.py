@@ -24,7 +24,30 @@ def lower_shifts(model):
     Raises:
         ValueError: For a subclassed model, whose layers cannot be exchanged.
     """
-    if not isinstance(model, (keras.Sequential, keras.Model)) or not model.inputs:
+    return _lower(model, _shift_as_convolution)
+
+
+def lower_for_int8(model):
+    """Does what `lower_shifts` does, and expresses average pooling likewise.
+
+    XNNPACK runs no int8 average pooling, and what a graph is cut into by it
+    costs more than the pooling. Where windows neither overlap nor leave the map,
+    the pooling becomes a depthwise convolution with equal weights.
+
+    Args:
+        model: A functional or sequential `keras.Model`.
+
+    Returns:
+        A `keras.Model` with weights of its own.
+    """
+    return _lower(
+        model, lambda layer: _shift_as_convolution(layer) or _mean_as_convolution(layer)
+    )
+
+
+def _lower(model, substitute):
+    """Copies a model with the layers that `substitute` gives, or copies of its own."""
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
             "Only functional and sequential models that are built can be lowered. "
             f"Received: model={model}"
@@ -32,16 +55,19 @@ def lower_shifts(model):
     pairs = []
 
     def replace(layer):
-        if isinstance(layer, ShiftLayer):
-            return _depthwise(layer)
         if isinstance(layer, keras.Model):
-            return lower_shifts(layer)
+            return _lower(layer, substitute)
+        substituted = substitute(layer)
+        if substituted is not None:
+            return substituted
         config = layer.get_config()
         if not isinstance(layer, keras.layers.Layer):
             # One of keras.ops, such as the choice of some channels.
             return type(layer).from_config(config)
         config["dtype"] = "float32"
-        copy = type(layer).from_config(config)
+        # A Lambda's code runs in this process already.
+        options = {"safe_mode": False} if type(layer) is keras.layers.Lambda else {}
+        copy = type(layer).from_config(config, **options)
         pairs.append((layer, copy))
         return copy
 
@@ -51,7 +77,9 @@ def lower_shifts(model):
     return lowered
 
 
-def _depthwise(layer):
+def _shift_as_convolution(layer):
+    if not isinstance(layer, ShiftLayer):
+        return None
     displacements = layer.displacement_array()
     if not isinstance(layer, ActiveShift2D):
         displacements = np.rint(displacements)
@@ -63,6 +91,27 @@ def _depthwise(layer):
         padding="same",
         use_bias=False,
         depthwise_initializer=lambda shape, dtype: kernel.reshape(shape),
+        data_format=layer.data_format,
+        dtype="float32",
+        name=layer.name,
+    )
+
+
+def _mean_as_convolution(layer):
+    if not isinstance(layer, keras.layers.AveragePooling2D):
+        return None
+    size = layer.pool_size
+    channels_last = layer.data_format == "channels_last"
+    height, width = layer.input.shape[1:3] if channels_last else layer.input.shape[2:]
+    if tuple(layer.strides) != tuple(size) or None in (height, width):
+        return None
+    if height % size[0] or width % size[1]:
+        return None
+    return keras.layers.DepthwiseConv2D(
+        size,
+        strides=size,
+        use_bias=False,
+        depthwise_initializer=keras.initializers.Constant(1 / (size[0] * size[1])),
         data_format=layer.data_format,
         dtype="float32",
         name=layer.name,

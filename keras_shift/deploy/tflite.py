@@ -9,12 +9,15 @@ import numpy as np
 
 from keras_shift.deploy.agreement import Agreement, compare
 from keras_shift.deploy.interpreter import LiteRTModel, operations
-from keras_shift.deploy.lowering import lower_shifts
+from keras_shift.deploy.lowering import lower_for_int8, lower_shifts
 
 _QUANTIZE = (None, "float16", "dynamic", "int8")
 
 # Enough for a comparison, few enough for a large network.
 _COMPARED_IMAGES = 32
+
+# More hardly change the ranges of activations; a whole training set takes hours.
+_CALIBRATION_IMAGES = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +89,9 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
         representative_data: Images like those the model will see, in the range
             the model expects: an array, or an iterable (such as a
             `tf.data.Dataset`) of batches or of `(images, labels)` pairs. Needed
-            for `"int8"`, which learns the ranges of activations from them, a few
-            hundred images being enough; otherwise used for the comparison, and
-            random pixels in their place.
+            for `"int8"`, which learns the ranges of activations from the first
+            512 of them at most; otherwise used for the comparison, and random
+            pixels in their place.
         batch_size: Number of images the file takes at once. One is what a phone
             needs.
 
@@ -100,8 +103,11 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
         RuntimeError: If the converter asks for operations that are not builtin.
     """
     _check(model, path, quantize, representative_data, batch_size)
+    # Without a list around the one input, as in models of keras.applications.
+    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     images, compared_on = _images(model, representative_data)
-    content = _convert(lower_shifts(model), quantize, images, batch_size)
+    lower = lower_for_int8 if quantize == "int8" else lower_shifts
+    content = _convert(lower(model), quantize, images, batch_size)
     builtin, other = operations(content)
     if other:
         raise RuntimeError(
@@ -191,19 +197,28 @@ def _images(model, representative_data):
         return pixels, "random pixels"
     if isinstance(representative_data, np.ndarray):
         representative_data = [representative_data]
-    batches = []
+    batches, count = [], 0
     for batch in representative_data:
         if isinstance(batch, (tuple, list)):
             batch = batch[0]
-        batch = np.asarray(batch, "float32")
-        batches.append(batch[None] if batch.shape == shape else batch)
-    images = np.concatenate(batches) if batches else np.zeros((0,))
-    if images.shape[1:] != shape or not len(images):
+        batch = np.asarray(batch)
+        if batch.shape == shape:
+            batch = batch[None]
+        if batch.shape[1:] != shape:
+            raise ValueError(
+                f"Argument `representative_data` must hold images of shape {shape}. "
+                f"Received: a batch of shape {batch.shape}"
+            )
+        batches.append(batch.astype("float32"))
+        count += len(batch)
+        if count >= _CALIBRATION_IMAGES:
+            break
+    if not count:
         raise ValueError(
-            f"Argument `representative_data` must hold images of shape {shape}. "
-            f"Received: images of shape {images.shape[1:]}, {len(images)} in number"
+            "Argument `representative_data` must hold one image at least. "
+            "Received: none"
         )
-    return images, "representative_data"
+    return np.concatenate(batches)[:_CALIBRATION_IMAGES], "representative_data"
 
 
 def _convert(model, quantize, images, batch_size):
@@ -233,10 +248,11 @@ def _configure(converter, tf, quantize, images, batch_size):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
 
         def calibration():
-            for start in range(0, len(images), batch_size):
-                batch = images[start : start + batch_size]
-                if len(batch) == batch_size:
-                    yield [batch]
+            # Of too few images for a batch, the converter would silently make a
+            # float file.
+            batches = -(-len(images) // batch_size)
+            for batch in np.resize(images, (batches, batch_size, *images.shape[1:])):
+                yield [batch]
 
         converter.representative_dataset = calibration
 

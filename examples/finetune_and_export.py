@@ -1,0 +1,322 @@
+"""From images to a phone's file, and how it compares with MobileNetV2.
+
+Trains FE-Net with `model.fit`, exports it to TFLite as float32 and int8, runs
+both files on the held-out images, does the same with MobileNetV2, and prints one
+table. The images are scikit-learn's handwritten digits, which need no download,
+unless you name others:
+
+    python examples/finetune_and_export.py
+    python examples/finetune_and_export.py --data photographs/
+    python examples/finetune_and_export.py --dataset cifar10 --epochs 20
+
+`--data` takes a folder with one folder of images for each class, and holds a
+fifth of them out; `--dataset` takes a name in TensorFlow Datasets.
+"""
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import rich.console  # noqa: E402
+import rich.table  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+import keras_shift  # noqa: E402
+from keras_shift.deploy import LiteRTModel, time_alternately, to_tflite  # noqa: E402
+
+BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 and 0.999 are slow for a short training.
+CALIBRATION_IMAGES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Images with pixel values in [0, 255], in batches, and their labels."""
+
+    name: str
+    train: tf.data.Dataset
+    held_out: tf.data.Dataset
+    classes: int
+    image_size: int
+
+
+def digits(image_size, batch_size, seed):
+    """Scikit-learn's 1797 handwritten digits of 8x8 pixels, a fifth held out."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = (pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype("float32")
+    images = tf.image.resize(images, (image_size, image_size)).numpy()
+    images = np.repeat(images, 3, axis=-1)
+    x, x_held_out, y, y_held_out = train_test_split(
+        images, labels, test_size=0.2, stratify=labels, random_state=seed
+    )
+    train = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x), seed=seed)
+    held_out = tf.data.Dataset.from_tensor_slices((x_held_out, y_held_out))
+    return Data(
+        "digits", train.batch(batch_size), held_out.batch(batch_size), 10, image_size
+    )
+
+
+def folder(path, image_size, batch_size, seed):
+    """A folder of one folder of images for each class, a fifth held out."""
+    train, held_out = keras.utils.image_dataset_from_directory(
+        path,
+        validation_split=0.2,
+        subset="both",
+        seed=seed,
+        image_size=(image_size, image_size),
+        batch_size=batch_size,
+        crop_to_aspect_ratio=True,
+    )
+    return Data(
+        Path(path).name,
+        train.prefetch(tf.data.AUTOTUNE),
+        held_out.prefetch(tf.data.AUTOTUNE),
+        len(train.class_names),
+        image_size,
+    )
+
+
+def tfds_dataset(name, image_size, batch_size, seed):
+    """A dataset of TensorFlow Datasets with images and labels."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise SystemExit(
+            '--dataset needs TensorFlow Datasets: pip install "keras-shift[train]"'
+        ) from error
+
+    splits, info = tfds.load(name, as_supervised=True, with_info=True)
+    held_out = "test" if "test" in splits else "validation"
+    if held_out not in splits:
+        raise SystemExit(f"--dataset {name} has no split to hold out: {list(splits)}")
+
+    def resize(image, label):
+        if image.shape[-1] == 1:
+            image = tf.image.grayscale_to_rgb(image)
+        return tf.image.resize(image, (image_size, image_size)), label
+
+    def prepare(split):
+        return split.map(resize, tf.data.AUTOTUNE).batch(batch_size).prefetch(1)
+
+    train = splits["train"].shuffle(10_000, seed=seed)
+    return Data(
+        name,
+        prepare(train),
+        prepare(splits[held_out]),
+        info.features[info.supervised_keys[1]].num_classes,
+        image_size,
+    )
+
+
+def fenet(data, output_stride, weights):
+    """The package's network."""
+    return keras_shift.zoo.FENet(
+        (data.image_size, data.image_size, 3),
+        weights=weights,
+        classes=data.classes,
+        output_stride=output_stride,
+        batch_norm_momentum=BATCH_NORM_MOMENTUM,
+        name="FENet",
+    )
+
+
+def mobilenet_v2(data, output_stride):
+    """keras.applications' MobileNetV2 with FE-Net's total stride and momentum."""
+    images = keras.Input((data.image_size, data.image_size, 3), name="image")
+    model = keras.applications.MobileNetV2(
+        input_tensor=keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images),
+        weights=None,
+        classes=data.classes,
+    )
+    # The blocks that halve the map, first to last, and how many must not.
+    halving = ["Conv1", "block_1", "block_3", "block_6", "block_13"]
+    kept = halving[: [32, 16, 8, 4].index(output_stride)]
+
+    def clone(layer):
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            config["momentum"] = BATCH_NORM_MOMENTUM
+        if layer.name == "Conv1" and "Conv1" in kept:
+            config["strides"] = (1, 1)
+        if layer.name in [f"{block}_depthwise" for block in kept]:
+            config.update(strides=(1, 1), padding="same")
+        if layer.name in [f"{block}_pad" for block in kept]:
+            config["padding"] = ((0, 0), (0, 0))
+        return type(layer).from_config(config)
+
+    model = keras.models.clone_model(model, clone_function=clone)
+    return keras.Model(model.inputs[0], model.outputs[0], name="MobileNetV2")
+
+
+def fit(model, data, epochs, learning_rate):
+    """Trains with momentum and a cosine schedule; returns the held-out accuracy."""
+    steps = epochs * int(data.train.cardinality())
+    model.compile(
+        keras.optimizers.SGD(
+            keras.optimizers.schedules.CosineDecay(learning_rate, steps), momentum=0.9
+        ),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    callbacks = [
+        keras.callbacks.TerminateOnNaN(),
+        keras_shift.callbacks.ShiftSparsityLogger(),
+    ]
+    model.fit(
+        data.train, validation_data=data.held_out, epochs=epochs, callbacks=callbacks
+    )
+    return model.evaluate(data.held_out, verbose=0, return_dict=True)["accuracy"]
+
+
+def collect(dataset, count=None):
+    """The first `count` images and labels of a dataset, as arrays."""
+    if count is not None:
+        dataset = dataset.unbatch().take(count).batch(count)
+    batches = list(dataset.as_numpy_iterator())
+    return tuple(np.concatenate(part) for part in zip(*batches))
+
+
+def export(model, data, output):
+    """Writes float32 and int8 files; returns their reports."""
+    images, _ = collect(data.train, CALIBRATION_IMAGES)
+    return {
+        kind: to_tflite(
+            model,
+            output / f"{model.name.lower()}_{kind}.tflite",
+            quantize=None if kind == "float32" else kind,
+            representative_data=images,
+        )
+        for kind in ("float32", "int8")
+    }
+
+
+@contextlib.contextmanager
+def complete(path):
+    """Gives a temporary path whose file becomes `path` only if nothing fails."""
+    temporary = path.with_name(f"unfinished_{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main(arguments):
+    """Runs the whole way for both networks and prints the table."""
+    source = arguments.data or arguments.dataset
+    image_size = arguments.image_size or (96 if arguments.data else 32)
+    load = folder if arguments.data else tfds_dataset if arguments.dataset else digits
+    source = (source,) if source else ()
+    data = load(*source, image_size, arguments.batch_size, arguments.seed)
+    start = arguments.weights or f"random (seed {arguments.seed})"
+    output = Path(arguments.output)
+    output.mkdir(parents=True, exist_ok=True)
+    held_out_images, held_out_labels = collect(data.held_out)
+    console = rich.console.Console()
+
+    rows, files = [], {}
+    for build in (
+        lambda: fenet(data, arguments.output_stride, arguments.weights),
+        lambda: mobilenet_v2(data, arguments.output_stride),
+    ):
+        keras.utils.set_random_seed(arguments.seed)
+        model = build()
+        console.rule(f"{model.name} on {data.name}")
+        accuracy = fit(model, data, arguments.epochs, arguments.learning_rate)
+        with complete(output / f"{model.name.lower()}.keras") as path:
+            model.save(path)
+        row = {
+            "network": model.name,
+            "start": start if model.name == "FENet" else f"random (seed {arguments.seed})",
+            "million MAdds": keras_shift.analysis.multiply_adds(model) / 1e6,
+            "Keras top-1": accuracy,
+        }
+        for kind, report in export(model, data, output).items():
+            console.print(str(report), highlight=False, soft_wrap=True)
+            lite = LiteRTModel(report.path)
+            files[model.name, kind] = lite
+            predictions = lite.predict(held_out_images).argmax(-1)
+            row[f"{kind} top-1"] = float(np.mean(predictions == held_out_labels))
+            row[f"{kind} kB"] = report.bytes / 1000
+        rows.append(row)
+    timings = time_alternately({name: lite.invoke for name, lite in files.items()})
+    for row in rows:
+        for kind in ("float32", "int8"):
+            row[f"{kind} ms"] = timings[row["network"], kind].median * 1000
+    report_rows(rows, data, arguments, console)
+    with complete(output / "results.csv") as path:
+        write_csv(rows, path)
+    console.print(f"The files are in {output}/.")
+
+
+def report_rows(rows, data, arguments, console):
+    """Prints the table, networks side by side."""
+    table = rich.table.Table(
+        title=f"{data.name}, {data.image_size}x{data.image_size} pixels, "
+        f"{arguments.epochs} epochs, total stride {arguments.output_stride}",
+        caption="Top-1 on the held-out images. Milliseconds: one image, one thread, "
+        "LiteRT, median of calls in turns.",
+    )
+    table.add_column()
+    for row in rows:
+        table.add_column(row["network"], justify="right")
+    for key in list(rows[0])[1:]:
+        table.add_row(key, *(_text(key, row[key]) for row in rows))
+    console.print(table)
+
+
+def _text(key, value):
+    if "top-1" in key:
+        return f"{value:.1%}"
+    if key.endswith(" ms"):
+        return f"{value:.2f}"
+    return f"{value:,.1f}" if isinstance(value, float) else value
+
+
+def write_csv(rows, path):
+    """Writes the table's numbers."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def parse(arguments=None):
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data", metavar="DIR", help="folder of class folders")
+    source.add_argument("--dataset", metavar="NAME", help="TFDS name, like cifar10")
+    parser.add_argument("--weights", help="FE-Net's start: path of a .weights.h5 file")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument(
+        "--image-size", type=int, help="pixels; 96 with --data, 32 otherwise"
+    )
+    parser.add_argument(
+        "--output-stride", type=int, default=16, choices=[32, 16, 8, 4]
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", default="finetune_and_export_output")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    try:
+        main(parse())
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted. The files written so far are complete.")

@@ -1,0 +1,49 @@
+"""What all tests share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from keras_shift import native as native_op
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(params=["native", "convolution", "gather"])
+def path(request):
+    """Arguments that send a shift down one of its three implementations.
+
+    The compiled op is skipped where it cannot be had (another backend, or
+    KERAS_SHIFT_DISABLE_NATIVE_OP=1 set on purpose), and a failure where it should
+    be there and is not.
+    """
+    if request.param == "native":
+        if keras.backend.backend() != "tensorflow" or os.environ.get(
+            "KERAS_SHIFT_DISABLE_NATIVE_OP"
+        ):
+            pytest.skip("no native op here, on purpose")
+        assert native_op.why_unavailable() is None
+        return {"native": True}
+    bound = {"convolution": 3, "gather": None}[request.param]
+    return {"native": False, "max_displacement": bound}
+
+
+@pytest.fixture
+def fresh_process():
+    """Runs Python code in a process of its own and returns what it printed."""
+
+    def run(code, **environment):
+        result = subprocess.run(
+            [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run
