@@ -22,8 +22,8 @@ class FreezeShifts(keras.callbacks.Callback):
 
     Example:
 
-    >>> freeze = keras_shift.callbacks.FreezeShifts(at_epoch=240)
-    >>> model.fit(images, labels, epochs=480, callbacks=[freeze])
+    >>> freeze = keras_shift.callbacks.FreezeShifts(at_epoch=2)
+    >>> history = model.fit(images, labels, epochs=4, callbacks=[freeze], verbose=0)
 
     Args:
         at_step: Number of optimizer steps after which to freeze, counted by
@@ -112,7 +112,11 @@ class ShiftSparsityLogger(keras.callbacks.Callback):
 
     >>> sparsity = keras_shift.callbacks.ShiftSparsityLogger()
     >>> log = keras.callbacks.CSVLogger("log.csv")
-    >>> model.fit(images, labels, epochs=10, callbacks=[sparsity, log])
+    >>> history = model.fit(
+    ...     images, labels, epochs=4, callbacks=[sparsity, log], verbose=0
+    ... )
+    >>> len(history.history["shift_sparsity"])
+    4
 
     Args:
         per_layer: Whether to add `"shift_sparsity/<layer name>"` for each layer.

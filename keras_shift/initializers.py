@@ -48,7 +48,11 @@ class GroupedDisplacements(keras.initializers.Initializer):
 
 
 def get(identifier):
-    """Returns an initializer; knows `"grouped"` beside Keras' own names."""
+    """Returns an initializer; knows `"grouped"` beside Keras' own names.
+
+    Args:
+        identifier: What `keras.initializers.get` takes, or `"grouped"`.
+    """
     if identifier == "grouped":
         return GroupedDisplacements()
     return keras.initializers.get(identifier)

@@ -374,7 +374,14 @@ def _column(pair, dtype):
 
 
 def check_max_displacement(max_displacement):
-    """Returns `max_displacement` as an int or `None`, or raises a ValueError."""
+    """Returns a bound of displacements as an int or `None`, if it is one.
+
+    Args:
+        max_displacement: Whole number of pixels, or `None` for no bound.
+
+    Raises:
+        ValueError: If it is neither.
+    """
     if max_displacement is None:
         return None
     if max_displacement != int(max_displacement) or max_displacement < 0:

@@ -12,6 +12,12 @@ from keras_shift import native as native_op
 
 ROOT = Path(__file__).resolve().parent.parent
 
+if keras.backend.backend() == "jax":
+    import jax
+
+    # Without it, JAX turns float64 into float32.
+    jax.config.update("jax_enable_x64", True)
+
 
 @pytest.fixture(params=["native", "convolution", "gather"])
 def path(request):

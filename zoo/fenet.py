@@ -70,7 +70,7 @@ def FENet(
             channels.
         alpha: Float, the width multiplier: scales the number of channels of all
             layers but the classifier. Every number is rounded to what its block
-            can divide; for multiples of 1/8 nothing needs rounding.
+            can divide; for multiples of 1/8 only the last convolution needs it.
         include_top: Whether to include the classifier.
         weights: `None` for random weights, or the path of a `.weights.h5` file
             for the same architecture.
@@ -106,7 +106,7 @@ def FENet(
             (Eq. 4), such as `keras.regularizers.L1(1e-4)`.
         max_displacement: Int, bound of learned displacements in pixels, or
             `None`.
-        kernel_initializer: Initializer of all kernels.
+        kernel_initializer: Initializer of all kernels but the classifier's.
         kernel_regularizer: Regularizer of all kernels.
         batch_norm_momentum: Momentum of batch normalization.
         dropout_rate: Rate of the dropout before the classifier.
@@ -195,7 +195,13 @@ def FENet(
         head_filters = _width(1380, alpha)
     x = blocks.convolution(x, head_filters, 1, style, "head", activation="relu")
     outputs = zoo_inputs.top(
-        x, include_top, pooling, classes, classifier_activation, dropout_rate
+        x,
+        include_top,
+        pooling,
+        classes,
+        classifier_activation,
+        dropout_rate,
+        kernel_regularizer,
     )
     model = keras.Model(source, outputs, name=name or f"fenet_{alpha:g}")
     if weights is not None:

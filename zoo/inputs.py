@@ -54,7 +54,15 @@ def images(input_shape, input_tensor, include_top):
     return x, x
 
 
-def top(x, include_top, pooling, classes, classifier_activation, dropout_rate):
+def top(
+    x,
+    include_top,
+    pooling,
+    classes,
+    classifier_activation,
+    dropout_rate,
+    kernel_regularizer,
+):
     """Pools and classifies the last map, or what `include_top=False` asks for.
 
     Args:
@@ -64,6 +72,7 @@ def top(x, include_top, pooling, classes, classifier_activation, dropout_rate):
         classes: Number of classes, 1000 if `None`.
         classifier_activation: Activation of the classifier.
         dropout_rate: Rate of the dropout before the classifier.
+        kernel_regularizer: Regularizer of the classifier's kernel.
 
     Returns:
         The network's output tensor.
@@ -85,6 +94,7 @@ def top(x, include_top, pooling, classes, classifier_activation, dropout_rate):
         return keras.layers.Dense(
             classes,
             activation=classifier_activation,
+            kernel_regularizer=kernel_regularizer,
             dtype="float32" if _mixed() else None,
             name="predictions",
         )(x)

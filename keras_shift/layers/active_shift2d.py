@@ -24,7 +24,7 @@ class ActiveShift2D(LearnedShift):
 
     >>> x = np.random.rand(4, 32, 32, 18)
     >>> y = keras_shift.layers.ActiveShift2D()(x)
-    >>> y.shape
+    >>> print(y.shape)
     (4, 32, 32, 18)
 
     Args:

@@ -25,7 +25,7 @@ class GroupedShift2D(ShiftLayer):
 
     >>> x = np.random.rand(4, 32, 32, 18)
     >>> y = keras_shift.layers.GroupedShift2D(kernel_size=3)(x)
-    >>> y.shape
+    >>> print(y.shape)
     (4, 32, 32, 18)
 
     Args:

@@ -38,9 +38,9 @@ class SparseShift2D(LearnedShift):
     >>> x = np.random.rand(4, 32, 32, 18)
     >>> layer = keras_shift.layers.SparseShift2D()
     >>> y = layer(x)
-    >>> y.shape
+    >>> print(y.shape)
     (4, 32, 32, 18)
-    >>> layer.displacements.shape
+    >>> print(layer.displacements.shape)
     (2, 18)
 
     Args:

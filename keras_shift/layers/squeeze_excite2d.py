@@ -18,7 +18,7 @@ class SqueezeExcite2D(keras.layers.Layer):
 
     >>> x = np.random.rand(4, 14, 14, 96)
     >>> y = keras_shift.layers.SqueezeExcite2D(squeeze_ratio=8)(x)
-    >>> y.shape
+    >>> print(y.shape)
     (4, 14, 14, 96)
 
     Args:

@@ -1,0 +1,80 @@
+# Everything runs in .venv, which the first target to need it makes: `make demo` and
+# `make test` work from python3 (3.11 or newer), a C++ compiler and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= cpu,train,explain,examples,dev
+
+BIN := $(VENV)/bin
+# a new environment whenever what it should hold changes
+STAMP := $(VENV)/.installed-$(shell cat setup.cfg setup.py pyproject.toml keras_shift/version.py | cksum | cut -d' ' -f1)
+OP := custom_ops/_shift_ops.so
+OP_SOURCES := $(wildcard custom_ops/cc/*.cc custom_ops/cc/*.h) custom_ops/source_stamp.py setup.py
+PY_SOURCES := keras_shift zoo custom_ops examples tests benchmarks tools setup.py
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help demo test cc-test lint format bench build clean
+
+help:
+	@echo "make demo     fine-tune a shift network and export it to a .tflite file"
+	@echo "make test     the Python and the C++ tests"
+	@echo "make cc-test  the C++ tests; SANITIZE=address or thread for sanitizers"
+	@echo "make lint     black, isort, flake8, mypy and clang-format, changing nothing"
+	@echo "make format   black, isort and clang-format"
+	@echo "make bench    times of the shift kernels"
+	@echo "make build    wheel and sdist in dist/"
+	@echo "make clean    removes all of it, the environment included"
+
+demo: $(OP)
+	$(BIN)/python examples/finetune_and_export.py
+
+test: $(OP) cc-test
+	$(BIN)/python -m pytest tests -q
+
+cc-test:
+	tools/cc_tests.sh
+
+lint: $(STAMP)
+	$(BIN)/black --check $(wildcard $(PY_SOURCES))
+	$(BIN)/isort --check-only $(wildcard $(PY_SOURCES))
+	$(BIN)/flake8 $(wildcard $(PY_SOURCES))
+	PYTHON=$(BIN)/python tools/typecheck.sh
+	$(BIN)/clang-format --dry-run -Werror --ferror-limit=3 $(wildcard custom_ops/cc/*.cc custom_ops/cc/*.h)
+
+format: $(STAMP)
+	$(BIN)/isort $(wildcard $(PY_SOURCES))
+	$(BIN)/black $(wildcard $(PY_SOURCES))
+	$(BIN)/clang-format -i $(wildcard custom_ops/cc/*.cc custom_ops/cc/*.h)
+
+bench: $(OP)
+	$(BIN)/python benchmarks/shift_kernels.py
+
+build: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -c "from setuptools.build_meta import build_sdist; build_sdist('dist')"
+	@ls -l dist
+
+clean:
+	rm -rf .build .tools $(VENV) dist *.egg-info .pytest_cache .hypothesis
+	rm -rf finetune_and_export_output
+	rm -f $(OP) .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The op in place, for the checkout that the tests and examples run. Without a compiler
+# this says why and leaves none: everything runs on keras.ops then.
+$(OP): $(OP_SOURCES) | $(STAMP)
+	@rm -f $@
+	$(BIN)/python setup.py --quiet build_ext --inplace
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "keras_shift needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." ; \
+	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "No virtual environment: on Debian and Ubuntu, apt-get install python3-venv."; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
+	@rm -f $(VENV)/.installed-*
+	@touch $@

@@ -1,0 +1,101 @@
+#include "custom_ops/cc/isa.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+namespace keras_shift {
+namespace {
+
+constexpr Isa kAscending[] = {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512};
+
+// Asks for everything that the objects of this level are compiled with (see
+// the flags in kernels_avx2.cc and kernels_avx512.cc).
+bool MachineHas(Isa isa) {
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") &&
+                    __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  const bool avx512 =
+      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  if (isa == Isa::kAvx2) return avx2;
+  if (isa == Isa::kAvx512) return avx2 && avx512;
+#endif
+  return isa == Isa::kBaseline;
+}
+
+// Null where the machine or the compiler lacks it.
+const KernelSet* KernelsOf(Isa isa) {
+  if (!MachineHas(isa)) return nullptr;
+  switch (isa) {
+    case Isa::kAvx512:
+      return Avx512Kernels();
+    case Isa::kAvx2:
+      return Avx2Kernels();
+    case Isa::kBaseline:
+      break;
+  }
+  return BaselineKernels();
+}
+
+std::atomic<Isa>& Decision() {
+  static std::atomic<Isa> decision{BestIsa(std::getenv("KERAS_SHIFT_ISA"))};
+  return decision;
+}
+
+}  // namespace
+
+const char* IsaName(Isa isa) {
+  switch (isa) {
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kBaseline:
+      break;
+  }
+  return "baseline";
+}
+
+Isa BestIsa(const char* limit) {
+  Isa best = Isa::kBaseline;
+  for (Isa isa : kAscending) {
+    if (KernelsOf(isa) != nullptr) best = isa;
+    if (limit != nullptr && std::strcmp(limit, IsaName(isa)) == 0) break;
+  }
+  return best;
+}
+
+Isa BestIsa() { return Decision().load(std::memory_order_relaxed); }
+
+void LimitIsaForTesting(Isa isa) { Decision() = BestIsa(IsaName(isa)); }
+
+const ShiftKernel& BestShiftKernel(int64_t pixel_bytes) {
+  for (int i = static_cast<int>(BestIsa()); i > 0; --i) {
+    const KernelSet* kernels = KernelsOf(kAscending[i]);
+    for (int64_t k = 0; kernels != nullptr && k < kernels->num_shift; ++k) {
+      if (kernels->shift[k].vector_bytes <= pixel_bytes) {
+        return kernels->shift[k];
+      }
+    }
+  }
+  const ShiftKernel* kernel = BaselineKernels()->shift;
+  while (kernel->vector_bytes > pixel_bytes) ++kernel;  // the last is a byte
+  return *kernel;
+}
+
+const SumKernel& BestSumKernel(FloatType type, int64_t channels) {
+  const int t = static_cast<int>(type);
+  for (int i = static_cast<int>(BestIsa()); i > 0; --i) {
+    const KernelSet* kernels = KernelsOf(kAscending[i]);
+    for (int64_t k = 0; kernels != nullptr && k < kernels->num_sum; ++k) {
+      if (kernels->sum[t][k].lanes <= channels) return kernels->sum[t][k];
+    }
+  }
+  const SumKernel* kernel = BaselineKernels()->sum[t];
+  while (kernel->lanes > channels) ++kernel;  // the last has a single lane
+  return *kernel;
+}
+
+}  // namespace keras_shift

@@ -1,0 +1,353 @@
+// The kernels, written once. Each kernels_<isa>.cc includes this file inside an
+// unnamed namespace, after <cstdint>, "kernels.h" and the intrinsics it needs.
+//
+// Nothing here may use the standard library (see kernels.h), nor be seen
+// outside of the object.
+
+// ---------------------------------------------------------------------------
+// Vectors of bytes. A `Vector` is
+//
+//   kBytes, kMaskBytes                   as in ShiftKernel
+//   Register, Mask                       the types
+//   Load(p), Store(p, r)                 of any alignment
+//   Stream(p, r), EndStream()            aligned stores past the caches, and
+//   what
+//                                        makes other threads see them
+//   LoadMask(p)
+//   Merge(r, mask, p)                    what is at p where the mask is set,
+//   and
+//                                        r elsewhere; r is zero under the mask
+
+template <typename T>
+inline T LoadAs(const void* p) {
+  T value;
+  __builtin_memcpy(&value, p, sizeof(T));
+  return value;
+}
+
+template <typename T>
+inline void StoreAs(void* p, T value) {
+  __builtin_memcpy(p, &value, sizeof(T));
+}
+
+// `Word` is anything with | and &: an integer, or one of GCC's vector types.
+// The masks of the taps of one vector do not overlap, so that merging is an
+// "or".
+template <typename Word>
+struct PortableVector {
+  static constexpr int64_t kBytes = sizeof(Word);
+  static constexpr int64_t kMaskBytes = sizeof(Word);
+  using Register = Word;
+  using Mask = Word;
+
+  static Word Load(const unsigned char* p) { return LoadAs<Word>(p); }
+  static void Store(unsigned char* p, Word r) { StoreAs(p, r); }
+  static Word LoadMask(const unsigned char* p) { return LoadAs<Word>(p); }
+  static Word Merge(Word r, Word mask, const unsigned char* p) {
+    return r | (mask & LoadAs<Word>(p));
+  }
+};
+
+// ---------------------------------------------------------------------------
+// Moving pixels.
+
+// What is found outside the image.
+alignas(64) const unsigned char kZeros[64] = {};
+
+template <typename Vector, bool kStream>
+inline void Write(unsigned char* p, typename Vector::Register value) {
+  if constexpr (kStream) {
+    Vector::Stream(p, value);
+  } else {
+    Vector::Store(p, value);
+  }
+}
+
+// Shifts `kPixels` pixels of row i from column j on. Several at a time, since
+// the taps and masks that they share are then loaded once for all of them.
+//
+// If all that they look at is inside the image (kInside), that is not checked.
+//
+// Not inlined, as the compiler would run out of registers; and what is read
+// from `plan` goes into variables, as for all that it knows the stores change
+// it.
+template <typename Vector, bool kStream, bool kInside, int kPixels>
+__attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
+                                           const unsigned char* image,
+                                           int64_t i, int64_t j,
+                                           unsigned char* y) {
+  using Register = typename Vector::Register;
+  using Mask = typename Vector::Mask;
+  const uint64_t height = plan.height;
+  const uint64_t width = plan.width;
+  const int64_t pixel_bytes = plan.pixel_bytes;
+  const Tap* const taps = plan.taps;
+  const unsigned char* const masks = plan.masks;
+  const Segment* const end = plan.segments + plan.num_segments;
+
+  // An address as a number: the pixel itself may lie below the image, where
+  // the pointer would not be a valid one.
+  const uintptr_t here =
+      reinterpret_cast<uintptr_t>(image) + (i * plan.width + j) * pixel_bytes;
+  // As unsigned numbers, negative ones are beyond any size.
+  const auto row_inside = [=](const Tap& tap) {
+    return kInside || static_cast<uint64_t>(i + tap.row) < height;
+  };
+  const auto column_inside = [=](const Tap& tap, int p) {
+    return kInside || static_cast<uint64_t>(j + p + tap.column) < width;
+  };
+
+  for (const Segment* segment = plan.segments; segment != end; ++segment) {
+    const int64_t begin = segment->begin;
+    const int64_t whole_vectors = segment->whole_vectors;
+    const Tap* tap = taps + segment->first_tap;
+    unsigned char* const to = y + begin;
+
+    if (whole_vectors > 0) {
+      const uintptr_t from = here + begin + tap->offset;
+      for (int p = 0; p < kPixels; ++p) {
+        const bool inside = row_inside(*tap) && column_inside(*tap, p);
+        const auto* source =
+            reinterpret_cast<const unsigned char*>(from + p * pixel_bytes);
+        unsigned char* target = to + p * pixel_bytes;
+        for (int64_t v = 0; v < whole_vectors; ++v) {
+          Write<Vector, kStream>(
+              target + v * Vector::kBytes,
+              inside ? Vector::Load(source + v * Vector::kBytes) : Register());
+        }
+      }
+      continue;
+    }
+
+    Register merged[kPixels] = {};
+    const unsigned char* mask_at =
+        masks + segment->first_tap * Vector::kMaskBytes;
+    for (const Tap* last = tap + segment->num_taps; tap != last; ++tap) {
+      const Mask mask = Vector::LoadMask(mask_at);
+      mask_at += Vector::kMaskBytes;
+      if (!row_inside(*tap)) continue;
+      const uintptr_t from = here + begin + tap->offset;
+#pragma GCC unroll 4
+      for (int p = 0; p < kPixels; ++p) {
+        // Without a branch, which would be taken for some pixels only.
+        const uintptr_t address = column_inside(*tap, p)
+                                      ? from + p * pixel_bytes
+                                      : reinterpret_cast<uintptr_t>(kZeros);
+        merged[p] = Vector::Merge(
+            merged[p], mask, reinterpret_cast<const unsigned char*>(address));
+      }
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < kPixels; ++p) {
+      Write<Vector, kStream>(to + p * pixel_bytes, merged[p]);
+    }
+  }
+}
+
+// As above, having found out whether all is inside.
+template <typename Vector, bool kStream, int kPixels>
+inline void ShiftPixelsAt(const ShiftPlanView& plan, const unsigned char* image,
+                          int64_t i, int64_t j, unsigned char* y) {
+  if (i >= plan.first_row && i < plan.last_row && j >= plan.first_column &&
+      j + kPixels <= plan.last_column) {
+    ShiftPixels<Vector, kStream, true, kPixels>(plan, image, i, j, y);
+  } else {
+    ShiftPixels<Vector, kStream, false, kPixels>(plan, image, i, j, y);
+  }
+}
+
+// Asks for pixels of the first row that row i does not yet look at. What it
+// does look at lies in several rows, read in an order that no prefetcher
+// foresees.
+inline void PrefetchRowAfter(const ShiftPlanView& plan,
+                             const unsigned char* image, int64_t i, int64_t j,
+                             int64_t pixels) {
+  const int64_t row = i + 1 + plan.height - plan.last_row;
+  if (row >= plan.height) return;
+  const unsigned char* first =
+      image + (row * plan.width + j) * plan.pixel_bytes;
+  for (int64_t byte = 0; byte < pixels * plan.pixel_bytes; byte += 64) {
+    __builtin_prefetch(first + byte);
+  }
+}
+
+template <typename Vector, bool kStream>
+void ShiftRows(const ShiftPlanView& plan, const unsigned char* image,
+               int64_t first_row, int64_t last_row, int64_t columns,
+               unsigned char* y) {
+  for (int64_t i = first_row; i < last_row; ++i) {
+    int64_t j = 0;
+    for (; j + 4 <= columns; j += 4) {
+      if (plan.beyond_caches) PrefetchRowAfter(plan, image, i, j, 4);
+      ShiftPixelsAt<Vector, kStream, 4>(plan, image, i, j, y);
+      y += 4 * plan.pixel_bytes;
+    }
+    for (; j + 2 <= columns; j += 2) {
+      ShiftPixelsAt<Vector, kStream, 2>(plan, image, i, j, y);
+      y += 2 * plan.pixel_bytes;
+    }
+    for (; j < columns; ++j) {
+      ShiftPixelsAt<Vector, kStream, 1>(plan, image, i, j, y);
+      y += plan.pixel_bytes;
+    }
+  }
+  if constexpr (kStream) Vector::EndStream();
+}
+
+template <typename Vector>
+constexpr ShiftKernel MakeShiftKernel() {
+  return {Vector::kBytes, Vector::kMaskBytes, ShiftRows<Vector, false>,
+          nullptr};
+}
+
+template <typename Vector>
+constexpr ShiftKernel MakeStreamingShiftKernel() {
+  return {Vector::kBytes, Vector::kMaskBytes, ShiftRows<Vector, false>,
+          ShiftRows<Vector, true>};
+}
+
+// ---------------------------------------------------------------------------
+// Summing products. `Lanes` is
+//
+//   Element     what is stored; 16-bit floats are stored as uint16_t
+//   Number      what it is summed up in
+//   kLanes
+//   Register    kLanes Numbers
+//   Load(p)     reads kLanes Elements
+
+template <int kCount>
+struct VectorOf {
+  typedef uint16_t Uint16 __attribute__((vector_size(2 * kCount)));
+  typedef uint32_t Uint32 __attribute__((vector_size(4 * kCount)));
+  typedef float Float __attribute__((vector_size(4 * kCount)));
+  typedef double Double __attribute__((vector_size(8 * kCount)));
+};
+
+template <int kCount>
+struct FloatLanes {
+  using Element = float;
+  using Number = float;
+  static constexpr int64_t kLanes = kCount;
+  using Register = typename VectorOf<kCount>::Float;
+  static Register Load(const float* p) { return LoadAs<Register>(p); }
+};
+
+template <int kCount>
+struct DoubleLanes {
+  using Element = double;
+  using Number = double;
+  static constexpr int64_t kLanes = kCount;
+  using Register = typename VectorOf<kCount>::Double;
+  static Register Load(const double* p) { return LoadAs<Register>(p); }
+};
+
+template <int kCount>
+struct Bfloat16Lanes {
+  using Element = uint16_t;
+  using Number = float;
+  static constexpr int64_t kLanes = kCount;
+  using Register = typename VectorOf<kCount>::Float;
+  static Register Load(const uint16_t* p) {
+    using Uint16 = typename VectorOf<kCount>::Uint16;
+    using Uint32 = typename VectorOf<kCount>::Uint32;
+    // A bfloat16 is the upper half of a float.
+    const Uint32 bits = __builtin_convertvector(LoadAs<Uint16>(p), Uint32)
+                        << 16;
+    return LoadAs<Register>(&bits);
+  }
+};
+
+template <int kCount>
+struct HalfLanes {
+  using Element = uint16_t;
+  using Number = float;
+  static constexpr int64_t kLanes = kCount;
+  using Register = typename VectorOf<kCount>::Float;
+  static Register Load(const uint16_t* p) {
+    using Uint16 = typename VectorOf<kCount>::Uint16;
+    using Uint32 = typename VectorOf<kCount>::Uint32;
+    const Uint32 half = __builtin_convertvector(LoadAs<Uint16>(p), Uint32);
+    const Uint32 exponent = half & 0x7c00;
+    // Exponents are biased by 15 in halves and by 127 in floats.
+    constexpr uint32_t kRebias = (127 - 15) << 23;
+    const Uint32 normal = ((half & 0x7fff) << 13) + kRebias;
+    // Infinities and NaNs have the greatest exponent in both.
+    const Uint32 greatest = normal + kRebias;
+    // Subnormal halves lack the leading 1 of a normal number. Give them one,
+    // and subtract it as a float. No subnormal float occurs, which a thread in
+    // TensorFlow's care would take for zero.
+    constexpr uint32_t kSmallestNormal = (127 - 14) << 23;
+    const Uint32 with_one = ((half & 0x03ff) << 13) + kSmallestNormal;
+    const Uint32 one = Uint32() + kSmallestNormal;
+    const Register difference =
+        LoadAs<Register>(&with_one) - LoadAs<Register>(&one);
+    const Uint32 subnormal = LoadAs<Uint32>(&difference);
+    const Uint32 magnitude = exponent == 0        ? subnormal
+                             : exponent == 0x7c00 ? greatest
+                                                  : normal;
+    const Uint32 bits = magnitude | ((half & 0x8000) << 16);
+    return LoadAs<Register>(&bits);
+  }
+};
+
+template <typename Lanes>
+void AddRow(const void* g_row, const void* x_0_row, const void* x_1_row,
+            int64_t columns, int64_t channels, void* sums) {
+  using Element = typename Lanes::Element;
+  using Register = typename Lanes::Register;
+  constexpr int64_t kLanes = Lanes::kLanes;
+  // So few that these pixels stay in the first cache, and so many that loading
+  // and storing the sums does not weigh.
+  constexpr int64_t kPixels = 8;
+  for (int64_t first = 0; first < columns; first += kPixels) {
+    const int64_t last = first + kPixels < columns ? first + kPixels : columns;
+    auto* sum = static_cast<typename Lanes::Number*>(sums);
+    for (int64_t v = 0; v * kLanes < channels; ++v) {
+      const int64_t channel =
+          (v + 1) * kLanes <= channels ? v * kLanes : channels - kLanes;
+      const int64_t start = first * channels + channel;
+      const Element* g = static_cast<const Element*>(g_row) + start;
+      const Element* x_0 = static_cast<const Element*>(x_0_row) + start;
+      const Element* x_1 = static_cast<const Element*>(x_1_row) + start;
+      Register s_00 = LoadAs<Register>(sum);
+      Register s_01 = LoadAs<Register>(sum + kLanes);
+      Register s_10 = LoadAs<Register>(sum + 2 * kLanes);
+      Register s_11 = LoadAs<Register>(sum + 3 * kLanes);
+      Register left_0 = Lanes::Load(x_0);
+      Register left_1 = Lanes::Load(x_1);
+      for (int64_t j = first; j < last; ++j) {
+        const Register upstream = Lanes::Load(g);
+        g += channels;
+        x_0 += channels;
+        x_1 += channels;
+        const Register right_0 = Lanes::Load(x_0);
+        const Register right_1 = Lanes::Load(x_1);
+        s_00 += upstream * left_0;
+        s_01 += upstream * right_0;
+        s_10 += upstream * left_1;
+        s_11 += upstream * right_1;
+        left_0 = right_0;
+        left_1 = right_1;
+      }
+      StoreAs(sum, s_00);
+      StoreAs(sum + kLanes, s_01);
+      StoreAs(sum + 2 * kLanes, s_10);
+      StoreAs(sum + 3 * kLanes, s_11);
+      sum += 4 * kLanes;
+    }
+  }
+}
+
+template <typename Number>
+void Flush(void* sums, double* totals, int64_t count) {
+  auto* sum = static_cast<Number*>(sums);
+  for (int64_t k = 0; k < count; ++k) {
+    totals[k] += sum[k];
+    sum[k] = 0;
+  }
+}
+
+template <typename Lanes>
+constexpr SumKernel MakeSumKernel() {
+  return {Lanes::kLanes, AddRow<Lanes>, Flush<typename Lanes::Number>};
+}

@@ -1,0 +1,119 @@
+// The kernels: what is compiled once per instruction set.
+//
+// This header is all that those objects share with the rest. It holds plain
+// structs only, on purpose: an inline function that is instantiated in two
+// objects is kept once by the linker, and the copy that it keeps for everybody
+// may be the one that was compiled for AVX-512.
+
+#ifndef KERAS_SHIFT_CUSTOM_OPS_CC_KERNELS_H_
+#define KERAS_SHIFT_CUSTOM_OPS_CC_KERNELS_H_
+
+#include <cstdint>
+
+namespace keras_shift {
+
+// ---------------------------------------------------------------------------
+// Moving pixels.
+
+// One of the displacements that occur in a vector.
+struct Tap {
+  int64_t row;
+  int64_t column;
+  // How far away the displaced pixel lies, in bytes.
+  int64_t offset;
+};
+
+// A part of a pixel: a run of vectors that move as a whole, by one tap, or a
+// single vector whose channels move by several, or not at all.
+struct Segment {
+  int64_t begin;          // where in the pixel, in bytes
+  int64_t whole_vectors;  // 0 if there is a mask for each tap
+  int64_t first_tap;
+  int64_t num_taps;
+};
+
+// A shift, prepared for the vectors of one kernel; made by ShiftPlan.
+//
+// Everything is counted in bytes, so that a kernel need not know the type.
+struct ShiftPlanView {
+  // The size of the image that is read, and of a pixel.
+  int64_t height;
+  int64_t width;
+  int64_t pixel_bytes;
+  // In rows [first_row, last_row) and columns [first_column, last_column), no
+  // channel looks outside the image.
+  int64_t first_row;
+  int64_t last_row;
+  int64_t first_column;
+  int64_t last_column;
+  // Whether the images, all together, are larger than the caches.
+  bool beyond_caches;
+  // All the segments together cover the pixel; they may overlap.
+  const Segment* segments;
+  int64_t num_segments;
+  const Tap* taps;
+  // For each tap, which bytes of the vector it moves: in the form that
+  // ShiftKernel::mask_bytes stands for.
+  const unsigned char* masks;
+};
+
+// Writes rows [first_row, last_row) of the shifted image to `y`, where row
+// `first_row` begins. Each has `columns` pixels, which may be more than the
+// image is wide, and rows may lie below the image.
+using ShiftRowsFunction = void (*)(const ShiftPlanView& plan,
+                                   const unsigned char* image,
+                                   int64_t first_row, int64_t last_row,
+                                   int64_t columns, unsigned char* y);
+
+struct ShiftKernel {
+  // Pixels must not be smaller than a vector.
+  int64_t vector_bytes;
+  // The size of a mask: vector_bytes where a byte of the mask stands for a byte
+  // of the vector (0 or 255), or 8 where it is a uint64_t with a bit for each.
+  int64_t mask_bytes;
+  ShiftRowsFunction shift_rows;
+  // The same past the caches; null where the machine cannot. `y` and the size
+  // of a pixel must be multiples of a vector.
+  ShiftRowsFunction stream_rows;
+};
+
+// ---------------------------------------------------------------------------
+// Summing products.
+
+// The four sums of Eq. 6 for each channel, s[a, b] = sum(g[j] * x_a[j + b]),
+// where x_0 and x_1 are two successive rows. They are kept vector by vector: at
+// sums[(v * 4 + 2 * a + b) * lanes] begins what belongs to the channels from
+// min(v * lanes, channels - lanes) on.
+struct SumKernel {
+  // There must not be fewer channels than lanes.
+  int64_t lanes;
+  // Adds one row of `columns` pixels; x_0 and x_1 have one pixel more. `sums`
+  // are double if the type is, and float otherwise.
+  void (*add_row)(const void* g, const void* x_0, const void* x_1,
+                  int64_t columns, int64_t channels, void* sums);
+  // Moves `count` sums to `totals`, which are double, and leaves zeros. Short
+  // sums of floats, added up in double, stay exact where long ones do not.
+  void (*flush)(void* sums, double* totals, int64_t count);
+};
+
+// ---------------------------------------------------------------------------
+// What an instruction set brings along.
+
+struct KernelSet {
+  // From wide vectors to narrow ones.
+  const ShiftKernel* shift;
+  int64_t num_shift;
+  // By FloatType: half, bfloat16, float, double; each from wide to narrow.
+  const SumKernel* sum[4];
+  int64_t num_sum;
+};
+
+const KernelSet* BaselineKernels();
+// Null where the compiler was not told to use these instructions. To be called
+// only on machines that have them.
+const KernelSet* Avx2Kernels();
+const KernelSet* Avx512Kernels();
+
+}  // namespace keras_shift
+
+#endif  // KERAS_SHIFT_CUSTOM_OPS_CC_KERNELS_H_

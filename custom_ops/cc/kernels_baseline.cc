@@ -1,0 +1,58 @@
+// The kernels for every machine: SSE2 on x86-64, NEON on AArch64, whatever the
+// compiler makes of GCC's vector types elsewhere.
+//
+// Flags: those of all files, with -O3.
+
+#include <cstdint>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "custom_ops/cc/kernels.h"
+
+namespace keras_shift {
+namespace {
+
+#include "custom_ops/cc/kernels-inl.h"
+
+typedef uint64_t Word16 __attribute__((vector_size(16)));
+
+#if defined(__SSE2__)
+struct SseVector : PortableVector<Word16> {
+  static void Stream(unsigned char* p, Word16 r) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), LoadAs<__m128i>(&r));
+  }
+  static void EndStream() { _mm_sfence(); }
+};
+constexpr ShiftKernel kVectorShift = MakeStreamingShiftKernel<SseVector>();
+#else
+constexpr ShiftKernel kVectorShift = MakeShiftKernel<PortableVector<Word16>>();
+#endif
+
+// The narrow ones are for pixels of a few bytes.
+constexpr ShiftKernel kShift[] = {
+    kVectorShift,
+    MakeShiftKernel<PortableVector<uint64_t>>(),
+    MakeShiftKernel<PortableVector<uint32_t>>(),
+    MakeShiftKernel<PortableVector<uint16_t>>(),
+    MakeShiftKernel<PortableVector<uint8_t>>(),
+};
+
+constexpr SumKernel kSumHalf[] = {MakeSumKernel<HalfLanes<4>>(),
+                                  MakeSumKernel<HalfLanes<1>>()};
+constexpr SumKernel kSumBfloat16[] = {MakeSumKernel<Bfloat16Lanes<4>>(),
+                                      MakeSumKernel<Bfloat16Lanes<1>>()};
+constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<4>>(),
+                                   MakeSumKernel<FloatLanes<1>>()};
+constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<2>>(),
+                                    MakeSumKernel<DoubleLanes<1>>()};
+
+constexpr KernelSet kKernels = {
+    kShift, 5, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 2};
+
+}  // namespace
+
+const KernelSet* BaselineKernels() { return &kKernels; }
+
+}  // namespace keras_shift

@@ -1,0 +1,284 @@
+// The gradients of the sparse shift, in one pass over the images.
+//
+// Eq. 6 needs x at the four pixels around i + d, which are different ones for
+// each channel. So x is shifted by floor(d) first, a row at a time, into a
+// buffer that holds two rows with a pixel more than the image has. There, the
+// four pixels are neighbours for all channels alike, and what remains are four
+// sums of products, s[a, b] in shift.h. While the row of the upstream gradient
+// is still in the cache, it is shifted back (Eq. 7).
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "custom_ops/cc/arguments.h"
+#include "custom_ops/cc/isa.h"
+#include "custom_ops/cc/kernels.h"
+#include "custom_ops/cc/shift.h"
+#include "custom_ops/cc/shift_plan.h"
+#include "custom_ops/cc/thread_pool.h"
+
+namespace keras_shift {
+namespace {
+
+// Sums of floats are moved to double at the end of the row in which they reach
+// so many terms: few enough to lose nothing that matters, enough to cost
+// nothing.
+constexpr int64_t kTermsInFloat = 256;
+
+int64_t ElementSize(FloatType type) {
+  switch (type) {
+    case FloatType::kDouble:
+      return 8;
+    case FloatType::kFloat:
+      return 4;
+    case FloatType::kHalf:
+    case FloatType::kBfloat16:
+      break;
+  }
+  return 2;
+}
+
+int64_t SumSize(FloatType type) {
+  return type == FloatType::kDouble ? sizeof(double) : sizeof(float);
+}
+
+// Memory for vectors; zero at first.
+class AlignedBuffer {
+ public:
+  explicit AlignedBuffer(int64_t bytes) : lines_((bytes + 63) / 64) {}
+  unsigned char* data() {
+    return reinterpret_cast<unsigned char*>(lines_.data());
+  }
+
+ private:
+  struct alignas(64) Line {
+    unsigned char bytes[64];
+  };
+  std::vector<Line> lines_;
+};
+
+// The displacements of all channels, taken apart; laid out like them.
+struct Displacements {
+  std::vector<int32_t> floor;
+  std::vector<int32_t> inverse;  // -round(d)
+  std::vector<double> fraction;  // d - floor(d)
+};
+
+template <typename Number>
+Status TakeApart(const Number* displacements, int64_t channels,
+                 Displacements* result) {
+  // The greatest that Shift2D() can take, and safe to negate.
+  constexpr double kFar = std::numeric_limits<int32_t>::max();
+  result->floor.resize(2 * channels);
+  result->inverse.resize(2 * channels);
+  result->fraction.resize(2 * channels);
+  for (int64_t k = 0; k < 2 * channels; ++k) {
+    if (!std::isfinite(displacements[k])) {
+      return Status::InvalidArgument(
+          "Argument `displacements` must be finite. Received: displacements[" +
+          std::to_string(k / channels) + ", " + std::to_string(k % channels) +
+          "] = " + std::to_string(displacements[k]));
+    }
+    const double d =
+        std::clamp(static_cast<double>(displacements[k]), -kFar, kFar);
+    const double floor = std::floor(d);
+    result->floor[k] = static_cast<int32_t>(floor);
+    result->inverse[k] = -static_cast<int32_t>(std::nearbyint(d));
+    result->fraction[k] = d - floor;
+  }
+  return Status();
+}
+
+// How the rows of all images are divided into blocks that are summed up apart.
+// It follows from the shape alone, and never from the number of threads: so the
+// order of all additions, and the result to the last bit, is always the same.
+class Blocks {
+ public:
+  explicit Blocks(const ImageShape& shape)
+      : shape_(shape),
+        images_((shape.batch + kMost - 1) / kMost),
+        parts_(std::clamp<int64_t>(kMost / 2 / shape.batch, 1,
+                                   std::max<int64_t>(1, shape.height / 8))) {}
+
+  int64_t count() const {
+    return (shape_.batch + images_ - 1) / images_ * parts_;
+  }
+  int64_t first_image(int64_t block) const { return block / parts_ * images_; }
+  int64_t last_image(int64_t block) const {
+    return std::min(shape_.batch, first_image(block) + images_);
+  }
+  int64_t first_row(int64_t block) const {
+    return shape_.height * (block % parts_) / parts_;
+  }
+  int64_t last_row(int64_t block) const {
+    return shape_.height * (block % parts_ + 1) / parts_;
+  }
+
+ private:
+  // Enough for many threads. Each block has two doubles a channel to keep, and
+  // shifts one row more than it has.
+  static constexpr int64_t kMost = 64;
+
+  const ImageShape shape_;
+  const int64_t images_;  // a block
+  const int64_t parts_;   // an image
+};
+
+// What a thread works on.
+struct Scratch {
+  Scratch(int64_t row_bytes, int64_t num_sums, int64_t sum_size)
+      : rows{AlignedBuffer(row_bytes), AlignedBuffer(row_bytes)},
+        sums(num_sums * sum_size),
+        totals(num_sums) {}
+
+  AlignedBuffer rows[2];  // of x, shifted by floor(d); row i is in rows[i % 2]
+  AlignedBuffer sums;     // as in SumKernel; zero between two blocks
+  std::vector<double> totals;  // what was flushed from `sums`
+};
+
+// Turns s[a, b] into the gradient of the displacements (Eq. 6), which is added
+// to `gradient`.
+void AddGradient(const double* totals, int64_t lanes, int64_t channels,
+                 const double* fraction, double* gradient) {
+  for (int64_t c = 0; c < channels; ++c) {
+    // The last vector ends with the last channel (see SumKernel).
+    const int64_t v = c / lanes;
+    const int64_t lane = c - std::min(v * lanes, channels - lanes);
+    const double* s = totals + v * 4 * lanes + lane;
+    const double s_00 = s[0];
+    const double s_01 = s[lanes];
+    const double s_10 = s[2 * lanes];
+    const double s_11 = s[3 * lanes];
+    const double r_0 = fraction[c];
+    const double r_1 = fraction[channels + c];
+    gradient[c] += (1 - r_1) * (s_10 - s_00) + r_1 * (s_11 - s_01);
+    gradient[channels + c] += (1 - r_0) * (s_01 - s_00) + r_0 * (s_11 - s_10);
+  }
+}
+
+template <typename Number>
+Status Gradients(const ImageShape& shape, FloatType type,
+                 const unsigned char* x, const unsigned char* upstream,
+                 const Number* displacements, int64_t num_threads,
+                 unsigned char* input_gradient, Number* displacement_gradient) {
+  const int64_t element_size = ElementSize(type);
+  Status status = CheckArguments(shape, element_size, num_threads);
+  if (!status.ok()) return status;
+  const int64_t channels = shape.channels;
+  Displacements parts;
+  status = TakeApart(displacements, channels, &parts);
+  if (!status.ok()) return status;
+  const int64_t bytes = NumElements(shape) * element_size;
+  if (bytes == 0) {
+    std::fill_n(displacement_gradient, 2 * channels, Number{0});
+    return status;
+  }
+
+  const int64_t pixel_bytes = channels * element_size;
+  const ShiftKernel& shift_kernel = BestShiftKernel(pixel_bytes);
+  PlanShape plan_shape = {shape.batch, shape.height, shape.width, shape.height,
+                          shape.width, channels,     element_size};
+  ShiftPlan shift_back(plan_shape, parts.inverse.data(),
+                       parts.inverse.data() + channels, shift_kernel);
+  shift_back.SetOutput(input_gradient);
+  ++plan_shape.output_height;
+  ++plan_shape.output_width;
+  const ShiftPlan shift_by_floor(plan_shape, parts.floor.data(),
+                                 parts.floor.data() + channels, shift_kernel);
+
+  const SumKernel& sum_kernel = BestSumKernel(type, channels);
+  const int64_t vectors = (channels + sum_kernel.lanes - 1) / sum_kernel.lanes;
+  const int64_t num_sums = 4 * vectors * sum_kernel.lanes;
+
+  const Blocks blocks(shape);
+  const int64_t threads =
+      std::min(blocks.count(), WorthwhileThreads(bytes, num_threads));
+  std::vector<Scratch> scratches;
+  for (int64_t t = 0; t < threads; ++t) {
+    scratches.emplace_back((shape.width + 1) * pixel_bytes, num_sums,
+                           SumSize(type));
+  }
+  std::vector<double> block_gradients(blocks.count() * 2 * channels);
+
+  ParallelFor(blocks.count(), threads, [&](int64_t block, int64_t worker) {
+    Scratch& scratch = scratches[worker];
+    const auto row = [&](int64_t i) { return scratch.rows[i % 2].data(); };
+    const auto flush = [&] {
+      sum_kernel.flush(scratch.sums.data(), scratch.totals.data(), num_sums);
+    };
+    const int64_t row_bytes = shape.width * pixel_bytes;
+    const int64_t first_row = blocks.first_row(block);
+    int64_t terms = 0;
+    for (int64_t n = blocks.first_image(block); n < blocks.last_image(block);
+         ++n) {
+      const int64_t image = n * shape.height * row_bytes;
+      shift_by_floor.ShiftRows(x + image, first_row, first_row + 1,
+                               shape.width + 1, row(first_row));
+      for (int64_t i = first_row; i < blocks.last_row(block); ++i) {
+        const int64_t here = image + i * row_bytes;
+        shift_by_floor.ShiftRows(x + image, i + 1, i + 2, shape.width + 1,
+                                 row(i + 1));
+        sum_kernel.add_row(upstream + here, row(i), row(i + 1), shape.width,
+                           channels, scratch.sums.data());
+        terms += shape.width;
+        if (terms >= kTermsInFloat) {
+          flush();
+          terms = 0;
+        }
+        shift_back.ShiftRows(upstream + image, i, i + 1, shape.width,
+                             input_gradient + here);
+      }
+    }
+    flush();
+    AddGradient(scratch.totals.data(), sum_kernel.lanes, channels,
+                parts.fraction.data(),
+                block_gradients.data() + block * 2 * channels);
+    std::fill(scratch.totals.begin(), scratch.totals.end(), 0.0);
+  });
+
+  for (int64_t k = 0; k < 2 * channels; ++k) {
+    double sum = 0;
+    for (int64_t block = 0; block < blocks.count(); ++block) {
+      sum += block_gradients[block * 2 * channels + k];
+    }
+    displacement_gradient[k] = static_cast<Number>(sum);
+  }
+  return Status();
+}
+
+}  // namespace
+
+Status SparseShift2DGrad(const ImageShape& shape, FloatType type, const void* x,
+                         const void* upstream, FloatType displacement_type,
+                         const void* displacements, int64_t num_threads,
+                         void* input_gradient,
+                         void* displacement_gradient) noexcept {
+  const auto gradients = [&](auto number) {
+    using Number = decltype(number);
+    return Gradients(shape, type, static_cast<const unsigned char*>(x),
+                     static_cast<const unsigned char*>(upstream),
+                     static_cast<const Number*>(displacements), num_threads,
+                     static_cast<unsigned char*>(input_gradient),
+                     static_cast<Number*>(displacement_gradient));
+  };
+  try {
+    switch (displacement_type) {
+      case FloatType::kFloat:
+        return gradients(float());
+      case FloatType::kDouble:
+        return gradients(double());
+      default:
+        return Status::InvalidArgument(
+            "Argument `displacements` must hold float or double.");
+    }
+  } catch (const std::exception&) {  // bad_alloc, or a vector's length_error
+    return Status::OutOfMemory();
+  }
+}
+
+}  // namespace keras_shift

@@ -1,0 +1,154 @@
+#include "custom_ops/cc/shift_plan.h"
+
+#include <algorithm>
+
+namespace keras_shift {
+namespace {
+
+// Where it pays to ask for rows in advance and to store past the caches.
+// (Within them, such stores take twice the time of others; beyond, two thirds.)
+constexpr int64_t kBeyondCaches = 16 << 20;
+
+// A vector has at most so many channels.
+constexpr int64_t kMaxLanes = 64;
+
+// Whether an interval of `output_size`, moved by `displacement`, has anything
+// in common with one of `size`.
+bool Overlaps(int64_t displacement, int64_t size, int64_t output_size) {
+  return displacement < size && displacement + output_size > 0;
+}
+
+// Which lanes of a vector move together, a bit for each, and where to.
+struct LaneGroup {
+  int64_t first;
+  uint64_t lanes;
+};
+
+// Finds the groups of a vector's channels; returns their number.
+int64_t GroupLanes(const int32_t* rows, const int32_t* columns,
+                   int64_t num_lanes, LaneGroup* groups) {
+  int64_t num_groups = 0;
+  uint64_t left = ~uint64_t{0} >> (64 - num_lanes);
+  while (left != 0) {
+    const int64_t first = __builtin_ctzll(left);
+    uint64_t same = 0;
+    for (uint64_t rest = left; rest != 0; rest &= rest - 1) {
+      const int64_t lane = __builtin_ctzll(rest);
+      // No branch, as it would be an unpredictable one.
+      const bool equal =
+          (rows[lane] == rows[first]) & (columns[lane] == columns[first]);
+      same |= static_cast<uint64_t>(equal) << lane;
+    }
+    groups[num_groups++] = {first, same};
+    left &= ~same;
+  }
+  return num_groups;
+}
+
+}  // namespace
+
+ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
+                     const int32_t* columns, const ShiftKernel& kernel)
+    : kernel_(kernel), shift_rows_(kernel.shift_rows) {
+  const int64_t pixel_bytes = shape.channels * shape.element_size;
+  const int64_t lanes = kernel.vector_bytes / shape.element_size;
+  const int64_t num_vectors = (shape.channels + lanes - 1) / lanes;
+  segments_.reserve(num_vectors);
+  const int64_t most_taps = num_vectors * lanes;
+  taps_.reset(new Tap[most_taps]);
+  masks_.reset(new unsigned char[most_taps * kernel.mask_bytes]);
+  int64_t lowest_row = 0, highest_row = 0;
+  int64_t lowest_column = 0, highest_column = 0;
+
+  for (int64_t v = 0; v < num_vectors; ++v) {
+    // The last vector ends with the pixel, even if it overlaps the one before:
+    // a channel may be written twice, but nothing beyond the pixel is touched.
+    const int64_t channel = std::min(v * lanes, shape.channels - lanes);
+    const int64_t begin = channel * shape.element_size;
+    const int64_t first_tap = num_taps_;
+    LaneGroup groups[kMaxLanes];
+    const int64_t num_groups =
+        GroupLanes(rows + channel, columns + channel, lanes, groups);
+    for (int64_t g = 0; g < num_groups; ++g) {
+      const int64_t row = rows[channel + groups[g].first];
+      const int64_t column = columns[channel + groups[g].first];
+      // Channels that see nothing of the image get no tap, and become zero.
+      if (Overlaps(row, shape.height, shape.output_height) &&
+          Overlaps(column, shape.width, shape.output_width)) {
+        AddTap({row, column, (row * shape.width + column) * pixel_bytes},
+               groups[g].lanes, shape.element_size);
+        lowest_row = std::min(lowest_row, row);
+        highest_row = std::max(highest_row, row);
+        lowest_column = std::min(lowest_column, column);
+        highest_column = std::max(highest_column, column);
+      }
+    }
+    const int64_t num_taps = num_taps_ - first_tap;
+    if (num_groups > 1 || num_taps == 0) {
+      segments_.push_back({begin, 0, first_tap, num_taps});
+    } else if (!ExtendRun(begin)) {
+      segments_.push_back({begin, 1, first_tap, 1});
+    }
+  }
+
+  view_ = {};
+  view_.height = shape.height;
+  view_.width = shape.width;
+  view_.pixel_bytes = pixel_bytes;
+  view_.first_row = -lowest_row;
+  view_.last_row = std::min(shape.output_height, shape.height - highest_row);
+  view_.first_column = -lowest_column;
+  view_.last_column =
+      std::min(shape.output_width, shape.width - highest_column);
+  view_.beyond_caches =
+      shape.batch * shape.height * shape.width * pixel_bytes > kBeyondCaches;
+  view_.segments = segments_.data();
+  view_.num_segments = segments_.size();
+  view_.taps = taps_.get();
+  view_.masks = masks_.get();
+}
+
+void ShiftPlan::AddTap(const Tap& tap, uint64_t lanes, int64_t element_size) {
+  taps_[num_taps_] = tap;
+  unsigned char* mask = masks_.get() + num_taps_ * kernel_.mask_bytes;
+  ++num_taps_;
+  if (kernel_.mask_bytes == kernel_.vector_bytes) {
+    std::fill_n(mask, kernel_.mask_bytes, 0);
+    for (; lanes != 0; lanes &= lanes - 1) {
+      std::fill_n(mask + __builtin_ctzll(lanes) * element_size, element_size,
+                  255);
+    }
+  } else {
+    const uint64_t element = (uint64_t{1} << element_size) - 1;
+    uint64_t bits = 0;
+    for (; lanes != 0; lanes &= lanes - 1) {
+      bits |= element << __builtin_ctzll(lanes) * element_size;
+    }
+    std::copy_n(reinterpret_cast<const unsigned char*>(&bits), sizeof(bits),
+                mask);
+  }
+}
+
+bool ShiftPlan::ExtendRun(int64_t begin) {
+  if (segments_.empty() || segments_.back().whole_vectors == 0) return false;
+  Segment& run = segments_.back();
+  const Tap& tap = taps_[run.first_tap];
+  const Tap& latest = taps_[num_taps_ - 1];
+  if (tap.row != latest.row || tap.column != latest.column ||
+      run.begin + run.whole_vectors * kernel_.vector_bytes != begin) {
+    return false;
+  }
+  ++run.whole_vectors;
+  return true;
+}
+
+void ShiftPlan::SetOutput(const unsigned char* y) {
+  const bool aligned =
+      reinterpret_cast<uintptr_t>(y) % kernel_.vector_bytes == 0 &&
+      view_.pixel_bytes % kernel_.vector_bytes == 0;
+  if (view_.beyond_caches && aligned && kernel_.stream_rows != nullptr) {
+    shift_rows_ = kernel_.stream_rows;
+  }
+}
+
+}  // namespace keras_shift

@@ -1,0 +1,517 @@
+// Compares the core with plain loops: all element types, shapes that fit no
+// vector, displacements of any size, every instruction set that this machine
+// has, and several numbers of threads.
+
+#include "custom_ops/cc/shift.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "custom_ops/cc/isa.h"
+
+namespace keras_shift {
+namespace {
+
+constexpr unsigned kSeed = 20190312;
+
+int checks = 0;
+int failures = 0;
+
+void Check(bool ok, const std::string& what) {
+  ++checks;
+  if (ok) return;
+  ++failures;
+  std::printf("FAILED (%s): %s\n", IsaName(BestIsa()), what.c_str());
+}
+
+std::string Text(const ImageShape& s) {
+  return "[" + std::to_string(s.batch) + ", " + std::to_string(s.height) +
+         ", " + std::to_string(s.width) + ", " + std::to_string(s.channels) +
+         "]";
+}
+
+int64_t Size(const ImageShape& s) {
+  return s.batch * s.height * s.width * s.channels;
+}
+
+// Memory with exactly so many bytes, so that the address sanitizer sees every
+// access beyond them.
+using Bytes = std::unique_ptr<unsigned char[]>;
+Bytes NewBytes(int64_t size) { return Bytes(new unsigned char[size]); }
+
+Bytes RandomBytes(int64_t size, std::mt19937* random) {
+  Bytes bytes = NewBytes(size);
+  for (int64_t i = 0; i < size; ++i) {
+    bytes[i] = static_cast<unsigned char>((*random)());
+  }
+  return bytes;
+}
+
+// Calls `visit(to, from)` with the indices of all elements that a shift moves.
+template <typename Visit>
+void ForEachMoved(const ImageShape& s, const std::vector<int64_t>& rows,
+                  const std::vector<int64_t>& columns, Visit visit) {
+  int64_t to = 0;
+  for (int64_t n = 0; n < s.batch; ++n) {
+    for (int64_t i = 0; i < s.height; ++i) {
+      for (int64_t j = 0; j < s.width; ++j) {
+        for (int64_t c = 0; c < s.channels; ++c, ++to) {
+          const int64_t row = i + rows[c];
+          const int64_t column = j + columns[c];
+          if (row < 0 || row >= s.height || column < 0 || column >= s.width) {
+            continue;
+          }
+          visit(to, ((n * s.height + row) * s.width + column) * s.channels + c,
+                c);
+        }
+      }
+    }
+  }
+}
+
+// How displacements are drawn.
+enum class Draw { kZero, kSmall, kSorted, kLarge, kExtreme };
+constexpr Draw kDraws[] = {Draw::kZero, Draw::kSmall, Draw::kSorted,
+                           Draw::kLarge, Draw::kExtreme};
+
+std::vector<int32_t> DrawDisplacements(Draw draw, int64_t channels,
+                                       std::mt19937* random) {
+  constexpr int32_t kExtremes[] = {std::numeric_limits<int32_t>::min(),
+                                   std::numeric_limits<int32_t>::max(),
+                                   1 << 30,
+                                   0,
+                                   -1,
+                                   1};
+  std::vector<std::pair<int32_t, int32_t>> pairs(channels);
+  for (auto& pair : pairs) {
+    for (int32_t* d : {&pair.first, &pair.second}) {
+      const int32_t r = static_cast<int32_t>((*random)() >> 1);
+      switch (draw) {
+        case Draw::kZero:
+          *d = 0;
+          break;
+        case Draw::kSmall:
+        case Draw::kSorted:
+          *d = r % 5 < 3 ? 0 : r / 5 % 3 - 1;
+          break;
+        case Draw::kLarge:
+          *d = r % 23 - 11;
+          break;
+        case Draw::kExtreme:
+          *d = kExtremes[r % 6];
+          break;
+      }
+    }
+  }
+  if (draw == Draw::kSorted) std::sort(pairs.begin(), pairs.end());
+  std::vector<int32_t> displacements(2 * channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    displacements[c] = pairs[c].first;
+    displacements[channels + c] = pairs[c].second;
+  }
+  return displacements;
+}
+
+const std::vector<ImageShape>& Shapes() {
+  static const std::vector<ImageShape> shapes = {
+      {1, 1, 1, 1},  {2, 3, 5, 1},   {2, 1, 9, 3},    {1, 6, 1, 5},
+      {2, 5, 4, 7},  {1, 4, 7, 8},   {3, 7, 7, 16},   {1, 8, 6, 17},
+      {2, 7, 9, 24}, {1, 9, 11, 31}, {1, 10, 13, 48}, {1, 7, 7, 130},
+  };
+  return shapes;
+}
+
+void TestShift() {
+  std::mt19937 random(kSeed);
+  for (const ImageShape& shape : Shapes()) {
+    for (int64_t element_size : {1, 2, 4, 8}) {
+      const int64_t bytes = Size(shape) * element_size;
+      const Bytes x = RandomBytes(bytes, &random);
+      for (Draw draw : kDraws) {
+        const std::vector<int32_t> d =
+            DrawDisplacements(draw, shape.channels, &random);
+        std::vector<int64_t> rows(d.begin(), d.begin() + shape.channels);
+        std::vector<int64_t> columns(d.begin() + shape.channels, d.end());
+        const Bytes expected = NewBytes(bytes);
+        std::fill_n(expected.get(), bytes, 0);
+        ForEachMoved(shape, rows, columns,
+                     [&](int64_t to, int64_t from, int64_t) {
+                       std::copy_n(x.get() + from * element_size, element_size,
+                                   expected.get() + to * element_size);
+                     });
+        const Bytes y = NewBytes(bytes);
+        std::fill_n(y.get(), bytes, 0xa5);
+        const Status status =
+            Shift2D(shape, element_size, x.get(), d.data(), 0, y.get());
+        Check(
+            status.ok() && std::equal(y.get(), y.get() + bytes, expected.get()),
+            "shift of " + Text(shape) + ", " + std::to_string(element_size) +
+                " bytes an element, draw " +
+                std::to_string(static_cast<int>(draw)));
+      }
+    }
+  }
+}
+
+// Large enough to go past the caches, and to be worth several threads.
+void TestLargeShift() {
+  std::mt19937 random(kSeed);
+  for (int64_t channels : {64, 72}) {
+    const ImageShape shape = {6, 112, 112, channels};
+    const int64_t bytes = Size(shape) * 4;
+    // As TensorFlow aligns its tensors.
+    const auto x = std::make_unique<float[]>(Size(shape) + 16);
+    const auto y = std::make_unique<float[]>(Size(shape) + 16);
+    const auto align = [](float* p) {
+      return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / 4;
+    };
+    for (int64_t k = 0; k < Size(shape); ++k) {
+      align(x.get())[k] = static_cast<float>(random());
+    }
+    const std::vector<int32_t> d =
+        DrawDisplacements(Draw::kSmall, channels, &random);
+    std::vector<float> expected(Size(shape));
+    ForEachMoved(shape, {d.begin(), d.begin() + channels},
+                 {d.begin() + channels, d.end()},
+                 [&](int64_t to, int64_t from, int64_t) {
+                   expected[to] = align(x.get())[from];
+                 });
+    for (int64_t threads : {1, 2, 5}) {
+      std::fill_n(y.get(), Size(shape) + 16, 1.0f);
+      const Status status =
+          Shift2D(shape, 4, align(x.get()), d.data(), threads, align(y.get()));
+      Check(status.ok() &&
+                std::memcmp(align(y.get()), expected.data(), bytes) == 0,
+            "large shift of " + Text(shape) + " on " + std::to_string(threads) +
+                " threads");
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------
+// Gradients.
+
+// The 16-bit floats are made from small integers, which both of them, and the
+// test's own conversion, represent exactly.
+constexpr float kStep = 1.0f / 16;
+
+uint16_t Half(int value) {
+  if (value == 0) return 0;
+  const int exponent = std::ilogb(std::abs(value * kStep));
+  const float mantissa = std::ldexp(std::abs(value * kStep), -exponent) - 1;
+  return static_cast<uint16_t>((value < 0 ? 0x8000 : 0) |
+                               (exponent + 15) << 10 |
+                               static_cast<int>(mantissa * 1024));
+}
+
+uint16_t Bfloat16(int value) {
+  const float exact = value * kStep;
+  uint32_t bits;
+  std::memcpy(&bits, &exact, sizeof(bits));
+  return static_cast<uint16_t>(bits >> 16);
+}
+
+struct Image {
+  Bytes bytes;
+  std::vector<double> values;
+};
+
+template <typename T>
+void Put(T value, int64_t k, unsigned char* bytes) {
+  std::memcpy(bytes + k * sizeof(T), &value, sizeof(T));
+}
+
+int64_t ElementSize(FloatType type) {
+  return type == FloatType::kDouble ? 8 : type == FloatType::kFloat ? 4 : 2;
+}
+
+Image RandomImage(int64_t size, FloatType type, std::mt19937* random) {
+  Image image{NewBytes(size * ElementSize(type)), std::vector<double>(size)};
+  std::uniform_int_distribution<int> integers(-100, 100);
+  std::uniform_real_distribution<double> reals(-1, 1);
+  for (int64_t k = 0; k < size; ++k) {
+    const int integer = integers(*random);
+    image.values[k] = integer * kStep;
+    switch (type) {
+      case FloatType::kHalf:
+        Put(Half(integer), k, image.bytes.get());
+        break;
+      case FloatType::kBfloat16:
+        Put(Bfloat16(integer), k, image.bytes.get());
+        break;
+      case FloatType::kFloat:
+        image.values[k] = static_cast<float>(reals(*random));
+        Put(static_cast<float>(image.values[k]), k, image.bytes.get());
+        break;
+      case FloatType::kDouble:
+        image.values[k] = reals(*random);
+        Put(image.values[k], k, image.bytes.get());
+        break;
+    }
+  }
+  return image;
+}
+
+// Eq. 6 as it is written, in double. `scale` gets the sums of absolute values,
+// against which rounding errors are to be measured.
+void ExpectedGradient(const ImageShape& shape, const Image& x, const Image& g,
+                      const std::vector<double>& d,
+                      std::vector<double>* gradient,
+                      std::vector<double>* scale) {
+  const int64_t channels = shape.channels;
+  std::vector<double> s[2][2];
+  scale->assign(channels, 0);
+  for (int a = 0; a < 2; ++a) {
+    for (int b = 0; b < 2; ++b) {
+      std::vector<int64_t> rows(channels), columns(channels);
+      for (int64_t c = 0; c < channels; ++c) {
+        const double far = 1e6;
+        rows[c] = std::llround(std::clamp(std::floor(d[c]), -far, far)) + a;
+        columns[c] =
+            std::llround(std::clamp(std::floor(d[channels + c]), -far, far)) +
+            b;
+      }
+      s[a][b].assign(channels, 0);
+      ForEachMoved(shape, rows, columns,
+                   [&](int64_t to, int64_t from, int64_t c) {
+                     const double product = g.values[to] * x.values[from];
+                     s[a][b][c] += product;
+                     (*scale)[c] += std::abs(product);
+                   });
+    }
+  }
+  gradient->resize(2 * channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    const double r_0 = d[c] - std::floor(d[c]);
+    const double r_1 = d[channels + c] - std::floor(d[channels + c]);
+    (*gradient)[c] =
+        (1 - r_1) * (s[1][0][c] - s[0][0][c]) + r_1 * (s[1][1][c] - s[0][1][c]);
+    (*gradient)[channels + c] =
+        (1 - r_0) * (s[0][1][c] - s[0][0][c]) + r_0 * (s[1][1][c] - s[1][0][c]);
+  }
+}
+
+template <typename Number>
+void TestGradient(const ImageShape& shape, FloatType type,
+                  FloatType displacement_type, double spread,
+                  std::mt19937* random) {
+  const int64_t size = Size(shape);
+  const int64_t bytes = size * ElementSize(type);
+  const int64_t channels = shape.channels;
+  const Image x = RandomImage(size, type, random);
+  const Image g = RandomImage(size, type, random);
+  std::vector<Number> displacements(2 * channels);
+  std::vector<double> d(2 * channels);
+  std::vector<int64_t> back(2 * channels);
+  std::uniform_real_distribution<double> reals(-spread, spread);
+  for (int64_t k = 0; k < 2 * channels; ++k) {
+    double value = reals(*random);
+    if (k % 5 == 0) value = std::round(value);
+    if (k % 7 == 0 && spread < 100) value = std::floor(value) + 0.5;  // ties
+    displacements[k] = static_cast<Number>(value);
+    d[k] = displacements[k];
+    back[k] = -std::llround(std::clamp(std::nearbyint(d[k]), -1e6, 1e6));
+  }
+  std::vector<double> expected, scale;
+  ExpectedGradient(shape, x, g, d, &expected, &scale);
+  const Bytes expected_input = NewBytes(bytes);
+  std::fill_n(expected_input.get(), bytes, 0);
+  ForEachMoved(shape, {back.begin(), back.begin() + channels},
+               {back.begin() + channels, back.end()},
+               [&](int64_t to, int64_t from, int64_t) {
+                 const int64_t element = ElementSize(type);
+                 std::copy_n(g.bytes.get() + from * element, element,
+                             expected_input.get() + to * element);
+               });
+
+  const std::string what = "gradient of " + Text(shape) + ", type " +
+                           std::to_string(static_cast<int>(type)) +
+                           ", displacements up to " + std::to_string(spread);
+  std::vector<Number> first;
+  for (int64_t threads : {1, 2, 3, 0}) {
+    const Bytes input_gradient = NewBytes(bytes);
+    std::fill_n(input_gradient.get(), bytes, 0xa5);
+    std::vector<Number> gradient(2 * channels, Number{-1});
+    const Status status = SparseShift2DGrad(
+        shape, type, x.bytes.get(), g.bytes.get(), displacement_type,
+        displacements.data(), threads, input_gradient.get(), gradient.data());
+    Check(status.ok(), what + ": " + status.message());
+    Check(std::equal(input_gradient.get(), input_gradient.get() + bytes,
+                     expected_input.get()),
+          what + ": input");
+    if (threads == 1) first = gradient;
+    Check(gradient == first,
+          what + ": other bits on " + std::to_string(threads) + " threads");
+  }
+  const double epsilon = type == FloatType::kDouble
+                             ? std::numeric_limits<double>::epsilon()
+                             : std::numeric_limits<float>::epsilon();
+  const double output_epsilon = std::numeric_limits<Number>::epsilon();
+  for (int64_t k = 0; k < 2 * channels; ++k) {
+    const double allowed = 8 * epsilon * scale[k % channels] +
+                           output_epsilon * std::abs(expected[k]);
+    Check(std::abs(first[k] - expected[k]) <= allowed,
+          what + ", displacement " + std::to_string(k) + " = " +
+              std::to_string(d[k]) + ": " + std::to_string(first[k]) +
+              " instead of " + std::to_string(expected[k]));
+  }
+}
+
+void TestGradients() {
+  std::mt19937 random(kSeed);
+  for (const ImageShape& shape : Shapes()) {
+    for (FloatType type : {FloatType::kHalf, FloatType::kBfloat16,
+                           FloatType::kFloat, FloatType::kDouble}) {
+      for (double spread : {0.0, 2.0, 12.0, 1e30}) {
+        TestGradient<float>(shape, type, FloatType::kFloat, spread, &random);
+        TestGradient<double>(shape, type, FloatType::kDouble, spread, &random);
+      }
+    }
+  }
+  // Several blocks, images to a block, and rows of more than one chunk.
+  for (const ImageShape& shape :
+       {ImageShape{1, 50, 41, 24}, ImageShape{130, 5, 6, 16},
+        ImageShape{3, 40, 33, 20}}) {
+    TestGradient<float>(shape, FloatType::kFloat, FloatType::kFloat, 2,
+                        &random);
+    TestGradient<double>(shape, FloatType::kDouble, FloatType::kDouble, 2,
+                         &random);
+  }
+}
+
+// Long sums must not lose what float32 has to offer.
+void TestAccuracyOfLongSums() {
+  const ImageShape shape = {64, 56, 56, 16};
+  std::mt19937 random(kSeed);
+  TestGradient<float>(shape, FloatType::kFloat, FloatType::kFloat, 1, &random);
+}
+
+// All 2^16 bit patterns, as x; upstream picks them out one by one.
+void TestSpecialValues(FloatType type) {
+  const int64_t channels = 16;
+  const uint16_t one = type == FloatType::kHalf ? 0x3c00 : 0x3f80;
+  const uint16_t infinity = type == FloatType::kHalf ? 0x7c00 : 0x7f80;
+  const float smallest =
+      type == FloatType::kHalf ? std::ldexp(1.0f, -24) : std::ldexp(1.0f, -133);
+  // A 1 x 2 image: with d = 0, the second row of the gradient is
+  // g[0] * (x[1] - x[0]) - g[1] * x[1].
+  const ImageShape shape = {1, 1, 2, channels};
+  std::vector<uint16_t> x(2 * channels, 0), g(2 * channels, 0);
+  std::vector<uint16_t> input_gradient(2 * channels);
+  std::vector<float> d(2 * channels, 0), gradient(2 * channels);
+  for (int64_t c = 0; c < channels; ++c) g[c] = one;
+  x[channels + 0] = infinity;
+  x[channels + 1] = infinity | 0x8000;
+  x[channels + 2] = infinity | 1;
+  x[channels + 3] = 1;  // the smallest subnormal
+  x[channels + 4] = 0x8001;
+  x[channels + 5] = one | 0x8000;
+  const Status status =
+      SparseShift2DGrad(shape, type, x.data(), g.data(), FloatType::kFloat,
+                        d.data(), 1, input_gradient.data(), gradient.data());
+  Check(status.ok(), "special values: " + status.message());
+  const float* got = gradient.data() + channels;
+  // Where r is 0, (1 - r) * s + r * s' is inf + 0 * inf.
+  Check(!std::isfinite(got[0]), "infinity");
+  Check(!std::isfinite(got[1]), "-infinity");
+  Check(std::isnan(got[2]), "NaN");
+  Check(got[3] == smallest, "smallest subnormal");
+  Check(got[4] == -smallest, "negative smallest subnormal");
+  Check(got[5] == -1, "-1");
+}
+
+// ---------------------------------------------------------------------------
+// Arguments.
+
+void CheckRefused(const Status& status, const std::string& part) {
+  Check(status.code() == StatusCode::kInvalidArgument &&
+            status.message().find(part) != std::string::npos,
+        "refused for " + part + ", but got: " + status.message());
+}
+
+void TestArguments() {
+  float x[4] = {}, y[4] = {};
+  const int32_t d[2] = {};
+  const ImageShape shape = {1, 2, 2, 1};
+  CheckRefused(Shift2D(shape, 3, x, d, 0, y), "`element_size`");
+  CheckRefused(Shift2D({1, -2, 2, 1}, 4, x, d, 0, y), "`x`");
+  CheckRefused(Shift2D({1ll << 40, 1ll << 40, 2, 1}, 4, x, d, 0, y), "`x`");
+  CheckRefused(Shift2D(shape, 4, x, d, -1, y), "num_threads=-1");
+  CheckRefused(Shift2D(shape, 4, x, d, kMaxThreads + 1, y), "`num_threads`");
+  for (float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+    const float displacements[2] = {0, bad};
+    float gradient[2];
+    CheckRefused(
+        SparseShift2DGrad(shape, FloatType::kFloat, x, x, FloatType::kFloat,
+                          displacements, 0, y, gradient),
+        "displacements[1, 0]");
+    CheckRefused(
+        SparseShift2DGrad(shape, FloatType::kFloat, x, x, FloatType::kHalf,
+                          displacements, 0, y, gradient),
+        "`displacements`");
+  }
+}
+
+void TestEmpty() {
+  for (const ImageShape& shape :
+       {ImageShape{0, 2, 3, 4}, ImageShape{1, 0, 3, 4}, ImageShape{1, 2, 0, 4},
+        ImageShape{1, 2, 3, 0}}) {
+    const std::vector<int32_t> d(2 * shape.channels, 1);
+    Check(Shift2D(shape, 4, nullptr, d.data(), 0, nullptr).ok(),
+          "shift of " + Text(shape));
+    const std::vector<float> real(2 * shape.channels, 0.5f);
+    std::vector<float> gradient(2 * shape.channels, -1);
+    Check(SparseShift2DGrad(shape, FloatType::kFloat, nullptr, nullptr,
+                            FloatType::kFloat, real.data(), 0, nullptr,
+                            gradient.data())
+              .ok(),
+          "gradient of " + Text(shape));
+    Check(std::count(gradient.begin(), gradient.end(), 0.0f) ==
+              2 * shape.channels,
+          "gradient of nothing is zero");
+  }
+}
+
+void TestLimits() {
+  Check(BestIsa("baseline") == Isa::kBaseline, "limited to the baseline");
+  Check(BestIsa("avx2") <= Isa::kAvx2, "limited to AVX2");
+  Check(BestIsa("avx512") == BestIsa(nullptr), "limited to AVX-512");
+  Check(BestIsa("sse5") == BestIsa(nullptr), "limited by an unknown name");
+  Check(BestIsa("") == BestIsa(nullptr), "limited by an empty name");
+}
+
+int Main() {
+  std::printf("seed %u\n", kSeed);
+  TestLimits();
+  const Isa best = BestIsa();
+  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa > best) continue;
+    LimitIsaForTesting(isa);
+    if (BestIsa() != isa) continue;
+    const int before = checks;
+    TestShift();
+    TestLargeShift();
+    TestGradients();
+    TestAccuracyOfLongSums();
+    TestSpecialValues(FloatType::kHalf);
+    TestSpecialValues(FloatType::kBfloat16);
+    std::printf("%s: %d checks\n", IsaName(isa), checks - before);
+  }
+  TestArguments();
+  TestEmpty();
+  std::printf("%d checks, %d failed\n", checks, failures);
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace keras_shift
+
+int main() { return keras_shift::Main(); }

@@ -1,0 +1,24 @@
+"""A fingerprint of the C++ sources, which the compiled op carries.
+
+Standard library only: setup.py runs this file before anything is installed.
+"""
+
+import hashlib
+from pathlib import Path
+
+_CC = Path(__file__).resolve().parent / "cc"
+
+
+def source_stamp(folder: Path = _CC) -> str | None:
+    """Returns the stamp of the sources in `folder`, or `None` if there are none."""
+    sources = sorted(
+        path
+        for path in [*folder.glob("*.cc"), *folder.glob("*.h")]
+        if not path.name.endswith("_test.cc")
+    )
+    if not sources:
+        return None
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

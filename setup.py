@@ -1,0 +1,134 @@
+"""Compiles custom_ops/cc into keras_shift/custom_ops/_shift_ops.so.
+
+Everything else that describes the package is in setup.cfg. The op is written on
+TensorFlow's C API, whose declarations it brings along, so that neither compiling nor
+linking it needs TensorFlow or Python's headers: one file serves every TensorFlow and
+every Python of a platform. Without a working compiler the package installs without it.
+"""
+
+import os
+import platform
+import runpy
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+
+# setup() wants paths relative to this file, with forward slashes
+ROOT = Path(__file__).resolve().parent
+CC = ROOT / "custom_ops" / "cc"
+
+SOURCES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in CC.glob("*.cc")
+    if not path.stem.endswith("_test")
+)
+HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in CC.glob("*.h"))
+
+FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-pthread"]
+# One object an instruction set; which of them runs is decided when the op is loaded.
+# Repeated in custom_ops/cc/BUILD and tools/cc_tests.sh; test_packaging.py compares.
+X86_FLAGS = {
+    "_avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "_avx512": [
+        "-mavx512f",
+        "-mavx512vl",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mfma",
+        "-mf16c",
+        "-mprefer-vector-width=512",
+    ],
+}
+
+
+def isa_flags(source):
+    """What this file alone is compiled with, by the end of its name."""
+    for suffix, flags in X86_FLAGS.items():
+        if Path(source).stem.endswith(suffix):
+            if sys.platform == "darwin":  # perhaps for two architectures at once
+                return [word for flag in flags for word in ("-Xarch_x86_64", flag)]
+            if platform.machine().lower() in ("x86_64", "amd64"):
+                return flags
+    return []
+
+
+class Build(build):
+    """Starts from an empty folder: what an earlier build left would be packed, too."""
+
+    def run(self):
+        base = Path(self.build_base).resolve()
+        for folder in {self.build_lib, self.build_platlib, self.build_purelib}:
+            if base in Path(folder).resolve().parents:
+                shutil.rmtree(folder, ignore_errors=True)
+        super().run()
+
+
+class BuildOp(build_ext):
+    """One object a source, each with its own flags, into a file named plainly *.so."""
+
+    def get_ext_filename(self, fullname):
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def build_extension(self, ext):
+        def compile_one(source):
+            return self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                macros=ext.define_macros,
+                include_dirs=ext.include_dirs,
+                # Python's own flags often ask for debugging information
+                extra_postargs=["-g0", *FLAGS, *isa_flags(source)],
+                depends=ext.depends,
+            )
+
+        path = Path(self.get_ext_fullpath(ext.name))
+        path.unlink(missing_ok=True)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = [o for made in pool.map(compile_one, ext.sources) for o in made]
+        self.compiler.link_shared_object(
+            objects,
+            str(path),
+            extra_postargs=ext.extra_link_args,
+            target_lang="c++",
+        )
+
+
+class Wheel(bdist_wheel):
+    """py3-none-<platform>: the op knows the platform, but nothing of Python."""
+
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
+
+
+def extensions():
+    if sys.platform == "win32":  # no import library for TensorFlow's C API
+        return []
+    stamp = runpy.run_path(str(CC.parent / "source_stamp.py"))["source_stamp"]()
+    return [
+        Extension(
+            "keras_shift.custom_ops._shift_ops",
+            SOURCES,
+            depends=HEADERS,
+            define_macros=[("KERAS_SHIFT_STAMP", f'"{stamp}"')],
+            include_dirs=["."],
+            extra_link_args=(
+                ["-undefined", "dynamic_lookup"]
+                if sys.platform == "darwin"
+                else ["-pthread"]
+            ),
+            language="c++",
+            optional=True,
+        )
+    ]
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"bdist_wheel": Wheel, "build": Build, "build_ext": BuildOp},
+)

@@ -1,0 +1,66 @@
+"""Networks in the state that hides nothing, for the tests of what is made of them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_shift.layers.shift_layer import LearnedShift
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def randomize(model, seed=0, reach=1.6):
+    """Gives a model what training would: uneven statistics, scattered shifts.
+
+    Batch statistics are random, a third of the gammas are negative, betas are not
+    zero (so that the map's border matters), and displacements are scattered over
+    `[-reach, reach]`. Returns the model.
+    """
+    random = np.random.default_rng(seed)
+    for layer in flat_layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shape = layer.gamma.shape
+            sign = np.where(random.random(shape) < 1 / 3, -1, 1)
+            layer.gamma.assign(sign * random.uniform(0.5, 1.5, shape))
+            layer.beta.assign(random.normal(0, 0.5, shape))
+            layer.moving_mean.assign(random.normal(0, 0.5, shape))
+            layer.moving_variance.assign(random.uniform(0.5, 2, shape))
+        elif isinstance(layer, LearnedShift):
+            shape = layer.displacements.shape
+            layer.displacements.assign(random.uniform(-reach, reach, shape))
+    return model
+
+
+def flat_layers(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from flat_layers(layer)
+        else:
+            yield layer
+
+
+def pixels(count, *shape, seed=0):
+    """Random images with pixel values in [0, 255]."""
+    return np.random.default_rng(seed).uniform(0, 255, (count, *shape)).astype("float32")
+
+
+def predict(model, images):
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+def run_python(code, *arguments):
+    """Runs Python code in a fresh process, which must succeed; returns its output."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout

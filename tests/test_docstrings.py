@@ -1,0 +1,95 @@
+"""Examples in docstrings run, and say the truth."""
+
+import doctest
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+import keras_shift
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("some examples are TensorFlow's", allow_module_level=True)
+
+MODULES = [
+    keras_shift.analysis,
+    keras_shift.callbacks,
+    keras_shift.constraints,
+    keras_shift.deploy,
+    keras_shift.initializers,
+    keras_shift.layers,
+    keras_shift.ops,
+    keras_shift.zoo,
+]
+# Public, without an example: bases, results, and what needs none.
+WITHOUT_EXAMPLE = {
+    "Agreement",
+    "BoundedDisplacements",
+    "LearnedShift",
+    "Pinned",
+    "ShiftLayer",
+    "TFLiteReport",
+    "Timing",
+    "active_shift",
+    "check_max_displacement",
+    "compare",
+    "get",
+    "lower_shifts",
+    "time_alternately",
+}
+
+
+def public_objects():
+    found = {}
+    for module in MODULES:
+        for name, value in vars(module).items():
+            # A package's objects come from its modules, a module's from itself.
+            home = getattr(value, "__module__", "").startswith(module.__name__)
+            if home and not name.startswith("_") and callable(value):
+                found[name] = value
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(public_objects()))
+def test_public_objects_are_documented(name):
+    docstring = inspect.getdoc(public_objects()[name]) or ""
+    summary = docstring.split("\n")[0]
+    assert summary.endswith(".") and len(summary) < 80
+    assert (">>>" in docstring) == (name not in WITHOUT_EXAMPLE)
+    if not inspect.isclass(public_objects()[name]):
+        for argument in inspect.signature(public_objects()[name]).parameters:
+            assert f"{argument}:" in docstring
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What the examples take for granted."""
+    images = np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3))
+    model = keras_shift.zoo.FENet((32, 32, 3), alpha=0.25, classes=10, output_stride=8)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return {
+        "images": images.astype("float32"),
+        "keras": keras,
+        "keras_shift": keras_shift,
+        "labels": np.arange(8),
+        "model": model,
+        "np": np,
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(public_objects()) - WITHOUT_EXAMPLE))
+def test_examples_run(name, names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if name == "LiteRTModel":
+        keras_shift.deploy.to_tflite(names["model"], "model.tflite")
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    runner = doctest.DocTestRunner(optionflags=flags)
+    found = doctest.DocTestFinder(recurse=False).find(
+        public_objects()[name], name, globs=dict(names)
+    )
+    report = []
+    for example in found:
+        runner.run(example, out=report.append)
+    assert runner.summarize(verbose=False).attempted > 0
+    assert not report, "".join(report)
