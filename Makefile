@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat setup.cfg setup.py pyproject.toml keras_shift/version.py | cksum | cut -d' ' -f1)
 OP := custom_ops/_shift_ops.so
 OP_SOURCES := $(wildcard custom_ops/cc/*.cc custom_ops/cc/*.h) custom_ops/source_stamp.py setup.py
+CC_FORMATTED := custom_ops/cc/*.cc custom_ops/cc/*.h benchmarks/*.cc
 PY_SOURCES := keras_shift zoo custom_ops examples tests benchmarks tools setup.py
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -40,12 +41,12 @@ lint: $(STAMP)
 	$(BIN)/isort --check-only $(wildcard $(PY_SOURCES))
 	$(BIN)/flake8 $(wildcard $(PY_SOURCES))
 	PYTHON=$(BIN)/python tools/typecheck.sh
-	$(BIN)/clang-format --dry-run -Werror --ferror-limit=3 $(wildcard custom_ops/cc/*.cc custom_ops/cc/*.h)
+	$(BIN)/clang-format --dry-run -Werror --ferror-limit=3 $(wildcard $(CC_FORMATTED))
 
 format: $(STAMP)
 	$(BIN)/isort $(wildcard $(PY_SOURCES))
 	$(BIN)/black $(wildcard $(PY_SOURCES))
-	$(BIN)/clang-format -i $(wildcard custom_ops/cc/*.cc custom_ops/cc/*.h)
+	$(BIN)/clang-format -i $(wildcard $(CC_FORMATTED))
 
 bench: $(OP)
 	$(BIN)/python benchmarks/shift_kernels.py

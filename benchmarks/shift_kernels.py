@@ -99,7 +99,9 @@ def tensorflow_calls(row, random):
     # Calling a tf.function costs 100 us, so small work is repeated inside of it.
     repeats = int(np.clip(4_000_000 // np.prod(shape), 1, 16))
     x = tf.constant(random.normal(size=shape).astype("float32"))
-    real = tf.constant((pattern + random.uniform(-0.45, 0.45, pattern.shape)), "float32")
+    real = tf.constant(
+        (pattern + random.uniform(-0.45, 0.45, pattern.shape)), "float32"
+    )
     kernel = np.zeros((2 * extent + 1, 2 * extent + 1, row["channels"], 1), "float32")
     kernel[pattern[0] + extent, pattern[1] + extent, range(row["channels"]), 0] = 1
     strides = [1, 1, 1, 1]
@@ -217,7 +219,9 @@ def machine():
     model = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
-            names = [line.split(":")[1].strip() for line in file if "model name" in line]
+            names = [
+                line.split(":")[1].strip() for line in file if "model name" in line
+            ]
         model = names[0] if names else model
     return {
         "machine": f"{model}, {os.cpu_count()} cores",

@@ -237,7 +237,9 @@ def main(arguments):
             model.save(path)
         row = {
             "network": model.name,
-            "start": start if model.name == "FENet" else f"random (seed {arguments.seed})",
+            "start": (
+                start if model.name == "FENet" else f"random (seed {arguments.seed})"
+            ),
             "million MAdds": keras_shift.analysis.multiply_adds(model) / 1e6,
             "Keras top-1": accuracy,
         }
@@ -307,9 +309,7 @@ def parse(arguments=None):
     parser.add_argument(
         "--image-size", type=int, help="pixels; 96 with --data, 32 otherwise"
     )
-    parser.add_argument(
-        "--output-stride", type=int, default=16, choices=[32, 16, 8, 4]
-    )
+    parser.add_argument("--output-stride", type=int, default=16, choices=[32, 16, 8, 4])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="finetune_and_export_output")
     return parser.parse_args(arguments)

@@ -2,8 +2,7 @@
 
 import keras
 
-from keras_shift import custom_ops
-from keras_shift import tracing
+from keras_shift import custom_ops, tracing
 
 # The dtypes for which the op has kernels.
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int8")
@@ -48,7 +47,7 @@ def shift(x, displacements):
     """Integer shift of NHWC images by whole `displacements` (Eq. 1 and 7)."""
     import tensorflow as tf
 
-    op = custom_ops.load()
+    op = _op()
     threads = _threads(tf)
 
     @tf.custom_gradient
@@ -67,7 +66,7 @@ def sparse_shift(x, displacements):
     """Rounded shift of NHWC images with both gradients (Eq. 5 to 7)."""
     import tensorflow as tf
 
-    op = custom_ops.load()
+    op = _op()
     threads = _threads(tf)
 
     @tf.custom_gradient
@@ -84,6 +83,13 @@ def sparse_shift(x, displacements):
         return shift(x, tf.round(displacements)), gradient
 
     return sparse_shift(x, displacements)
+
+
+def _op():
+    op = custom_ops.load()
+    if op is None:
+        raise RuntimeError(f"The compiled op cannot run: {why_unavailable()}")
+    return op
 
 
 def _threads(tf):

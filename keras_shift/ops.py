@@ -131,7 +131,9 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
     return _channels_last(move, x, displacements, data_format)
 
 
-def active_shift(x, displacements, max_displacement=None, data_format=None, native=None):
+def active_shift(
+    x, displacements, max_displacement=None, data_format=None, native=None
+):
     """Shifts every channel by a real displacement (SSL paper, Eq. 3).
 
     The value between pixels is that of bilinear interpolation. With
@@ -173,7 +175,9 @@ def active_shift(x, displacements, max_displacement=None, data_format=None, nati
     return _channels_last(interpolate, x, displacements, data_format)
 
 
-def sparse_shift(x, displacements, max_displacement=None, data_format=None, native=None):
+def sparse_shift(
+    x, displacements, max_displacement=None, data_format=None, native=None
+):
     """Shifts by rounded displacements that can be learned (SSL paper, Eq. 5-7).
 
     Forward, displacements are rounded (half to even), and nothing but whole
@@ -247,9 +251,7 @@ def _mover(max_displacement):
 def _gather(x, displacements):
     """Moves pixels by one gather from the flattened image: exact for any d."""
     batch, height, width, channels = ops.shape(x)
-    rows, columns = ops.unstack(
-        ops.cast(ops.clip(displacements, -_FAR, _FAR), "int32")
-    )
+    rows, columns = ops.unstack(ops.cast(ops.clip(displacements, -_FAR, _FAR), "int32"))
     rows = ops.arange(height, dtype="int32")[:, None, None] + rows
     columns = ops.arange(width, dtype="int32")[None, :, None] + columns
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
@@ -439,8 +441,11 @@ def _check_displacements(displacements, x, data_format):
     )
     channels = x.shape[-1 if data_format == "channels_last" else 1]
     shape = tuple(displacements.shape)
-    if len(shape) != 2 or shape[0] != 2 or None not in (channels, shape[1]) and (
-        shape[1] != channels
+    if (
+        len(shape) != 2
+        or shape[0] != 2
+        or None not in (channels, shape[1])
+        and (shape[1] != channels)
     ):
         raise ValueError(
             "Argument `displacements` must have the shape (2, channels), here "

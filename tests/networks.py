@@ -45,7 +45,9 @@ def flat_layers(model):
 
 def pixels(count, *shape, seed=0):
     """Random images with pixel values in [0, 255]."""
-    return np.random.default_rng(seed).uniform(0, 255, (count, *shape)).astype("float32")
+    return (
+        np.random.default_rng(seed).uniform(0, 255, (count, *shape)).astype("float32")
+    )
 
 
 def predict(model, images):

@@ -73,7 +73,9 @@ def fit(network, *callbacks, epochs=3, shuffle=True):
 def test_frozen_displacements_stay_to_the_last_bit(optimizer, steps_per_execution):
     recorder = Recorder()
     network = model(
-        optimizer(), keras.regularizers.L2(1e-2), steps_per_execution=steps_per_execution
+        optimizer(),
+        keras.regularizers.L2(1e-2),
+        steps_per_execution=steps_per_execution,
     )
     fit(network, FreezeShifts(at_step=12), recorder)
     first = 12 // steps_per_execution

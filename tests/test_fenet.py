@@ -7,13 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from networks import pixels, predict, randomize, run_python
 
 import keras_shift
 from keras_shift.analysis import multiply_adds
 from keras_shift.layers import SqueezeExcite2D
 from keras_shift.layers.shift_layer import LearnedShift, ShiftLayer, shift_layers
 from keras_shift.zoo import FENet, blocks
+from networks import pixels, predict, randomize, run_python
 
 pytestmark = pytest.mark.tensorflow
 
@@ -459,12 +459,17 @@ class TestFEBlock:
         x = images.astype("float64")
         first = numpy_unit(x[..., :2], model, "block_unit1", residual=True)
         second = numpy_unit(
-            np.concatenate([first, x[..., 2:4]], -1), model, "block_unit2", residual=True
+            np.concatenate([first, x[..., 2:4]], -1),
+            model,
+            "block_unit2",
+            residual=True,
         )
         whole = np.concatenate([second, x[..., 4:]], -1)
         pool = model.output_shape[1] == 3
         expected = numpy_unit(whole, model, "block_unit3", pool=pool)
-        np.testing.assert_allclose(predict(model, images), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            predict(model, images), expected, rtol=1e-4, atol=1e-4
+        )
 
     def test_what_a_unit_leaves_out_passes_unchanged(self, model, images):
         names = ["block_unit1_mix", "block_unit2_mix"]
@@ -479,7 +484,9 @@ class TestFEBlock:
 
 
 class TestSaving:
-    def test_keras_file_in_a_fresh_process_that_imports_only_keras_shift(self, tmp_path):
+    def test_keras_file_in_a_fresh_process_that_imports_only_keras_shift(
+        self, tmp_path
+    ):
         """`import keras_shift` must register every layer that the networks use."""
         images = pixels(2, 32, 32, 3)
         np.save(tmp_path / "images.npy", images)

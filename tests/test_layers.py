@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from reference import bilinear_shift, displacement_gradient, integer_shift
 
 from differentiate import value_and_gradients
 from keras_shift.layers import (
@@ -13,6 +12,7 @@ from keras_shift.layers import (
     SparseShift2D,
     SqueezeExcite2D,
 )
+from reference import bilinear_shift, displacement_gradient, integer_shift
 
 LAYERS = [
     (GroupedShift2D, {}),
@@ -134,8 +134,7 @@ def test_saved_models_load_in_a_process_of_their_own(tmp_path, fresh_process):
         model.save_weights(tmp_path / f"{number}.weights.h5")
         np.save(tmp_path / f"{number}.npy", model.predict(images(), verbose=0))
     np.save(tmp_path / "images.npy", images())
-    printed = fresh_process(
-        f"""
+    printed = fresh_process(f"""
 import keras, keras_shift, numpy as np
 x = np.load("{tmp_path}/images.npy")
 for number in range({len(LAYERS)}):
@@ -146,8 +145,7 @@ for number in range({len(LAYERS)}):
     again.load_weights(f"{tmp_path}/{{number}}.weights.h5")
     np.testing.assert_allclose(again.predict(x, verbose=0), y, atol=1e-6)
     print("equal")
-"""
-    )
+""")
     assert printed.count("equal") == len(LAYERS)
 
 
@@ -208,6 +206,16 @@ def test_grouped_shift_is_that_of_equation_1():
     assert layer.displacement_array().min() == -2 and not layer.weights
     # Two of 20 channels in the middle group, two left over.
     assert layer.sparsity == pytest.approx(4 / 20)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+def test_grouped_shift_moves_integers_as_well(dtype, training):
+    x = np.arange(2 * 6 * 5 * 9).reshape(2, 6, 5, 9).astype(dtype)
+    layer = GroupedShift2D(dtype=dtype)
+    y = run(layer, x, training=training)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, integer_shift(x, layer.displacement_array()))
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -276,7 +284,7 @@ def test_regularizer_is_the_penalty_of_equation_4():
     scatter(layer, (1, 4, 4, 10))
     (penalty,) = layer.losses
     expected = 0.5 * np.abs(layer.displacement_array()).sum()
-    assert float(penalty) == pytest.approx(expected, rel=1e-6)
+    assert ops.convert_to_numpy(penalty) == pytest.approx(expected, rel=1e-6)
 
 
 def test_loaded_displacements_beyond_the_bound_are_clipped():

@@ -6,8 +6,12 @@ from keras import layers
 
 import keras_shift
 from keras_shift.analysis import multiply_adds
-from keras_shift.layers import ActiveShift2D, GroupedShift2D
-from keras_shift.layers import SparseShift2D, SqueezeExcite2D
+from keras_shift.layers import (
+    ActiveShift2D,
+    GroupedShift2D,
+    SparseShift2D,
+    SqueezeExcite2D,
+)
 
 
 @pytest.mark.parametrize(

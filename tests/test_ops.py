@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
-from reference import bilinear_shift, displacement_gradient, integer_shift
 
 from differentiate import value_and_gradients
 from keras_shift.ops import active_shift, grouped_displacements, shift, sparse_shift
+from reference import bilinear_shift, displacement_gradient, integer_shift
 
 FLOATS = ["float16", "bfloat16", "float32", "float64"]
 SHAPES = [(2, 5, 7, 11), (1, 1, 1, 3), (3, 1, 6, 20), (1, 8, 8, 33), (0, 4, 4, 5)]

@@ -6,17 +6,17 @@ import stat
 import keras
 import numpy as np
 import pytest
-from networks import pixels, predict, randomize, run_python
 
 import keras_shift
-from keras_shift.deploy import LiteRTModel, compare, lower_shifts, time_alternately
+from keras_shift.deploy import LiteRTModel, compare, lower_shifts
 from keras_shift.deploy import tflite as tflite_module
-from keras_shift.deploy import to_tflite
+from keras_shift.deploy import time_alternately, to_tflite
 from keras_shift.deploy.interpreter import operations
 from keras_shift.deploy.lowering import bilinear_kernel, lower_for_int8
 from keras_shift.layers import ActiveShift2D, GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 from keras_shift.zoo import FENet, blocks
+from networks import pixels, predict, randomize, run_python
 
 pytestmark = pytest.mark.tensorflow
 
@@ -87,7 +87,8 @@ class TestFENet:
         assert report.agreement.images == 32
         parameters = fenet.count_params()
         bytes_per_parameter = {None: 4, "float16": 2}.get(quantize, 1)
-        assert 0.9 < report.bytes / parameters / bytes_per_parameter < 1.5
+        # Beside them the graph, and for int8 a scale for every channel.
+        assert 0.9 < report.bytes / parameters / bytes_per_parameter < 1.6
         if quantize != "dynamic":
             assert report.partitions == 1
         for text in ("fenet.tflite", quantize or "float32", "CONV_2D", "32 images"):
@@ -124,7 +125,7 @@ class TestVariants:
         assert report.compared_on == "random pixels"
 
     @pytest.mark.parametrize("quantize", [None, "int8"])
-    @pytest.mark.parametrize("size", [(13, 9), (1, 1)])
+    @pytest.mark.parametrize("size", [(13, 9), (5, 3)])
     def test_maps_of_odd_size(self, tmp_path, size, quantize):
         model = randomize(small((*size, 3)))
         images = pixels(32, *size, 3)
@@ -202,12 +203,12 @@ class TestVariants:
         check(report, pixels(3, 9, 7, 5), model)
 
     def test_models_inside_of_models(self, tmp_path):
-        backbone = FENet(alpha=0.1, include_top=False, pooling="avg", output_stride=8)
-        images = keras.Input((16, 16, 3))
+        backbone = small((None, None, 3))
+        images = keras.Input((12, 12, 3))
         outputs = keras.layers.Dense(3)(backbone(images))
         model = randomize(keras.Model(images, outputs))
         report = to_tflite(model, tmp_path / "model.tflite")
-        check(report, pixels(3, 16, 16, 3), model)
+        check(report, pixels(3, 12, 12, 3), model)
 
     def test_layers_of_arbitrary_code(self, tmp_path):
         images = keras.Input((9, 7, 5))
@@ -217,17 +218,24 @@ class TestVariants:
 
 
 class TestRepresentativeData:
-    def test_kinds_of_iterables(self, small_model, tmp_path):
+    def test_kinds_of_iterables(self, tmp_path):
         """All of them are the same images, and make the same file."""
         import tensorflow as tf
 
-        images = pixels(10, 12, 12, 3)
+        model = shift_only(keras.layers.Conv2D(4, 3))
+        images = pixels(10, 9, 7, 5)
         dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(10)))
-        kinds = [images, dataset.batch(4), dataset, iter(images), [images[:6], images[6:]]]
+        kinds = [
+            images,
+            dataset.batch(4),
+            dataset,
+            iter(images),
+            [images[:6], images[6:]],
+        ]
         files = []
         for kind in kinds:
             path = tmp_path / "model.tflite"
-            report = to_tflite(small_model, path, "int8", representative_data=kind)
+            report = to_tflite(model, path, "int8", representative_data=kind)
             assert report.agreement.images == 10
             files.append(content(path))
         assert len(set(files)) == 1
@@ -270,7 +278,9 @@ class TestPlainExport:
     def test_saved_models_run_without_the_package(self, small_model, tmp_path, images):
         import tensorflow as tf
 
-        small_model.export(tmp_path / "exported", format="tf_saved_model", verbose=False)
+        small_model.export(
+            tmp_path / "exported", format="tf_saved_model", verbose=False
+        )
         tf.saved_model.save(small_model, str(tmp_path / "saved"))
         np.save(tmp_path / "images.npy", images)
         np.save(tmp_path / "outputs.npy", predict(small_model, images))
@@ -283,10 +293,10 @@ import numpy as np, tensorflow as tf
 folder = sys.argv[1]
 images = tf.constant(np.load(f"{folder}/images.npy"))
 expected = np.load(f"{folder}/outputs.npy")
-exported = tf.saved_model.load(f"{folder}/exported").serve(images)
-signature = tf.saved_model.load(f"{folder}/saved").signatures["serving_default"]
-(saved,) = signature(images).values()
-for outputs in (exported, saved):
+exported = tf.saved_model.load(f"{folder}/exported")
+saved = tf.saved_model.load(f"{folder}/saved")
+(signature,) = saved.signatures["serving_default"](images).values()
+for outputs in (exported.serve(images), signature):
     np.testing.assert_allclose(outputs, expected, atol=1e-5 * np.abs(expected).max())
 """,
             tmp_path,
@@ -346,6 +356,20 @@ class TestErrors:
         model = keras.Model(images, keras.ops.erfinv(images / 256))
         with pytest.raises(RuntimeError, match="Erfinv"):
             to_tflite(model, tmp_path / "model.tflite")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_activations_that_are_always_zero(self, tmp_path):
+        """LiteRT's interpreter does not refuse such a file, but may crash on it."""
+        model = keras.Sequential(
+            [
+                keras.Input((1, 1, 3)),
+                keras.layers.Conv2D(4, 1),
+                SparseShift2D(displacement_initializer="ones", name="out_of_the_map"),
+                keras.layers.Conv2D(4, 1),
+            ]
+        )
+        with pytest.raises(RuntimeError, match="zeros.*out_of_the_map"):
+            to_tflite(model, tmp_path / "model.tflite", "int8", pixels(4, 1, 1, 3))
         assert list(tmp_path.iterdir()) == []
 
 
@@ -557,7 +581,7 @@ def test_int8_file_is_as_accurate_as_the_float_file(tmp_path):
         batch_norm_momentum=0.9,
         classifier_activation=None,
     )
-    epochs = 5
+    epochs = 4
     steps = epochs * -(-len(x) // 32)
     model.compile(
         keras.optimizers.SGD(

@@ -55,8 +55,8 @@ def networks():
         for row, name in NETWORKS.items()
     ]
     return _section(
-        "What the networks cost (`keras_shift.analysis.multiply_adds`; the tests compare "
-        "every one exactly), for 224x224 pixels and 1000 classes:",
+        "What the networks cost (`keras_shift.analysis.multiply_adds`; the tests "
+        "compare every one exactly), for 224x224 pixels and 1000 classes:",
         ("network", "MAdds", "parameters", "and displacements"),
         rows,
     )
@@ -66,13 +66,11 @@ def demo():
     """The table of examples/finetune_and_export.py."""
     columns = _read("digits.csv")
     keys = [key for key in columns[0] if key not in ("network", "machine")]
-    rows = [
-        (key, *(_figure(key, column[key]) for column in columns)) for key in keys
-    ]
+    rows = [(key, *(_figure(key, column[key]) for column in columns)) for key in keys]
     return _section(
-        "`make demo`: scikit-learn's handwritten digits, 32x32 pixels, total stride 16, "
-        "both networks trained alike from random weights. Milliseconds: one image, one "
-        f"thread, LiteRT, on {columns[0]['machine']}:",
+        "`make demo`: scikit-learn's handwritten digits, 32x32 pixels, total stride "
+        "16, both networks trained alike from random weights. Milliseconds: one "
+        f"image, one thread, LiteRT, on {columns[0]['machine']}:",
         ("", *(column["network"] for column in columns)),
         rows,
     )
@@ -97,12 +95,12 @@ def kernels():
                 )
             )
     return _section(
-        "`python benchmarks/shift_kernels.py`: what one shift costs over FE-Net's maps, "
+        "`python benchmarks/shift_kernels.py`: what one shift costs on FE-Net's maps, "
         "60 and 90% of the channels unshifted, displacements up to 1 and 2 pixels; "
         f"smallest / median / largest of {len(cells) // 4} cells each, on "
-        f"{cells[0]['machine']}, one thread. Goals are 1.2 (sorted) and 2.5 (arbitrary) "
-        "times memcpy forward, and 0.7 of the depthwise convolution's time forward and "
-        "backward together; every cell is in "
+        f"{cells[0]['machine']}, one thread. Goals are 1.2 (sorted) and 2.5 "
+        "(arbitrary) times memcpy forward, and 0.7 of the depthwise convolution's "
+        "time forward and backward together; every cell is in "
         "[shift_kernels.csv](benchmarks/results/shift_kernels.csv):",
         (
             "batch",

@@ -133,9 +133,9 @@ def inverted_bottleneck(
         y = spatial(y, style, name)
     else:
         # "same", so that a map of odd size, or of one pixel, keeps its border.
-        y = keras.layers.AveragePooling2D(
-            strides, padding="same", name=f"{name}_pool"
-        )(y)
+        y = keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(
+            y
+        )
     if style.squeeze_excite == "v2":
         y = _squeeze_excite(y, style, name)
     y = convolution(y, filters, 1, style, f"{name}_project")

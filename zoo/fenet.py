@@ -167,9 +167,7 @@ def FENet(
         x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(x)
     stem = _width(16, alpha)
     x = blocks.convolution(x, stem, 3, style, "stem", strides=next(strides))
-    x = blocks.inverted_bottleneck(
-        x, stem, wide_filters(4)(stem, stem), style, "unit1"
-    )
+    x = blocks.inverted_bottleneck(x, stem, wide_filters(4)(stem, stem), style, "unit1")
     filters = _width(32, alpha, divisor=_divisor(_FE_BLOCKS[0]))
     x = blocks.inverted_bottleneck(
         x,

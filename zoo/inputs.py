@@ -42,7 +42,9 @@ def images(input_shape, input_tensor, include_top):
         or input_shape[blocks.channel_axis() if channels_last else 0] is None
         or any(size is not None and size < 1 for size in input_shape)
     ):
-        order = "height, width, channels" if channels_last else "channels, height, width"
+        order = (
+            "height, width, channels" if channels_last else "channels, height, width"
+        )
         raise ValueError(
             f"Argument `input_shape` must be ({order}), and only height and width "
             f"may be None. Received: input_shape={input_shape}"

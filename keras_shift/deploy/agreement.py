@@ -47,7 +47,9 @@ def compare(outputs, reference):
             f"reference.shape={reference.shape}"
         )
     count = len(outputs)
-    same = outputs.reshape(count, -1).argmax(1) == reference.reshape(count, -1).argmax(1)
+    same = outputs.reshape(count, -1).argmax(1) == reference.reshape(count, -1).argmax(
+        1
+    )
     return Agreement(
         images=count,
         top1=float(np.mean(same)),

@@ -5,6 +5,10 @@ from collections import Counter
 
 import numpy as np
 
+# Below any scale of an activation. For one that is always zero the converter takes
+# the range from -1e-6 to 1e-6, in 255 steps.
+_NO_RANGE = 1e-8
+
 
 class LiteRTModel:
     """A .tflite file with one input and one output, run by LiteRT.
@@ -113,14 +117,12 @@ def operations(content):
         that are not builtin (custom and TensorFlow "flex" operations), which a
         plain runtime on a phone refuses.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
+    schema, model = _parse(content)
     names = {
         code: name
         for name, code in vars(schema.BuiltinOperator).items()
         if isinstance(code, int)
     }
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     builtin: Counter[str] = Counter()
     other: Counter[str] = Counter()
     for graph in model.subgraphs:
@@ -132,3 +134,30 @@ def operations(content):
                 number = max(code.builtinCode, code.deprecatedBuiltinCode)
                 builtin[names[number]] += 1
     return builtin, other
+
+
+def always_zero(content):
+    """Returns names of activations that quantization has never seen but zero.
+
+    The scale that the converter makes up for them is so small that XNNPACK refuses
+    the file, or crashes.
+
+    Args:
+        content: The bytes of an int8 .tflite file.
+    """
+    _, model = _parse(content)
+    return [
+        tensor.name.decode()
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if model.buffers[tensor.buffer].data is None
+        and tensor.quantization is not None
+        and tensor.quantization.scale is not None
+        and tensor.quantization.scale.max() < _NO_RANGE
+    ]
+
+
+def _parse(content):
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema, schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))

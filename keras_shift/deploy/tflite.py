@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+import re
 import tempfile
 
 import keras
 import numpy as np
 
 from keras_shift.deploy.agreement import Agreement, compare
-from keras_shift.deploy.interpreter import LiteRTModel, operations
+from keras_shift.deploy.interpreter import LiteRTModel, always_zero, operations
 from keras_shift.deploy.lowering import lower_for_int8, lower_shifts
 
 _QUANTIZE = (None, "float16", "dynamic", "int8")
@@ -101,7 +102,8 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
 
     Raises:
         ValueError: If an argument is none of the above.
-        RuntimeError: If the converter asks for operations that are not builtin.
+        RuntimeError: If the model cannot be converted: it needs operations that
+            are not builtin, or one of its activations is always zero (int8).
     """
     _check(model, path, quantize, representative_data, batch_size)
     # Without a list around the one input, as in models of keras.applications.
@@ -111,9 +113,12 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
     content = _convert(lower(model), quantize, images, batch_size)
     builtin, other = operations(content)
     if other:
+        raise _NotBuiltin(other)
+    if quantize == "int8" and (dead := always_zero(content)):
         raise RuntimeError(
-            "The model needs operations that a plain LiteRT runtime does not have: "
-            f"{', '.join(sorted(other))}. Replace the layers they come from."
+            "For all of the representative images, nothing but zeros comes out of "
+            f"{', '.join(dead)}, and LiteRT cannot run an int8 file with that. Are "
+            "these real images, and larger than their shifts where they are smallest?"
         )
     path = os.fspath(path)
     handle, temporary = tempfile.mkstemp(
@@ -227,7 +232,9 @@ def _convert(model, quantize, images, batch_size):
 
     with tempfile.TemporaryDirectory() as folder:
         signature = keras.InputSpec(
-            shape=(batch_size, *model.inputs[0].shape[1:]), dtype="float32", name="image"
+            shape=(batch_size, *model.inputs[0].shape[1:]),
+            dtype="float32",
+            name="image",
         )
         # Keras' own LiteRT exporter takes this path, too, but enables operations
         # that are not builtin.
@@ -236,7 +243,21 @@ def _convert(model, quantize, images, batch_size):
         )
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         _configure(converter, tf, quantize, images, batch_size)
-        return converter.convert()
+        try:
+            return converter.convert()
+        except Exception as error:  # its class is not public
+            refused = re.findall(r"'tf\.(\w+)' op is neither", str(error))
+            if refused:
+                raise _NotBuiltin(refused) from error
+            raise RuntimeError(f"LiteRT's converter failed: {error}") from error
+
+
+class _NotBuiltin(RuntimeError):
+    def __init__(self, names):
+        super().__init__(
+            "The model needs operations that a plain LiteRT runtime does not have: "
+            f"{', '.join(sorted(set(names)))}. Replace the layers they come from."
+        )
 
 
 def _configure(converter, tf, quantize, images, batch_size):

@@ -69,7 +69,7 @@ class GroupedShift2D(ShiftLayer):
             inputs,
             self.displacement_array(),
             data_format=self.data_format,
-            native=self._native(training),
+            native=self._native(inputs, training),
         )
 
     def get_config(self):

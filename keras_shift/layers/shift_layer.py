@@ -61,10 +61,12 @@ class ShiftLayer(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), "data_format": self.data_format}
 
-    def _native(self, training):
+    def _native(self, inputs, training):
         # None lets the op decide, which outside of a training step may be traced
         # for export.
-        return True if native_op.serves(training) else None
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        kernel = dtype in native_op.DTYPES and native_op.serves(training)
+        return True if kernel else None
 
 
 class LearnedShift(ShiftLayer):
@@ -96,9 +98,7 @@ class LearnedShift(ShiftLayer):
     ):
         super().__init__(data_format=data_format, **kwargs)
         self.displacement_initializer = initializers.get(displacement_initializer)
-        self.displacement_regularizer = keras.regularizers.get(
-            displacement_regularizer
-        )
+        self.displacement_regularizer = keras.regularizers.get(displacement_regularizer)
         self.max_displacement = check_max_displacement(max_displacement)
 
     def build(self, input_shape):

@@ -80,5 +80,5 @@ class SparseShift2D(LearnedShift):
             self._bounded_displacements(),
             max_displacement=self.max_displacement,
             data_format=self.data_format,
-            native=self._native(training),
+            native=self._native(inputs, training),
         )

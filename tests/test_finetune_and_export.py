@@ -1,0 +1,222 @@
+"""The example: its data, its two networks, and the whole way from start to end."""
+
+import contextlib
+import csv
+import importlib.util
+import sys
+
+import keras
+import numpy as np
+import pytest
+from networks import ROOT, pixels
+
+from keras_shift.deploy import LiteRTModel
+
+pytestmark = pytest.mark.tensorflow
+
+tf = pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="module")
+def example():
+    path = ROOT / "examples" / "finetune_and_export.py"
+    spec = importlib.util.spec_from_file_location("finetune_and_export", path)
+    module = importlib.util.module_from_spec(spec)
+    # Where dataclasses look for it.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture
+def tiny(example, monkeypatch):
+    """Replaces the networks by tiny ones, and the digits by a few images."""
+
+    def network(name):
+        images = keras.Input((8, 8, 3))
+        x = keras.layers.Conv2D(4, 3)(images)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        outputs = keras.layers.Dense(3, activation="softmax")(x)
+        return keras.Model(images, outputs, name=name)
+
+    def data(image_size, batch_size, seed):
+        images, labels = pixels(24, 8, 8, 3, seed=seed), np.arange(24) % 3
+        dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+        return example.Data("tiny", dataset, dataset, 3, 8)
+
+    monkeypatch.setattr(example, "fenet", lambda *args: network("FENet"))
+    monkeypatch.setattr(example, "mobilenet_v2", lambda *args: network("MobileNetV2"))
+    monkeypatch.setattr(example, "digits", data)
+    return example
+
+
+class TestData:
+    def test_digits(self, example):
+        data = example.digits(image_size=12, batch_size=50, seed=0)
+        images, labels = example.collect(data.train)
+        held_out, held_out_labels = example.collect(data.held_out)
+        assert images.shape == (1437, 12, 12, 3)
+        assert held_out.shape == (360, 12, 12, 3)
+        assert data.classes == 10
+        assert images.min() == 0 and images.max() == 255
+        assert set(held_out_labels) == set(range(10))
+        # No image is on both sides.
+        seen = {image.tobytes() for image in images}
+        assert not any(image.tobytes() in seen for image in held_out)
+
+    @pytest.fixture
+    def photographs(self, tmp_path):
+        """Ten images of each class; every class has a colour of its own."""
+        for label, name in enumerate(["apple", "banana", "cherry"]):
+            (tmp_path / name).mkdir()
+            for index in range(10):
+                image = np.full((20, 30 + index, 3), 80 * label, "uint8")
+                keras.utils.save_img(
+                    tmp_path / name / f"{index}.png", image, scale=False
+                )
+        return tmp_path
+
+    def test_folder(self, example, photographs):
+        data = example.folder(photographs, image_size=16, batch_size=4, seed=0)
+        images, labels = example.collect(data.train)
+        held_out, held_out_labels = example.collect(data.held_out)
+        assert data.name == photographs.name
+        assert data.classes == 3
+        assert images.shape == (24, 16, 16, 3)
+        assert held_out.shape == (6, 16, 16, 3)
+        for pictures, numbers in [(images, labels), (held_out, held_out_labels)]:
+            np.testing.assert_array_equal(pictures[:, 0, 0, 0], 80 * numbers)
+
+    @pytest.mark.filterwarnings("ignore")  # from inside TFDS
+    @pytest.mark.parametrize(
+        "name, classes", [("cifar10", 10), ("mnist", 10), ("imagenette", 10)]
+    )
+    def test_tfds(self, example, name, classes):
+        """Of a colour and a grey data set, and one without a test split."""
+        tfds = pytest.importorskip("tensorflow_datasets")
+        with tfds.testing.mock_data(num_examples=5):
+            data = example.tfds_dataset(name, image_size=16, batch_size=2, seed=0)
+            images, labels = example.collect(data.held_out)
+            few, _ = example.collect(data.train, 3)
+        assert data.classes == classes
+        assert images.shape == (5, 16, 16, 3)
+        assert labels.shape == (5,)
+        assert few.shape == (3, 16, 16, 3)
+        assert 1 < images.max() <= 255
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("output_stride", [32, 16, 8, 4])
+    def test_both_have_the_same_total_stride_and_momentum(self, example, output_stride):
+        data = example.Data("none", None, None, 7, 32)
+        networks = {
+            "FENet": example.fenet(data, output_stride, None),
+            "MobileNetV2": example.mobilenet_v2(data, output_stride),
+        }
+        for name, model in networks.items():
+            assert model.name == name
+            assert model.input_shape == (None, 32, 32, 3)
+            assert model.output_shape == (None, 7)
+            maps = [layer.output.shape for layer in model.layers]
+            last = [shape for shape in maps if len(shape) == 4][-1]
+            assert last[1:3] == (32 // output_stride, 32 // output_stride)
+            momenta = {
+                layer.momentum
+                for layer in model.layers
+                if isinstance(layer, keras.layers.BatchNormalization)
+            }
+            assert momenta == {0.9}
+
+    def test_mobilenet_v2_is_otherwise_keras_own(self, example):
+        data = example.Data("none", None, None, 1000, 224)
+        ours = example.mobilenet_v2(data, 32)
+        theirs = keras.applications.MobileNetV2(weights=None)
+        ours.set_weights(theirs.get_weights())
+        images = pixels(1, 224, 224, 3)
+        np.testing.assert_allclose(
+            ours(images, training=False),
+            theirs(images / 127.5 - 1, training=False),
+            rtol=1e-3,
+        )
+
+
+class TestMain:
+    FILES = {
+        f"{name}{ending}"
+        for name in ("fenet", "mobilenetv2")
+        for ending in (".keras", "_float32.tflite", "_int8.tflite")
+    } | {"results.csv"}
+
+    def run(self, example, folder, *arguments):
+        options = ["--epochs", "1", "--batch-size", "8", "--output", str(folder)]
+        example.main(example.parse([*options, *arguments]))
+
+    def test_prints_the_table_and_writes_complete_files(self, tiny, tmp_path, capsys):
+        self.run(tiny, tmp_path / "new" / "folder", "--seed", "3")
+        folder = tmp_path / "new" / "folder"
+        assert {path.name for path in folder.iterdir()} == self.FILES
+        for path in folder.glob("*.tflite"):
+            assert LiteRTModel(path).input_shape == (1, 8, 8, 3)
+        with open(folder / "results.csv") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["network"] for row in rows] == ["FENet", "MobileNetV2"]
+        for row in rows:
+            assert row["start"] == "random (seed 3)"
+            assert float(row["million MAdds"]) == (6 * 6 * 27 * 4 + 4 * 3) / 1e6
+            model = keras.saving.load_model(folder / f"{row['network'].lower()}.keras")
+            found = model.predict(pixels(24, 8, 8, 3, seed=3), verbose=0).argmax(-1)
+            accuracy = np.mean(found == np.arange(24) % 3)
+            assert float(row["Keras top-1"]) == pytest.approx(accuracy)
+            assert float(row["float32 top-1"]) == pytest.approx(accuracy)
+            size = (folder / f"{row['network'].lower()}_int8.tflite").stat().st_size
+            assert float(row["int8 kB"]) == size / 1000
+            assert float(row["float32 ms"]) > 0 and float(row["int8 ms"]) > 0
+        table = capsys.readouterr().out.split("total stride 16")[-1]
+        for text in ["FENet", "MobileNetV2", *rows[0]][2:]:
+            assert text in table or text == "network"
+        assert "random (seed 3)" in table
+
+    @pytest.mark.parametrize("stage", ["save", "to_tflite", "write_csv"])
+    def test_interruption_leaves_nothing_half_written(
+        self, tiny, tmp_path, monkeypatch, stage
+    ):
+        """Whatever exists afterwards is a complete file under its own name."""
+
+        def half_save(model, path, **kwargs):
+            with open(path, "wb") as file:
+                file.write(b"half")
+            raise KeyboardInterrupt
+
+        def interrupt(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        if stage == "save":
+            monkeypatch.setattr(keras.Model, "save", half_save)
+        elif stage == "to_tflite":
+            monkeypatch.setattr("keras_shift.deploy.tflite.LiteRTModel", interrupt)
+        else:
+            monkeypatch.setattr(csv.DictWriter, "writerows", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            self.run(tiny, tmp_path)
+        left = {path.name for path in tmp_path.iterdir()}
+        expected = {"save": set(), "to_tflite": {"fenet.keras"}}
+        assert left == expected.get(stage, self.FILES - {"results.csv"})
+
+    def test_complete_keeps_an_earlier_file(self, example, tmp_path):
+        path = tmp_path / "model.keras"
+        path.write_text("earlier")
+        with contextlib.suppress(RuntimeError), example.complete(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+        assert path.read_text() == "earlier"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_defaults_need_no_download(self, example):
+        arguments = example.parse([])
+        assert arguments.data is None and arguments.dataset is None
+
+    def test_a_folder_and_a_data_set_exclude_each_other(self, example, capsys):
+        with pytest.raises(SystemExit):
+            example.parse(["--data", "photographs", "--dataset", "cifar10"])
+        assert "not allowed with" in capsys.readouterr().err
