@@ -21,7 +21,6 @@ import argparse
 import csv
 import itertools
 import os
-import platform
 import subprocess
 import time
 from pathlib import Path
@@ -35,6 +34,7 @@ import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from keras_shift import custom_ops  # noqa: E402
+from keras_shift.deploy import machine  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "shift_kernels.csv"
@@ -214,22 +214,6 @@ def tensorflow_ratios(row, rounds, random):
         row[f"together_per_{rival}_high"] = float(high)
 
 
-def machine():
-    """What the times were taken on."""
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = [
-                line.split(":")[1].strip() for line in file if "model name" in line
-            ]
-        model = names[0] if names else model
-    return {
-        "machine": f"{model}, {os.cpu_count()} cores",
-        "tensorflow": tf.__version__,
-        "threads": 1,
-    }
-
-
 def write(rows, path):
     """Writes the CSV file under a temporary name first."""
     path.parent.mkdir(exist_ok=True)
@@ -307,7 +291,7 @@ def main():
         task = progress.add_task("TensorFlow", total=len(rows))
         for row in rows:
             tensorflow_ratios(row, arguments.rounds, random)
-            row.update(machine())
+            row.update(machine=machine(), tensorflow=tf.__version__, threads=1)
             progress.advance(task)
     write(rows, arguments.output)
     show(rows, rich.console.Console(width=150))

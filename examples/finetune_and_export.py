@@ -173,7 +173,11 @@ def fit(model, data, epochs, learning_rate):
         keras_shift.callbacks.ShiftSparsityLogger(),
     ]
     model.fit(
-        data.train, validation_data=data.held_out, epochs=epochs, callbacks=callbacks
+        data.train,
+        validation_data=data.held_out,
+        epochs=epochs,
+        callbacks=callbacks,
+        shuffle=False,  # `data.train` shuffles itself, and Keras would warn
     )
     return model.evaluate(data.held_out, verbose=0, return_dict=True)["accuracy"]
 

@@ -36,6 +36,7 @@ WITHOUT_EXAMPLE = {
     "compare",
     "get",
     "lower_shifts",
+    "machine",
     "time_alternately",
 }
 

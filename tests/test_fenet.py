@@ -32,18 +32,6 @@ ROWS = {
     },
     "fenet_1.375_se_v1_r4": {"alpha": 1.375, "squeeze_excite": "v1"},
     "fenet_1.375_se_v2_r8": {"alpha": 1.375, "squeeze_excite": "v2"},
-    "fenet_1.375_head1932_se_v1_r4": {
-        "alpha": 1.375,
-        "squeeze_excite": "v1",
-        "squeeze_ratio": 4,
-        "head_filters": 1932,
-    },
-    "fenet_1.375_head1932_se_v2_r8": {
-        "alpha": 1.375,
-        "squeeze_excite": "v2",
-        "squeeze_ratio": 8,
-        "head_filters": 1932,
-    },
     "fenet_1.0_dw_bn": {"spatial": "depthwise"},
     "fenet_1.375_dw_bn": {"alpha": 1.375, "spatial": "depthwise"},
 }

@@ -8,9 +8,9 @@ import sys
 import keras
 import numpy as np
 import pytest
-from networks import ROOT, pixels
 
 from keras_shift.deploy import LiteRTModel
+from networks import ROOT, pixels
 
 pytestmark = pytest.mark.tensorflow
 
@@ -89,21 +89,60 @@ class TestData:
             np.testing.assert_array_equal(pictures[:, 0, 0, 0], 80 * numbers)
 
     @pytest.mark.filterwarnings("ignore")  # from inside TFDS
-    @pytest.mark.parametrize(
-        "name, classes", [("cifar10", 10), ("mnist", 10), ("imagenette", 10)]
-    )
-    def test_tfds(self, example, name, classes):
-        """Of a colour and a grey data set, and one without a test split."""
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("held_out_split", ["test", "validation"])
+    def test_tfds(self, example, tmp_path, monkeypatch, channels, held_out_split):
+        """A data set with names, sizes and splits of its own, made by TFDS."""
         tfds = pytest.importorskip("tensorflow_datasets")
-        with tfds.testing.mock_data(num_examples=5):
-            data = example.tfds_dataset(name, image_size=16, batch_size=2, seed=0)
-            images, labels = example.collect(data.held_out)
-            few, _ = example.collect(data.train, 3)
-        assert data.classes == classes
-        assert images.shape == (5, 16, 16, 3)
-        assert labels.shape == (5,)
-        assert few.shape == (3, 16, 16, 3)
-        assert 1 < images.max() <= 255
+
+        class Leaves(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                features = {
+                    "picture": tfds.features.Image(shape=(None, None, channels)),
+                    "kind": tfds.features.ClassLabel(names=["oak", "elm", "fir"]),
+                }
+                return tfds.core.DatasetInfo(
+                    builder=self,
+                    features=tfds.features.FeaturesDict(features),
+                    supervised_keys=("picture", "kind"),
+                )
+
+            def _split_generators(self, dl_manager):
+                return {"train": self._examples(9), held_out_split: self._examples(5)}
+
+            def _generate_examples(self):
+                raise NotImplementedError
+
+            def _examples(self, count):
+                for index in range(count):
+                    image = np.full((20, 30 + index, channels), 80 * (index % 3))
+                    kind = index % 3
+                    yield index, {"picture": image.astype("uint8"), "kind": kind}
+
+        def load(name, **arguments):
+            assert name == "leaves"
+            builder = Leaves(data_dir=tmp_path)
+            builder.download_and_prepare()
+            assert arguments == {"as_supervised": True, "with_info": True}
+            return builder.as_dataset(as_supervised=True), builder.info
+
+        monkeypatch.setattr(tfds, "load", load)
+        data = example.tfds_dataset("leaves", image_size=16, batch_size=2, seed=0)
+        assert (data.name, data.classes, data.image_size) == ("leaves", 3, 16)
+        for dataset, count in [(data.train, 9), (data.held_out, 5)]:
+            images, labels = example.collect(dataset)
+            assert images.shape == (count, 16, 16, 3)
+            np.testing.assert_array_equal(images[:, 3, 3, 2], 80 * labels)
+        images, labels = example.collect(data.train, count=3)
+        assert len(images) == len(labels) == 3
+
+    def test_tfds_with_nothing_to_hold_out(self, example, monkeypatch):
+        tfds = pytest.importorskip("tensorflow_datasets")
+        monkeypatch.setattr(tfds, "load", lambda *args, **kwargs: ({"train": 0}, None))
+        with pytest.raises(SystemExit, match="leaves has no split to hold out"):
+            example.tfds_dataset("leaves", image_size=16, batch_size=2, seed=0)
 
 
 class TestNetworks:

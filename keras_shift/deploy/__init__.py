@@ -4,7 +4,7 @@ from keras_shift.deploy.agreement import Agreement, compare
 from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.lowering import lower_shifts
 from keras_shift.deploy.tflite import TFLiteReport, to_tflite
-from keras_shift.deploy.timing import Timing, time_alternately
+from keras_shift.deploy.timing import Timing, machine, time_alternately
 
 __all__ = [
     "Agreement",
@@ -13,6 +13,7 @@ __all__ = [
     "Timing",
     "compare",
     "lower_shifts",
+    "machine",
     "time_alternately",
     "to_tflite",
 ]

@@ -1,6 +1,8 @@
 """Times that can be compared."""
 
 import dataclasses
+import os
+import platform
 import time
 
 import numpy as np
@@ -64,3 +66,15 @@ def time_alternately(calls, repeats=30, seed=0):
         )
         for index, name in enumerate(names)
     }
+
+
+def machine():
+    """Returns the name of this machine's processor and its number of cores."""
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    name = line.split(":")[1].strip()
+                    break
+    return f"{name}, {os.cpu_count()} cores"
