@@ -97,7 +97,7 @@ def tensorflow_calls(row, random):
     shape = (row["batch"], row["size"], row["size"], row["channels"])
     extent = row["range"]
     # Calling a tf.function costs 100 us, so small work is repeated inside of it.
-    repeats = int(np.clip(4_000_000 // np.prod(shape), 1, 16))
+    repeats = int(np.clip(4_000_000 // np.prod(shape), 1, 48))
     x = tf.constant(random.normal(size=shape).astype("float32"))
     real = tf.constant(
         (pattern + random.uniform(-0.45, 0.45, pattern.shape)), "float32"
@@ -278,6 +278,7 @@ def main():
         raise SystemExit(f"There is no native op: {custom_ops.why_unavailable()}")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.get_logger().setLevel("ERROR")  # or it warns of making so many functions
     random = np.random.default_rng(0)
     with rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),

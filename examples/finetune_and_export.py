@@ -30,7 +30,12 @@ import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import keras_shift  # noqa: E402
-from keras_shift.deploy import LiteRTModel, time_alternately, to_tflite  # noqa: E402
+from keras_shift.deploy import (  # noqa: E402
+    LiteRTModel,
+    machine,
+    time_alternately,
+    to_tflite,
+)
 
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 and 0.999 are slow for a short training.
 CALIBRATION_IMAGES = 200
@@ -259,6 +264,7 @@ def main(arguments):
     for row in rows:
         for kind in ("float32", "int8"):
             row[f"{kind} ms"] = timings[row["network"], kind].median * 1000
+        row["machine"] = machine()
     report_rows(rows, data, arguments, console)
     with complete(output / "results.csv") as path:
         write_csv(rows, path)
@@ -276,7 +282,9 @@ def report_rows(rows, data, arguments, console):
     table.add_column()
     for row in rows:
         table.add_column(row["network"], justify="right")
-    for key in list(rows[0])[1:]:
+    for key in rows[0]:
+        if key in ("network", "machine"):
+            continue
         table.add_row(key, *(_text(key, row[key]) for row in rows))
     console.print(table)
 

@@ -56,3 +56,18 @@ def get(identifier):
     if identifier == "grouped":
         return GroupedDisplacements()
     return keras.initializers.get(identifier)
+
+
+def fresh(identifier):
+    """Returns an initializer for one more weight.
+
+    An initializer that is random and has no seed gives the same values to all
+    weights of a shape, unless each gets a copy of its own.
+
+    Args:
+        identifier: As in `get`.
+    """
+    initializer = get(identifier)
+    if isinstance(initializer, keras.initializers.Initializer):
+        return initializer.clone()
+    return initializer

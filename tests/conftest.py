@@ -1,16 +1,11 @@
 """What all tests share."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import pytest
 
 from keras_shift import native as native_op
-
-ROOT = Path(__file__).resolve().parent.parent
 
 if keras.backend.backend() == "jax":
     import jax
@@ -36,20 +31,3 @@ def path(request):
         return {"native": True}
     bound = {"convolution": 3, "gather": None}[request.param]
     return {"native": False, "max_displacement": bound}
-
-
-@pytest.fixture
-def fresh_process():
-    """Runs Python code in a process of its own and returns what it printed."""
-
-    def run(code, **environment):
-        result = subprocess.run(
-            [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    return run

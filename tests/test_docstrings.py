@@ -34,6 +34,7 @@ WITHOUT_EXAMPLE = {
     "active_shift",
     "check_max_displacement",
     "compare",
+    "fresh",
     "get",
     "lower_shifts",
     "machine",

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from networks import run_python
 
 from differentiate import value_and_gradients
 from keras_shift.layers import (
@@ -123,7 +124,7 @@ def test_dtype_policies(layer_class, arguments, policy, dtype, tolerance):
         assert layer.displacements.dtype == "float32"
 
 
-def test_saved_models_load_in_a_process_of_their_own(tmp_path, fresh_process):
+def test_saved_models_load_in_a_process_of_their_own(tmp_path):
     # All layers in one process: importing TensorFlow takes longer than the rest.
     for number, (layer_class, arguments) in enumerate(LAYERS):
         inputs = keras.Input((6, 5, 50))
@@ -134,18 +135,23 @@ def test_saved_models_load_in_a_process_of_their_own(tmp_path, fresh_process):
         model.save_weights(tmp_path / f"{number}.weights.h5")
         np.save(tmp_path / f"{number}.npy", model.predict(images(), verbose=0))
     np.save(tmp_path / "images.npy", images())
-    printed = fresh_process(f"""
+    printed = run_python(
+        """
+import sys, pathlib
 import keras, keras_shift, numpy as np
-x = np.load("{tmp_path}/images.npy")
-for number in range({len(LAYERS)}):
-    y = np.load(f"{tmp_path}/{{number}}.npy")
-    model = keras.models.load_model(f"{tmp_path}/{{number}}.keras")
+folder = pathlib.Path(sys.argv[1])
+x = np.load(folder / "images.npy")
+for path in folder.glob("*.keras"):
+    y = np.load(path.with_suffix(".npy"))
+    model = keras.models.load_model(path)
     np.testing.assert_allclose(model.predict(x, verbose=0), y, atol=1e-6)
     again = keras.models.clone_model(model)
-    again.load_weights(f"{tmp_path}/{{number}}.weights.h5")
+    again.load_weights(path.with_suffix(".weights.h5"))
     np.testing.assert_allclose(again.predict(x, verbose=0), y, atol=1e-6)
     print("equal")
-""")
+""",
+        tmp_path,
+    )
     assert printed.count("equal") == len(LAYERS)
 
 
@@ -189,7 +195,9 @@ def test_bad_arguments_are_named(layer_class, arguments, message):
         layer_class(**arguments)
 
 
-@pytest.mark.parametrize("layer_class", [GroupedShift2D, ActiveShift2D, SparseShift2D])
+@pytest.mark.parametrize(
+    "layer_class", [GroupedShift2D, ActiveShift2D, SparseShift2D, SqueezeExcite2D]
+)
 def test_the_number_of_channels_must_be_known(layer_class):
     with pytest.raises(ValueError, match="number of channels. Received: input_shape"):
         layer_class()(keras.Input((4, 4, None)))
@@ -295,6 +303,7 @@ def test_loaded_displacements_beyond_the_bound_are_clipped():
     expected = integer_shift(x, np.array([[1, 0], [-1, 1]]))
     np.testing.assert_array_equal(run(layer, x), expected)
     np.testing.assert_array_equal(run(layer, x, training=True), expected)
+    np.testing.assert_array_equal(np.rint(layer.displacement_array()), [[1, 0], [-1, 1]])
 
 
 def test_sparsity_is_the_share_of_channels_that_round_to_zero():

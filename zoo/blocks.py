@@ -65,7 +65,7 @@ def convolution(x, filters, kernel_size, style, name, strides=1, activation=None
         strides=strides,
         padding="same",
         use_bias=False,
-        kernel_initializer=_fresh(style.kernel_initializer),
+        kernel_initializer=initializers.fresh(style.kernel_initializer),
         kernel_regularizer=style.kernel_regularizer,
         name=name,
     )(x)
@@ -91,7 +91,7 @@ def spatial(x, style, name):
             3,
             padding="same",
             use_bias=False,
-            depthwise_initializer=_fresh(style.kernel_initializer),
+            depthwise_initializer=initializers.fresh(style.kernel_initializer),
             depthwise_regularizer=style.kernel_regularizer,
             name=f"{name}_depthwise",
         )(x)
@@ -104,7 +104,7 @@ def spatial(x, style, name):
         "sparse_shift": shift_layers.SparseShift2D,
     }[style.spatial]
     return layer(
-        displacement_initializer=_fresh(style.displacement_initializer),
+        displacement_initializer=initializers.fresh(style.displacement_initializer),
         displacement_regularizer=style.displacement_regularizer,
         max_displacement=style.max_displacement,
         name=f"{name}_shift",
@@ -201,15 +201,7 @@ def _channels(x, start, stop):
 def _squeeze_excite(x, style, name):
     return shift_layers.SqueezeExcite2D(
         squeeze_ratio=style.squeeze_ratio,
-        kernel_initializer=_fresh(style.kernel_initializer),
+        kernel_initializer=initializers.fresh(style.kernel_initializer),
         kernel_regularizer=style.kernel_regularizer,
         name=f"{name}_squeeze_excite",
     )(x)
-
-
-def _fresh(initializer):
-    # One random initializer would give the same values to every layer.
-    initializer = initializers.get(initializer)
-    if isinstance(initializer, keras.initializers.Initializer):
-        return initializer.clone()
-    return initializer

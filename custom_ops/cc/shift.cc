@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <exception>
+#include <memory>
 #include <string>
 
 #include "custom_ops/cc/arguments.h"
 #include "custom_ops/cc/isa.h"
 #include "custom_ops/cc/shift_plan.h"
+#include "custom_ops/cc/shift_plan_cache.h"
 #include "custom_ops/cc/thread_pool.h"
 
 namespace keras_shift {
@@ -33,9 +35,9 @@ Status Shift(const ImageShape& shape, int64_t element_size,
   const PlanShape plan_shape = {shape.batch,  shape.height, shape.width,
                                 shape.height, shape.width,  shape.channels,
                                 element_size};
-  ShiftPlan plan(plan_shape, displacements, displacements + shape.channels,
-                 BestShiftKernel(shape.channels * element_size));
-  plan.SetOutput(y);
+  const std::shared_ptr<const ShiftPlan> plan =
+      FindOrMakeShiftPlan(plan_shape, displacements,
+                          BestShiftKernel(shape.channels * element_size));
 
   const int64_t num_rows = shape.batch * shape.height;
   const int64_t row_bytes = bytes / num_rows;
@@ -49,7 +51,8 @@ Status Shift(const ImageShape& shape, int64_t element_size,
       const int64_t i = row % shape.height;
       const int64_t count = std::min(end - row, shape.height - i);
       const unsigned char* image = x + (row - i) * row_bytes;
-      plan.ShiftRows(image, i, i + count, shape.width, y + row * row_bytes);
+      plan->ShiftRowsOfAll(image, i, i + count, shape.width,
+                           y + row * row_bytes);
       row += count;
     }
   });

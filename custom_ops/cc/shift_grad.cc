@@ -20,6 +20,7 @@
 #include "custom_ops/cc/kernels.h"
 #include "custom_ops/cc/shift.h"
 #include "custom_ops/cc/shift_plan.h"
+#include "custom_ops/cc/shift_plan_cache.h"
 #include "custom_ops/cc/thread_pool.h"
 
 namespace keras_shift {
@@ -183,13 +184,12 @@ Status Gradients(const ImageShape& shape, FloatType type,
   const ShiftKernel& shift_kernel = BestShiftKernel(pixel_bytes);
   PlanShape plan_shape = {shape.batch, shape.height, shape.width, shape.height,
                           shape.width, channels,     element_size};
-  ShiftPlan shift_back(plan_shape, parts.inverse.data(),
-                       parts.inverse.data() + channels, shift_kernel);
-  shift_back.SetOutput(input_gradient);
+  const auto shift_back =
+      FindOrMakeShiftPlan(plan_shape, parts.inverse.data(), shift_kernel);
   ++plan_shape.output_height;
   ++plan_shape.output_width;
-  const ShiftPlan shift_by_floor(plan_shape, parts.floor.data(),
-                                 parts.floor.data() + channels, shift_kernel);
+  const auto shift_by_floor =
+      FindOrMakeShiftPlan(plan_shape, parts.floor.data(), shift_kernel);
 
   const SumKernel& sum_kernel = BestSumKernel(type, channels);
   const int64_t vectors = (channels + sum_kernel.lanes - 1) / sum_kernel.lanes;
@@ -217,12 +217,12 @@ Status Gradients(const ImageShape& shape, FloatType type,
     for (int64_t n = blocks.first_image(block); n < blocks.last_image(block);
          ++n) {
       const int64_t image = n * shape.height * row_bytes;
-      shift_by_floor.ShiftRows(x + image, first_row, first_row + 1,
-                               shape.width + 1, row(first_row));
+      shift_by_floor->ShiftRows(x + image, first_row, first_row + 1,
+                                shape.width + 1, row(first_row));
       for (int64_t i = first_row; i < blocks.last_row(block); ++i) {
         const int64_t here = image + i * row_bytes;
-        shift_by_floor.ShiftRows(x + image, i + 1, i + 2, shape.width + 1,
-                                 row(i + 1));
+        shift_by_floor->ShiftRows(x + image, i + 1, i + 2, shape.width + 1,
+                                  row(i + 1));
         sum_kernel.add_row(upstream + here, row(i), row(i + 1), shape.width,
                            channels, scratch.sums.data());
         terms += shape.width;
@@ -230,8 +230,8 @@ Status Gradients(const ImageShape& shape, FloatType type,
           flush();
           terms = 0;
         }
-        shift_back.ShiftRows(upstream + image, i, i + 1, shape.width,
-                             input_gradient + here);
+        shift_back->ShiftRowsOfAll(upstream + image, i, i + 1, shape.width,
+                                   input_gradient + here);
       }
     }
     flush();

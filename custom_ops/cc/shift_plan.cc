@@ -49,7 +49,7 @@ int64_t GroupLanes(const int32_t* rows, const int32_t* columns,
 
 ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
                      const int32_t* columns, const ShiftKernel& kernel)
-    : kernel_(kernel), shift_rows_(kernel.shift_rows) {
+    : kernel_(kernel) {
   const int64_t pixel_bytes = shape.channels * shape.element_size;
   const int64_t lanes = kernel.vector_bytes / shape.element_size;
   const int64_t num_vectors = (shape.channels + lanes - 1) / lanes;
@@ -106,6 +106,8 @@ ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
   view_.num_segments = segments_.size();
   view_.taps = taps_.get();
   view_.masks = masks_.get();
+  streams_ = view_.beyond_caches && kernel.stream_rows != nullptr &&
+             pixel_bytes % kernel.vector_bytes == 0;
 }
 
 void ShiftPlan::AddTap(const Tap& tap, uint64_t lanes, int64_t element_size) {
@@ -140,15 +142,6 @@ bool ShiftPlan::ExtendRun(int64_t begin) {
   }
   ++run.whole_vectors;
   return true;
-}
-
-void ShiftPlan::SetOutput(const unsigned char* y) {
-  const bool aligned =
-      reinterpret_cast<uintptr_t>(y) % kernel_.vector_bytes == 0 &&
-      view_.pixel_bytes % kernel_.vector_bytes == 0;
-  if (view_.beyond_caches && aligned && kernel_.stream_rows != nullptr) {
-    shift_rows_ = kernel_.stream_rows;
-  }
 }
 
 }  // namespace keras_shift

@@ -43,12 +43,19 @@ class ShiftPlan {
   // pixels, to `y`.
   void ShiftRows(const unsigned char* image, int64_t first_row,
                  int64_t last_row, int64_t columns, unsigned char* y) const {
-    shift_rows_(view_, image, first_row, last_row, columns, y);
+    kernel_.shift_rows(view_, image, first_row, last_row, columns, y);
   }
 
-  // Tells that the rows of all images will be written to one array at `y`. If
-  // that is larger than the caches, ShiftRows() goes past them from now on.
-  void SetOutput(const unsigned char* y);
+  // The same where the rows of all images are written to one array. If that is
+  // larger than the caches, goes past them.
+  void ShiftRowsOfAll(const unsigned char* image, int64_t first_row,
+                      int64_t last_row, int64_t columns,
+                      unsigned char* y) const {
+    const bool stream =
+        streams_ && reinterpret_cast<uintptr_t>(y) % kernel_.vector_bytes == 0;
+    (stream ? kernel_.stream_rows : kernel_.shift_rows)(view_, image, first_row,
+                                                        last_row, columns, y);
+  }
 
  private:
   // Appends a tap that moves these lanes (a bit for each).
@@ -64,7 +71,7 @@ class ShiftPlan {
   int64_t num_taps_ = 0;
   ShiftPlanView view_;
   const ShiftKernel& kernel_;
-  ShiftRowsFunction shift_rows_;
+  bool streams_;
 };
 
 }  // namespace keras_shift

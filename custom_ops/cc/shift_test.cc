@@ -161,6 +161,35 @@ void TestShift() {
   }
 }
 
+// More shifts, in turns, than plans are kept; each must be its own.
+void TestShiftsInTurns() {
+  std::mt19937 random(kSeed);
+  const ImageShape shape = {2, 5, 4, 40};
+  const int64_t bytes = Size(shape) * 4;
+  const Bytes x = RandomBytes(bytes, &random);
+  std::vector<std::vector<int32_t>> patterns;
+  for (int k = 0; k < 100; ++k) {
+    patterns.push_back(
+        DrawDisplacements(Draw::kSmall, shape.channels, &random));
+  }
+  for (int turn = 0; turn < 300; ++turn) {
+    // A new one, and one of the latest again.
+    const std::vector<int32_t>& d =
+        patterns[turn % 2 ? turn / 2 % 100 : turn / 3];
+    const std::vector<int64_t> rows(d.begin(), d.begin() + shape.channels);
+    const std::vector<int64_t> columns(d.begin() + shape.channels, d.end());
+    const Bytes expected = NewBytes(bytes);
+    std::fill_n(expected.get(), bytes, 0);
+    ForEachMoved(shape, rows, columns, [&](int64_t to, int64_t from, int64_t) {
+      std::copy_n(x.get() + from * 4, 4, expected.get() + to * 4);
+    });
+    const Bytes y = NewBytes(bytes);
+    const Status status = Shift2D(shape, 4, x.get(), d.data(), 1, y.get());
+    Check(status.ok() && std::equal(y.get(), y.get() + bytes, expected.get()),
+          "shifts in turns");
+  }
+}
+
 // Large enough to go past the caches, and to be worth several threads.
 void TestLargeShift() {
   std::mt19937 random(kSeed);
@@ -498,6 +527,7 @@ int Main() {
     if (BestIsa() != isa) continue;
     const int before = checks;
     TestShift();
+    TestShiftsInTurns();
     TestLargeShift();
     TestGradients();
     TestAccuracyOfLongSums();

@@ -83,6 +83,10 @@ def _shift_as_convolution(layer):
     displacements = layer.displacement_array()
     if not isinstance(layer, ActiveShift2D):
         displacements = np.rint(displacements)
+    for axis, size in enumerate(_map_size(layer)):
+        if size is not None:
+            # One by the size of the map already shifts everything out of it.
+            displacements[axis] = displacements[axis].clip(-size, size)
     if not displacements.any():
         return keras.layers.Identity(name=layer.name, dtype="float32")
     kernel = bilinear_kernel(displacements)
@@ -101,8 +105,7 @@ def _mean_as_convolution(layer):
     if not isinstance(layer, keras.layers.AveragePooling2D):
         return None
     size = layer.pool_size
-    channels_last = layer.data_format == "channels_last"
-    height, width = layer.input.shape[1:3] if channels_last else layer.input.shape[2:]
+    height, width = _map_size(layer)
     if tuple(layer.strides) != tuple(size) or None in (height, width):
         return None
     if height % size[0] or width % size[1]:
@@ -116,6 +119,11 @@ def _mean_as_convolution(layer):
         dtype="float32",
         name=layer.name,
     )
+
+
+def _map_size(layer):
+    shape = layer.input.shape
+    return shape[1:3] if layer.data_format == "channels_last" else shape[2:]
 
 
 def bilinear_kernel(displacements):

@@ -121,11 +121,9 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
             "these real images, and larger than their shifts where they are smallest?"
         )
     path = os.fspath(path)
-    handle, temporary = tempfile.mkstemp(
-        suffix=".tflite", dir=os.path.dirname(os.path.abspath(path))
-    )
+    temporary = f"{path}.{os.getpid()}.unfinished"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(content)
         lite = LiteRTModel(temporary)
         some = images[:_COMPARED_IMAGES]
@@ -133,11 +131,10 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
         partitions = lite.partitions()
         input_shape = lite.input_shape
         del lite  # releases its hold on the file
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
     return TFLiteReport(
         path=path,
         quantize=quantize,
@@ -285,9 +282,3 @@ def _predict(model, images):
         for start in range(0, len(images), 32)
     ]
     return np.concatenate(outputs)
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

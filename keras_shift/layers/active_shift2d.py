@@ -34,7 +34,8 @@ class ActiveShift2D(LearnedShift):
             `keras_shift.initializers.GroupedDisplacements()`.
         displacement_regularizer: A regularizer of the displacements, or `None`.
         max_displacement: Int, the largest absolute value of a displacement,
-            held by a constraint, or `None` for no bound. A small bound allows
+            held by a constraint, or `None` for no bound; initial and loaded
+            values beyond it count as the bound. A small bound allows
             a depthwise convolution of `2 * max_displacement + 3` taps where the
             compiled op does not run.
         data_format: A string, one of `"channels_last"` or `"channels_first"`,

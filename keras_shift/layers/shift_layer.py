@@ -81,7 +81,8 @@ class LearnedShift(ShiftLayer):
         displacement_regularizer: A regularizer of the displacements (Eq. 4 of
             the SSL paper), or `None`.
         max_displacement: Int, a bound on the displacements' absolute values, or
-            `None` for no bound.
+            `None` for no bound. Initial and loaded values beyond it count as the
+            bound.
         data_format: As in `ShiftLayer`.
     """
 
@@ -117,7 +118,11 @@ class LearnedShift(ShiftLayer):
         )
 
     def displacement_array(self):
-        return self.displacements.numpy()
+        displacements = self.displacements.numpy()
+        if self.max_displacement is None:
+            return displacements
+        # As in `call`: what was loaded may lie beyond the bound.
+        return np.clip(displacements, -self.max_displacement, self.max_displacement)
 
     def get_config(self):
         return {

@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from keras_shift import initializers
+
 
 @keras.saving.register_keras_serializable(package="keras_shift")
 class SqueezeExcite2D(keras.layers.Layer):
@@ -71,14 +73,19 @@ class SqueezeExcite2D(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1 if self.data_format == "channels_last" else 1]
+        if channels is None:
+            raise ValueError(
+                "SqueezeExcite2D needs to know the number of channels. "
+                f"Received: input_shape={tuple(input_shape)}, "
+                f"data_format={self.data_format}"
+            )
         hidden = max(1, round(channels / self.squeeze_ratio))
 
         def kernel(name, shape):
             return self.add_weight(
                 name=name,
                 shape=shape,
-                # A clone, since one random initializer gives the same values twice.
-                initializer=self.kernel_initializer.clone(),
+                initializer=initializers.fresh(self.kernel_initializer),
                 regularizer=self.kernel_regularizer,
             )
 

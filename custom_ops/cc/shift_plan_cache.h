@@ -1,0 +1,26 @@
+// Plans that were made lately.
+//
+// On small images, making a plan takes as long as carrying it out; and from one
+// call to the next, rounded displacements rarely change.
+
+#ifndef KERAS_SHIFT_CUSTOM_OPS_CC_SHIFT_PLAN_CACHE_H_
+#define KERAS_SHIFT_CUSTOM_OPS_CC_SHIFT_PLAN_CACHE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "custom_ops/cc/kernels.h"
+#include "custom_ops/cc/shift_plan.h"
+
+namespace keras_shift {
+
+// Returns a plan for these [2, channels] displacements: one that this thread
+// has kept, if there is one for just the same arguments. May throw
+// std::bad_alloc.
+std::shared_ptr<const ShiftPlan> FindOrMakeShiftPlan(
+    const PlanShape& shape, const int32_t* displacements,
+    const ShiftKernel& kernel);
+
+}  // namespace keras_shift
+
+#endif  // KERAS_SHIFT_CUSTOM_OPS_CC_SHIFT_PLAN_CACHE_H_
