@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= cpu,train,explain,examples,dev
+EXTRAS ?= cpu,train,examples,dev
 
 BIN := $(VENV)/bin
 # a new environment whenever what it should hold changes

@@ -8,6 +8,8 @@ in arbitrary order, on one thread:
 
 - the kernels alone, forward and backward (both gradients in one pass), as multiples
   of the time that memcpy takes for a tensor of the same size (shift_kernels.cc);
+  displacements are the same from call to call, so that the plan of the shift, which
+  is kept, is not made anew;
 - the op in TensorFlow, forward and backward, as a share of the time of
   `tf.nn.depthwise_conv2d` with one-hot kernels of 3x3 or 5x5 pixels (backward: its
   gradients for input and kernel), and of pad, slice and concat (backward: its

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import runpy
+import sys
 import threading
 import types
 import warnings
@@ -82,6 +83,8 @@ def _load() -> types.ModuleType:
     backend = _keras_backend()
     if backend != "tensorflow":
         raise _Unwanted(f"Keras runs on {backend}, and the op is TensorFlow's")
+    if sys.platform == "win32":
+        raise _Unwanted("it is not built on Windows")
     if not _LIBRARY.exists():
         raise _Broken(f"it was not compiled ({_LIBRARY} does not exist)")
     _check_stamp()

@@ -249,6 +249,9 @@ def main(arguments):
             "start": (
                 start if model.name == "FENet" else f"random (seed {arguments.seed})"
             ),
+            "pixels": data.image_size,
+            "total stride": arguments.output_stride,
+            "epochs": arguments.epochs,
             "million MAdds": keras_shift.analysis.multiply_adds(model) / 1e6,
             "Keras top-1": accuracy,
         }
@@ -283,8 +286,8 @@ def report_rows(rows, data, arguments, console):
     for row in rows:
         table.add_column(row["network"], justify="right")
     for key in rows[0]:
-        if key in ("network", "machine"):
-            continue
+        if key in ("network", "pixels", "total stride", "epochs", "machine"):
+            continue  # in the title, or for the file only
         table.add_row(key, *(_text(key, row[key]) for row in rows))
     console.print(table)
 

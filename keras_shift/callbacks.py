@@ -17,8 +17,10 @@ class FreezeShifts(keras.callbacks.Callback):
     freezes after 48k of 64k steps on CIFAR and after 240 of 480 epochs on
     ImageNet.
 
-    Once frozen, a model's shifts stay frozen in later calls of `fit` as well.
-    In a process that loads the model anew, pass the callback again.
+    In this process, a model's shifts then stay frozen in later calls of `fit` as
+    well, at the same pattern; `keras_shift.callbacks.thaw_shifts` ends that, and
+    is due before a frozen model is given other weights to train on. In a process
+    that loads the model anew, pass the callback again.
 
     Example:
 
@@ -31,6 +33,10 @@ class FreezeShifts(keras.callbacks.Callback):
             where an uninterrupted one would). With `steps_per_execution` above
             1, the first end of an execution that is not earlier.
         at_epoch: Epoch, counted from 0, before which to freeze.
+
+    Raises:
+        ValueError: When training begins, if there are learned shifts inside of
+            custom layers, where the callback cannot find them.
     """
 
     def __init__(self, at_step=None, at_epoch=None):
@@ -51,54 +57,90 @@ class FreezeShifts(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._frozen = False
-        # Counted here, since reading the optimizer's count in the middle of an
-        # epoch costs a synchronization on JAX.
-        self._epoch_begins = int(self.model.optimizer.iterations)
-        self._steps = self._epoch_begins
-        self._freeze_if_due()
+        self._check_reach()
+        self._freeze_at(self._steps())
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch_begins = self._steps
+        self._epoch_begins = self._steps()
         if self.at_epoch is not None and epoch >= self.at_epoch:
             self._freeze()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._steps = self._epoch_begins + batch + 1
-        self._freeze_if_due()
+        if self.at_step is None or self._frozen:
+            return
+        if keras.backend.backend() == "jax":
+            # During an epoch, JAX keeps the weights outside of the model, and
+            # fetching them takes time. An optimizer that accumulates gradients
+            # has made fewer steps than this.
+            if self._epoch_begins + batch + 1 < self.at_step:
+                return
+            self.model.jax_state_sync()
+        self._freeze_at(self._steps())
 
     def on_train_end(self, logs=None):
-        # An exponential moving average (`use_ema`) has overwritten the weights.
-        if self._frozen:
-            for layer in self._layers():
+        # A moving average of the weights has taken their place.
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", None)
+        if self._frozen and (optimizer or self.model.optimizer).use_ema:
+            for layer in _rounding_layers(self.model):
                 layer.displacements.assign(layer.displacements.constraint.value)
 
-    def _freeze_if_due(self):
-        if self.at_step is not None and self._steps >= self.at_step:
+    def _steps(self):
+        return int(self.model.optimizer.iterations)
+
+    def _freeze_at(self, steps):
+        if self.at_step is not None and steps >= self.at_step:
             self._freeze()
 
     def _freeze(self):
         if self._frozen:
             return
         self._frozen = True
-        if keras.backend.backend() == "jax":
-            # During an epoch, JAX keeps the weights outside of the model.
-            self.model.jax_state_sync()
-        for layer in self._layers():
-            pattern = np.rint(layer.displacement_array())
+        for layer in _rounding_layers(self.model):
             # Adding zero turns -0.0 into 0.0.
-            layer.displacements.assign(pattern + 0.0)
-            layer.displacements.constraint = Pinned(pattern + 0.0)
+            pattern = np.rint(layer.displacement_array()) + 0.0
+            layer.displacements.assign(pattern)
+            layer.displacements.constraint = Pinned(pattern)
         # The compiled step has the old constraints in it. (Clearing `trainable`
         # instead would not do: the optimizer's variables belong to the trainable
         # ones, one by one.)
         self.model.make_train_function(force=True)
 
-    def _layers(self):
-        return [
+    def _check_reach(self):
+        learned = [w for w in self.model.trainable_weights if w.name == "displacements"]
+        found = [
             layer
             for layer in shift_layers(self.model)
-            if isinstance(layer, LearnedShift) and layer.rounds
+            if isinstance(layer, LearnedShift) and layer.trainable
         ]
+        if len(learned) > len(found):
+            raise ValueError(
+                "FreezeShifts finds the layers of models inside of models, but not "
+                "those inside of custom layers. Received: a model with "
+                f"{len(learned)} learned shifts, of which {len(found)} are found"
+            )
+
+
+def thaw_shifts(model):
+    """Lets shifts learn again that `FreezeShifts` has frozen.
+
+    Args:
+        model: A compiled `keras.Model`.
+
+    Example:
+
+    >>> keras_shift.callbacks.thaw_shifts(model)
+    """
+    for layer in _rounding_layers(model):
+        layer.displacements.constraint = layer.displacement_constraint()
+    model.make_train_function(force=True)
+
+
+def _rounding_layers(model):
+    return [
+        layer
+        for layer in shift_layers(model)
+        if isinstance(layer, LearnedShift) and layer.rounds
+    ]
 
 
 class ShiftSparsityLogger(keras.callbacks.Callback):

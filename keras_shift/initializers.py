@@ -10,7 +10,7 @@ from keras_shift.ops import grouped_displacements
 class GroupedDisplacements(keras.initializers.Initializer):
     """The pattern of a grouped shift, as a start for learned displacements.
 
-    It is the start of both papers' learned shifts, and the value of
+    It is the start of the SSL paper's learned shifts, and the value of
     `displacement_initializer="grouped"`; see
     `keras_shift.ops.grouped_displacements`. It is deterministic. For the
     fractional start of the SSL authors' later code, use

@@ -7,18 +7,21 @@ from keras_shift import custom_ops, tracing
 # The dtypes for which the op has kernels.
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int8")
 
-# Displacements beyond it move everything out of any image. They are clipped so
-# that the cast to integers cannot overflow.
-_FAR = 2.0**29
+# Displacements from here on move everything out of any image. They are clipped, so
+# that neither the cast to integers nor the sum with a pixel's index can overflow; the
+# number is exact in float32.
+FAR = 2.0**29
 
 
 def why_unavailable():
-    """Returns why the op cannot run in this process, or `None` where it can."""
+    """Returns why the op cannot run here, or `None` where it can."""
     if keras.backend.backend() != "tensorflow":
         return (
             "the op is TensorFlow's, and Keras runs on "
             f"{keras.backend.backend()} (KERAS_BACKEND)"
         )
+    if tracing.under_xla():
+        return "XLA compiles this function, and the op has no kernel for XLA"
     return custom_ops.why_unavailable()
 
 
@@ -34,13 +37,15 @@ def serves(training=False):
     Args:
         training: Whether a traced function is known to be a training step.
     """
-    if keras.backend.backend() != "tensorflow" or custom_ops.load() is None:
+    if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
 
     if any(device.device_type != "CPU" for device in tf.config.get_visible_devices()):
         return False
-    return tf.executing_eagerly() or bool(training and not tracing.under_xla())
+    if not (tf.executing_eagerly() or (training and not tracing.under_xla())):
+        return False
+    return custom_ops.load() is not None
 
 
 def shift(x, displacements):
@@ -55,7 +60,8 @@ def shift(x, displacements):
         def gradient(upstream):
             return shift(upstream, -displacements), None
 
-        whole = tf.cast(tf.clip_by_value(displacements, -_FAR, _FAR), tf.int32)
+        far = tf.clip_by_value(displacements, -FAR, FAR)
+        whole = tf.cast(tf.where(tf.math.is_nan(far), FAR, far), tf.int32)
         y = op.keras_shift_shift2d(x=x, displacements=whole, num_threads=threads)
         return y, gradient
 

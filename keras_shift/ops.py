@@ -19,11 +19,6 @@ from keras import ops
 
 from keras_shift import native as native_op
 
-# Far outside of any image, and exact in float32 and int32 alike: displacements
-# are clipped here so that neither the cast to integers nor the sum with a pixel
-# index can overflow.
-_FAR = 2.0**29
-
 # Known displacements up to this are convolutions, beyond it gathers.
 _LARGEST_WINDOW = 8
 
@@ -95,7 +90,8 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
         x: A tensor of shape `(batch, height, width, channels)`, or
             `(batch, channels, height, width)` with
             `data_format="channels_first"`; any dtype.
-        displacements: Whole numbers of shape `(2, channels)`, in pixels.
+        displacements: Whole numbers of shape `(2, channels)`, in pixels. The
+            fractions of a tensor, whose values cannot be looked at, are cut off.
         max_displacement: Int or `None`: a bound on the displacements' absolute
             values that the caller warrants. It lets backends without the
             native op use a depthwise convolution with one-hot kernels of
@@ -103,10 +99,11 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
             Taken from `displacements` where they are a NumPy array or a list.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             Keras' `image_data_format()`.
-        native: `True` demands the compiled TensorFlow op and raises a
-            `ValueError` where it cannot serve, `False` forbids it, `None` uses
-            it in eager mode where it can serve, and `keras.ops` in traced
-            functions, so that these can be exported and compiled.
+        native: `True` demands the compiled TensorFlow op, which runs on the
+            CPU, and raises a `ValueError` where it cannot; `False` forbids it;
+            `None` uses it in eager mode on a machine without other devices than
+            CPUs, and `keras.ops` in traced functions, so that these can be
+            exported and compiled.
 
     Returns:
         A tensor of the shape and dtype of `x`.
@@ -114,13 +111,17 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
     x, data_format = _check_image(x, data_format)
     if isinstance(displacements, (np.ndarray, list, tuple)):
         displacements = np.asarray(displacements, "float32")
+        if not np.array_equal(displacements, np.rint(displacements)):
+            raise ValueError(
+                "Argument `displacements` must be whole numbers; "
+                "keras_shift.ops.sparse_shift rounds them. "
+                f"Received: displacements={displacements}"
+            )
         largest = np.abs(displacements).max(initial=0)
         if max_displacement is None and largest <= _LARGEST_WINDOW:
             max_displacement = int(largest)
     displacements = _check_displacements(displacements, x, data_format)
     max_displacement = check_max_displacement(max_displacement)
-    # A whole number is its own rounding, so the integer shift is the sparse
-    # shift without a gradient for the displacements.
     displacements = ops.stop_gradient(displacements)
     if _choose_native(native, x):
         move = native_op.shift
@@ -201,7 +202,8 @@ def sparse_shift(
                           +      r[0]  * (s[1, 1] - s[1, 0])
     ```
 
-    The sums are taken in float32 at least.
+    The sums are taken in float32 at least. A displacement that is not a number
+    moves its channel out of the image, and shows up in the channel's gradient.
 
     Example:
 
@@ -251,7 +253,7 @@ def _mover(max_displacement):
 def _gather(x, displacements):
     """Moves pixels by one gather from the flattened image: exact for any d."""
     batch, height, width, channels = ops.shape(x)
-    rows, columns = ops.unstack(ops.cast(ops.clip(displacements, -_FAR, _FAR), "int32"))
+    rows, columns = ops.unstack(_integers(displacements))
     rows = ops.arange(height, dtype="int32")[:, None, None] + rows
     columns = ops.arange(width, dtype="int32")[None, :, None] + columns
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
@@ -266,6 +268,13 @@ def _gather(x, displacements):
     return ops.where(inside, moved, ops.zeros_like(moved))
 
 
+def _integers(displacements):
+    # What is not a number leaves the image, as it does in the compiled op.
+    far = ops.clip(displacements, -native_op.FAR, native_op.FAR)
+    far = ops.where(ops.isnan(far), ops.full_like(far, native_op.FAR), far)
+    return ops.cast(far, "int32")
+
+
 def _convolve(x, kernel):
     return ops.depthwise_conv(
         x, ops.cast(kernel, x.dtype), padding="same", data_format="channels_last"
@@ -274,7 +283,7 @@ def _convolve(x, kernel):
 
 def _one_hot_kernel(displacements, radius):
     """Kernels of `2 * radius + 1` taps, one of them 1: `(taps, taps, channels, 1)`."""
-    index = ops.cast(displacements, "int32") + radius
+    index = _integers(displacements) + radius
     rows, columns = ops.unstack(ops.one_hot(index, 2 * radius + 1, axis=1))
     return ops.expand_dims(rows[:, None, :] * columns[None, :, :], -1)
 

@@ -64,25 +64,28 @@ def fit(network, *callbacks, epochs=3, shuffle=True):
 
 
 @pytest.mark.parametrize(
-    "optimizer",
+    "optimizer, at_step",
     [
-        lambda: sgd(),
-        lambda: sgd(nesterov=True, weight_decay=1e-2),
-        lambda: keras.optimizers.AdamW(0.1, weight_decay=1e-2),
-        lambda: sgd(gradient_accumulation_steps=2),
-        lambda: sgd(use_ema=True, ema_momentum=0.5),
+        (lambda: sgd(), 12),
+        (lambda: sgd(nesterov=True, weight_decay=1e-2), 12),
+        (lambda: keras.optimizers.AdamW(0.1, weight_decay=1e-2), 12),
+        # A step every other batch.
+        (lambda: sgd(gradient_accumulation_steps=2), 6),
+        (lambda: sgd(use_ema=True, ema_momentum=0.5), 12),
     ],
     ids=["momentum", "weight_decay", "adamw", "accumulation", "ema"],
 )
 @steps
-def test_frozen_displacements_stay_to_the_last_bit(optimizer, steps_per_execution):
+def test_frozen_displacements_stay_to_the_last_bit(
+    optimizer, at_step, steps_per_execution
+):
     recorder = Recorder()
     network = model(
         optimizer(),
         keras.regularizers.L2(1e-2),
         steps_per_execution=steps_per_execution,
     )
-    fit(network, FreezeShifts(at_step=12), recorder)
+    fit(network, FreezeShifts(at_step=at_step), recorder)
     first = 12 // steps_per_execution
     # It had been learning until then, and not on whole numbers.
     assert not np.array_equal(recorder.seen[0], recorder.seen[first - 2])
@@ -137,6 +140,60 @@ def test_steps_go_on_counting_when_training_is_resumed():
     np.testing.assert_array_equal(recorder.seen[3], np.rint(recorder.seen[3]))
 
 
+@steps
+def test_epochs_that_executions_do_not_divide_are_counted_right(steps_per_execution):
+    # 6 batches an epoch are executions of 4 and 2; 6 + 4 is the first end from 9 on.
+    recorder = Recorder()
+    network = model(steps_per_execution=steps_per_execution)
+    network.fit(
+        X[:24],
+        Y[:24],
+        epochs=3,
+        batch_size=4,
+        verbose=0,
+        callbacks=[FreezeShifts(at_step=9), recorder],
+    )
+    whole = [np.array_equal(seen, np.rint(seen)) for seen in recorder.seen]
+    assert whole.index(True) == {1: 8, 4: 2}[steps_per_execution]
+
+
+def test_restored_weights_are_left_alone():
+    # EarlyStopping goes back to the best epoch, here one before the freeze.
+    network = model()
+    best = keras.callbacks.EarlyStopping(
+        "loss", mode="max", patience=1, restore_best_weights=True
+    )
+    recorder = Recorder()
+    fit(network, FreezeShifts(at_epoch=1), best, recorder)
+    assert np.any(displacements(network) != np.rint(displacements(network)))
+    np.testing.assert_array_equal(displacements(network), recorder.seen[7])
+
+
+def test_thawed_shifts_learn_again():
+    network = model()
+    fit(network, FreezeShifts(at_step=0), epochs=1)
+    keras_shift.callbacks.thaw_shifts(network)
+    fit(network, epochs=1)
+    assert np.any(displacements(network) != np.rint(displacements(network)))
+
+
+def test_shifts_out_of_reach_are_reported():
+    class Block(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.shift = keras_shift.layers.SparseShift2D()
+
+        def call(self, x):
+            return self.shift(x)
+
+    network = keras.Sequential([keras.Input((6, 5, 18)), Block()])
+    network.add(keras.layers.Flatten())
+    network.add(keras.layers.Dense(120))
+    network.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="1 learned shifts, of which 0 are found"):
+        fit(network, FreezeShifts(at_step=0), epochs=1)
+
+
 def test_frozen_shifts_stay_frozen_without_the_callback():
     network = model()
     fit(network, FreezeShifts(at_step=0), epochs=1)
@@ -169,16 +226,23 @@ def test_freeze_shifts_rejects(arguments):
 
 
 def test_sparsity_is_logged_over_all_channels():
-    network = model()
-    network.get_layer("shift").displacements.assign(np.full((2, 18), 0.2))
+    inputs = keras.Input((6, 5, 2))
+    x = keras_shift.layers.SparseShift2D(name="two")(inputs)
+    x = keras.layers.Conv2D(10, 1)(x)
+    x = keras_shift.layers.GroupedShift2D(name="ten")(x)
+    network = keras.Model(inputs, keras.layers.Flatten()(x))
+    network.compile(keras.optimizers.SGD(0.0), "mse")
+    network.get_layer("two").displacements.assign([[0.2, 0.7], [-0.4, 0.0]])
     history = network.fit(
-        X, Y, epochs=1, verbose=0, callbacks=[ShiftSparsityLogger(per_layer=True)]
+        X[..., :2],
+        np.zeros((32, 300)),
+        verbose=0,
+        callbacks=[ShiftSparsityLogger(per_layer=True)],
     ).history
-    layers = [network.get_layer(name) for name in ("shift", "active")]
-    for layer in layers:
-        assert history[f"shift_sparsity/{layer.name}"] == [layer.sparsity]
-    mean = sum(layer.sparsity for layer in layers) / 2
-    assert history["shift_sparsity"] == [pytest.approx(mean)]
+    assert history["shift_sparsity/two"] == [0.5]
+    # One channel in the middle of the window, one left over.
+    assert history["shift_sparsity/ten"] == [0.2]
+    assert history["shift_sparsity"] == [pytest.approx(3 / 12)]
 
 
 def test_sparsity_reaches_csv_files(tmp_path):

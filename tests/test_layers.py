@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from networks import run_python
 
 from differentiate import value_and_gradients
 from keras_shift.layers import (
@@ -13,6 +12,7 @@ from keras_shift.layers import (
     SparseShift2D,
     SqueezeExcite2D,
 )
+from networks import run_python
 from reference import bilinear_shift, displacement_gradient, integer_shift
 
 LAYERS = [
@@ -161,6 +161,8 @@ def test_every_weight_is_trained(layer_class, arguments, jit_compile):
     if keras.backend.backend() == "torch" and jit_compile:
         pytest.skip("torch.compile needs a compiler at run time")
     keras.utils.set_random_seed(0)
+    # A penalty would move weights that no data reaches.
+    arguments = {k: v for k, v in arguments.items() if "regularizer" not in k}
     inputs = keras.Input((6, 5, 50))
     y = keras.layers.Conv2D(4, 1)(layer_class(**arguments)(inputs))
     model = keras.Model(inputs, keras.layers.Flatten()(y))
@@ -168,14 +170,14 @@ def test_every_weight_is_trained(layer_class, arguments, jit_compile):
     before = model.get_weights()
     history = model.fit(images(), np.ones((2, 120)), epochs=3, verbose=0)
     for old, new in zip(before, model.get_weights()):
-        assert not np.array_equal(old, new)
+        assert np.mean(old != new) > 0.4  # some hidden units of a gate are off
     assert history.history["loss"][-1] < history.history["loss"][0]
 
 
 @every_layer
 @pytest.mark.parametrize("shape", [(6, 5, 50), (2, 6, 5, 50, 1)])
 def test_only_images_are_taken(layer_class, arguments, shape):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="expected ndim=4"):
         layer_class(**arguments)(np.zeros(shape, "float32"))
 
 
@@ -303,7 +305,9 @@ def test_loaded_displacements_beyond_the_bound_are_clipped():
     expected = integer_shift(x, np.array([[1, 0], [-1, 1]]))
     np.testing.assert_array_equal(run(layer, x), expected)
     np.testing.assert_array_equal(run(layer, x, training=True), expected)
-    np.testing.assert_array_equal(np.rint(layer.displacement_array()), [[1, 0], [-1, 1]])
+    np.testing.assert_array_equal(
+        np.rint(layer.displacement_array()), [[1, 0], [-1, 1]]
+    )
 
 
 def test_sparsity_is_the_share_of_channels_that_round_to_zero():

@@ -217,8 +217,9 @@ def test_integer_shift_gives_displacements_no_gradient(path):
     assert by_d is None or not by_d.any()
 
 
-# Laws
+# Laws, for the native op (where there is one), convolution and gather
 
+PATHS = [{}, {"native": False, "max_displacement": 3}, {"native": False}]
 whole_displacements = st.lists(
     st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=20
 ).map(lambda pairs: np.array(pairs, "float32").T)
@@ -230,9 +231,9 @@ sizes = st.tuples(st.integers(0, 2), st.integers(1, 7), st.integers(1, 7))
 def test_the_inverse_shift_is_the_adjoint(size, d):
     shape = (*size, d.shape[1])
     x, y = images(shape, "float64"), images(shape, "float64", seed=1)
-    for native in (None, False):
-        there = ops.convert_to_numpy(shift(x, d, native=native))
-        back = ops.convert_to_numpy(shift(y, -d, native=native))
+    for arguments in PATHS:
+        there = ops.convert_to_numpy(shift(x, ops.convert_to_tensor(d), **arguments))
+        back = ops.convert_to_numpy(shift(y, ops.convert_to_tensor(-d), **arguments))
         np.testing.assert_allclose(np.sum(there * y), np.sum(x * back), atol=1e-9)
 
 
@@ -242,9 +243,10 @@ def test_permuted_channels_are_shifted_alike(size, d, random):
     order = list(range(d.shape[1]))
     random.shuffle(order)
     x = images((*size, d.shape[1]))
-    for native in (None, False):
-        permuted = shift(x[..., order], d[:, order], native=native)
-        expected = ops.convert_to_numpy(shift(x, d, native=native))[..., order]
+    for arguments in PATHS:
+        permuted = shift(x[..., order], ops.convert_to_tensor(d[:, order]), **arguments)
+        y = shift(x, ops.convert_to_tensor(d), **arguments)
+        expected = ops.convert_to_numpy(y)[..., order]
         np.testing.assert_array_equal(ops.convert_to_numpy(permuted), expected)
 
 
@@ -260,8 +262,8 @@ def test_shifts_of_one_direction_add_up(size, d):
 @given(sizes, st.integers(1, 40))
 def test_zero_displacements_change_nothing(size, channels):
     x = images((*size, channels))
-    for native in (None, False):
-        y = shift(x, np.zeros((2, channels)), native=native)
+    for arguments in PATHS:
+        y = shift(x, ops.zeros((2, channels)), **arguments)
         np.testing.assert_array_equal(ops.convert_to_numpy(y), x)
 
 
@@ -294,8 +296,28 @@ def test_integer_images_cannot_be_differentiated(function):
 
 def test_native_on_demand_says_why_it_cannot():
     x = np.zeros((1, 2, 2, 1), "int32")
-    with pytest.raises(ValueError, match="native=True, but the compiled op cannot"):
+    reason = "the op is TensorFlow's"
+    if keras.backend.backend() == "tensorflow":
+        reason = "it has no kernel for int32"
+    with pytest.raises(ValueError, match=f"compiled op cannot serve: {reason}"):
         shift(x, np.zeros((2, 1)), native=True)
+
+
+def test_fractions_are_not_cut_off_silently():
+    with pytest.raises(ValueError, match="must be whole numbers; keras_shift.ops.sp"):
+        shift(np.zeros((1, 2, 2, 1)), [[0.7], [-1.0]])
+
+
+def test_what_is_not_a_number_leaves_the_image(path):
+    x = images((1, 3, 4, 5), "float64") + 10
+    d = np.zeros((2, 5))
+    d[0, 1] = np.nan
+    y, (by_x, by_d) = value_and_gradients(
+        lambda x, d: sparse_shift(x, d, **path), (x, d), np.ones_like(x)
+    )
+    for result in (y, by_x):
+        assert not result[..., 1].any() and result[..., [0, 2, 3, 4]].all()
+    assert np.isnan(by_d[:, 1]).any() and np.isfinite(by_d[:, [0, 2, 3, 4]]).all()
 
 
 @pytest.mark.parametrize("function", [shift, sparse_shift, active_shift])

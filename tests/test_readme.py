@@ -1,3 +1,4 @@
+import csv
 import importlib.util
 import re
 from pathlib import Path
@@ -40,6 +41,12 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
     exec(compile(code, "README.md", "exec"), {})
     assert "same top-1 as Keras" in capsys.readouterr().out
     assert (tmp_path / "model.tflite").stat().st_size > 100_000
+
+
+def test_int8_is_as_good_as_float_on_digits():
+    with open(ROOT / "benchmarks" / "results" / "digits.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            assert abs(float(row["int8 top-1"]) - float(row["float32 top-1"])) <= 0.01
 
 
 def test_links_lead_somewhere():

@@ -65,12 +65,19 @@ def networks():
 def demo():
     """The table of examples/finetune_and_export.py."""
     columns = _read("digits.csv")
-    keys = [key for key in columns[0] if key not in ("network", "machine")]
-    rows = [(key, *(_figure(key, column[key]) for column in columns)) for key in keys]
+    first = columns[0]
+    title = ("network", "pixels", "total stride", "epochs", "machine")
+    rows = [
+        (key, *(_figure(key, column[key]) for column in columns))
+        for key in first
+        if key not in title
+    ]
     return _section(
-        "`make demo`: scikit-learn's handwritten digits, 32x32 pixels, total stride "
-        "16, both networks trained alike from random weights. Milliseconds: one "
-        f"image, one thread, LiteRT, on {columns[0]['machine']}:",
+        "`make demo` (its results.csv is kept as benchmarks/results/digits.csv): "
+        f"scikit-learn's digits, {first['pixels']} pixels square, total stride "
+        f"{first['total stride']}, both networks trained for {first['epochs']} epochs, "
+        "top-1 on the held-out fifth. Milliseconds: one image, one thread, LiteRT, on "
+        f"{first['machine']}:",
         ("", *(column["network"] for column in columns)),
         rows,
     )
@@ -96,7 +103,8 @@ def kernels():
             )
     return _section(
         "`python benchmarks/shift_kernels.py`: what one shift costs on FE-Net's maps, "
-        "60 and 90% of the channels unshifted, displacements up to 1 and 2 pixels; "
+        "60 and 90% of the channels unshifted, displacements up to 1 and 2 pixels, the "
+        "same from call to call; "
         f"smallest / median / largest of {len(cells) // 4} cells each, on "
         f"{cells[0]['machine']}, one thread. Goals are 1.2 (sorted) and 2.5 "
         "(arbitrary) times memcpy forward, and 0.7 of the depthwise convolution's "

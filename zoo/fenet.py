@@ -103,7 +103,7 @@ def FENet(
             authors' code of 2022, a larger network.
         displacement_initializer: Initializer of learned displacements.
         displacement_regularizer: Regularizer of learned displacements
-            (Eq. 4), such as `keras.regularizers.L1(1e-4)`.
+            (Eq. 4), such as `keras.regularizers.L2(1e-4)`.
         max_displacement: Int, bound of learned displacements in pixels, or
             `None`.
         kernel_initializer: Initializer of all kernels but the classifier's.

@@ -7,16 +7,15 @@
 // ---------------------------------------------------------------------------
 // Vectors of bytes. A `Vector` is
 //
-//   kBytes, kMaskBytes                   as in ShiftKernel
-//   Register, Mask                       the types
-//   Load(p), Store(p, r)                 of any alignment
-//   Stream(p, r), EndStream()            aligned stores past the caches, and
-//   what
-//                                        makes other threads see them
-//   LoadMask(p)
-//   Merge(r, mask, p)                    what is at p where the mask is set,
-//   and
-//                                        r elsewhere; r is zero under the mask
+//   kBytes, kMaskBytes: as in ShiftKernel.
+//   Register, Mask: the types.
+//   Load(p), Store(p, r): of any alignment.
+//   Stream(p, r), EndStream(): aligned stores past the caches, and what makes
+//     other threads see them.
+//   LoadMask(p).
+//   Merge(r, mask, p): what is at p where the mask is set, and r elsewhere; r
+//   is
+//     zero under the mask.
 
 template <typename T>
 inline T LoadAs(const void* p) {

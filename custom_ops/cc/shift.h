@@ -59,8 +59,10 @@ Status Shift2D(const ImageShape& shape, size_t element_size, const void* x,
 //
 // so that a displacement which is a whole number has its derivative from above.
 //
-// `x`, `upstream` and `input_gradient` hold `type`; `displacements`, which must
-// be finite, and their gradient hold `displacement_type`, kFloat or kDouble.
+// `x`, `upstream` and `input_gradient` hold `type`; `displacements` and their
+// gradient hold `displacement_type`, kFloat or kDouble. A displacement that is
+// not a number moves its channel out of the image, and shows up as NaN in the
+// gradient of its channel.
 // Sums are taken in double for kDouble and in float otherwise, partial sum by
 // partial sum, and are the same, bit for bit, for any `num_threads`.
 Status SparseShift2DGrad(const ImageShape& shape, FloatType type, const void* x,

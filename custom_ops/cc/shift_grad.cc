@@ -71,28 +71,24 @@ struct Displacements {
 };
 
 template <typename Number>
-Status TakeApart(const Number* displacements, int64_t channels,
-                 Displacements* result) {
+Displacements TakeApart(const Number* displacements, int64_t channels) {
   // The greatest that Shift2D() can take, and safe to negate.
   constexpr double kFar = std::numeric_limits<int32_t>::max();
-  result->floor.resize(2 * channels);
-  result->inverse.resize(2 * channels);
-  result->fraction.resize(2 * channels);
+  Displacements result;
+  result.floor.resize(2 * channels);
+  result.inverse.resize(2 * channels);
+  result.fraction.resize(2 * channels);
   for (int64_t k = 0; k < 2 * channels; ++k) {
-    if (!std::isfinite(displacements[k])) {
-      return Status::InvalidArgument(
-          "Argument `displacements` must be finite. Received: displacements[" +
-          std::to_string(k / channels) + ", " + std::to_string(k % channels) +
-          "] = " + std::to_string(displacements[k]));
-    }
-    const double d =
-        std::clamp(static_cast<double>(displacements[k]), -kFar, kFar);
+    const double exact = static_cast<double>(displacements[k]);
+    // What is not a number moves everything out of the image; its fraction,
+    // and with that a gradient of its channel, is not a number either.
+    const double d = std::isnan(exact) ? kFar : std::clamp(exact, -kFar, kFar);
     const double floor = std::floor(d);
-    result->floor[k] = static_cast<int32_t>(floor);
-    result->inverse[k] = -static_cast<int32_t>(std::nearbyint(d));
-    result->fraction[k] = d - floor;
+    result.floor[k] = static_cast<int32_t>(floor);
+    result.inverse[k] = -static_cast<int32_t>(std::nearbyint(d));
+    result.fraction[k] = std::isnan(exact) ? exact : d - floor;
   }
-  return Status();
+  return result;
 }
 
 // How the rows of all images are divided into blocks that are summed up apart.
@@ -168,12 +164,10 @@ Status Gradients(const ImageShape& shape, FloatType type,
                  const Number* displacements, int64_t num_threads,
                  unsigned char* input_gradient, Number* displacement_gradient) {
   const int64_t element_size = ElementSize(type);
-  Status status = CheckArguments(shape, element_size, num_threads);
+  const Status status = CheckArguments(shape, element_size, num_threads);
   if (!status.ok()) return status;
   const int64_t channels = shape.channels;
-  Displacements parts;
-  status = TakeApart(displacements, channels, &parts);
-  if (!status.ok()) return status;
+  const Displacements parts = TakeApart(displacements, channels);
   const int64_t bytes = NumElements(shape) * element_size;
   if (bytes == 0) {
     std::fill_n(displacement_gradient, 2 * channels, Number{0});
@@ -182,8 +176,9 @@ Status Gradients(const ImageShape& shape, FloatType type,
 
   const int64_t pixel_bytes = channels * element_size;
   const ShiftKernel& shift_kernel = BestShiftKernel(pixel_bytes);
-  PlanShape plan_shape = {shape.batch, shape.height, shape.width, shape.height,
-                          shape.width, channels,     element_size};
+  PlanShape plan_shape = {shape.height,       shape.width,    shape.height,
+                          shape.width,        shape.channels, element_size,
+                          BeyondCaches(bytes)};
   const auto shift_back =
       FindOrMakeShiftPlan(plan_shape, parts.inverse.data(), shift_kernel);
   ++plan_shape.output_height;

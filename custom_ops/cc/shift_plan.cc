@@ -47,6 +47,8 @@ int64_t GroupLanes(const int32_t* rows, const int32_t* columns,
 
 }  // namespace
 
+bool BeyondCaches(int64_t bytes) { return bytes > kBeyondCaches; }
+
 ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
                      const int32_t* columns, const ShiftKernel& kernel)
     : kernel_(kernel) {
@@ -100,8 +102,7 @@ ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
   view_.first_column = -lowest_column;
   view_.last_column =
       std::min(shape.output_width, shape.width - highest_column);
-  view_.beyond_caches =
-      shape.batch * shape.height * shape.width * pixel_bytes > kBeyondCaches;
+  view_.beyond_caches = shape.beyond_caches;
   view_.segments = segments_.data();
   view_.num_segments = segments_.size();
   view_.taps = taps_.get();

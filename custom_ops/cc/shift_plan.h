@@ -15,14 +15,17 @@ namespace keras_shift {
 // The images between which a plan moves pixels. Those that are written may be
 // larger than those that are read.
 struct PlanShape {
-  int64_t batch;
   int64_t height;
   int64_t width;
   int64_t output_height;
   int64_t output_width;
   int64_t channels;
   int64_t element_size;
+  // Whether all the images together are larger than the caches.
+  bool beyond_caches;
 };
+
+bool BeyondCaches(int64_t bytes);
 
 // Cuts a pixel into the vectors of `kernel` and finds, for each of them, which
 // displacements occur and which channels move by them. Neighbouring vectors

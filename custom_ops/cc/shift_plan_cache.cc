@@ -8,8 +8,8 @@
 namespace keras_shift {
 namespace {
 
-// A step of FE-Net needs 48: three for each of its shifts. They take about
-// 3 MB.
+// For each thread. A step of FE-Net needs 48: three for each of its shifts,
+// which take about 3 MB.
 constexpr size_t kMostPlans = 64;
 // Beyond it, a plan takes more memory than it is worth.
 constexpr int64_t kMostChannels = 4096;
@@ -22,10 +22,10 @@ struct Entry {
 };
 
 bool Same(const PlanShape& a, const PlanShape& b) {
-  return a.batch == b.batch && a.height == b.height && a.width == b.width &&
+  return a.height == b.height && a.width == b.width &&
          a.output_height == b.output_height &&
          a.output_width == b.output_width && a.channels == b.channels &&
-         a.element_size == b.element_size;
+         a.element_size == b.element_size && a.beyond_caches == b.beyond_caches;
 }
 
 }  // namespace
@@ -39,7 +39,8 @@ std::shared_ptr<const ShiftPlan> FindOrMakeShiftPlan(
   };
   if (shape.channels > kMostChannels) return make();
 
-  // A thread's own, so that nobody has to wait for another.
+  // A thread's own, so that nobody has to wait for another. (TensorFlow runs a
+  // function's ops on few threads.)
   thread_local std::vector<Entry> entries;  // the latest first
   const auto found =
       std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) {

@@ -475,17 +475,28 @@ void TestArguments() {
   CheckRefused(Shift2D({1ll << 40, 1ll << 40, 2, 1}, 4, x, d, 0, y), "`x`");
   CheckRefused(Shift2D(shape, 4, x, d, -1, y), "num_threads=-1");
   CheckRefused(Shift2D(shape, 4, x, d, kMaxThreads + 1, y), "`num_threads`");
-  for (float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
-    const float displacements[2] = {0, bad};
-    float gradient[2];
-    CheckRefused(
+  const float real[2] = {};
+  float gradient[2];
+  CheckRefused(SparseShift2DGrad(shape, FloatType::kFloat, x, x,
+                                 FloatType::kHalf, real, 0, y, gradient),
+               "`displacements`");
+}
+
+// Displacements that are no numbers, or beyond all of them.
+void TestNonFinite() {
+  const ImageShape shape = {1, 2, 2, 1};
+  const float x[4] = {1, 2, 3, 4};
+  for (const float d : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+    const float displacements[2] = {0, d};
+    float y[4] = {5, 5, 5, 5};
+    float gradient[2] = {5, 5};
+    const Status status =
         SparseShift2DGrad(shape, FloatType::kFloat, x, x, FloatType::kFloat,
-                          displacements, 0, y, gradient),
-        "displacements[1, 0]");
-    CheckRefused(
-        SparseShift2DGrad(shape, FloatType::kFloat, x, x, FloatType::kHalf,
-                          displacements, 0, y, gradient),
-        "`displacements`");
+                          displacements, 0, y, gradient);
+    Check(status.ok(), "gradient at " + std::to_string(d));
+    Check(std::count(y, y + 4, 0.0f) == 4, "everything has left the image");
+    Check(std::isnan(gradient[0]) == std::isnan(d) && gradient[1] == 0,
+          "gradient at " + std::to_string(d));
   }
 }
 
@@ -536,6 +547,7 @@ int Main() {
     std::printf("%s: %d checks\n", IsaName(isa), checks - before);
   }
   TestArguments();
+  TestNonFinite();
   TestEmpty();
   std::printf("%d checks, %d failed\n", checks, failures);
   return failures == 0 ? 0 : 1;

@@ -1,4 +1,4 @@
-"""What a network costs and what its shifts have learned."""
+"""What a network costs."""
 
 from keras_shift.analysis.multiply_adds import multiply_adds
 

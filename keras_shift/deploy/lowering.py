@@ -12,8 +12,9 @@ def lower_shifts(model):
 
     A shift becomes a depthwise convolution with constant kernels, one-hot for
     whole displacements and just large enough for the displacements that there
-    are. A shift that moves nothing vanishes. The copy computes in float32,
-    whatever the dtype policy of the model was.
+    are. A shift that moves nothing becomes an identity. The copy computes in
+    float32, whatever the dtype policy of the model was. A shift layer that is called
+    more than once must be called for the largest map first.
 
     Args:
         model: A functional or sequential `keras.Model`.
@@ -46,7 +47,11 @@ def lower_for_int8(model):
 
 
 def _lower(model, substitute):
-    """Copies a model with the layers that `substitute` gives, or copies of its own."""
+    """Copies a model, with other layers for some of its own.
+
+    `substitute` returns a layer and its weights to take a given layer's place, or
+    `None` for a copy of it.
+    """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
             "Only functional and sequential models that are built can be lowered. "
@@ -59,7 +64,8 @@ def _lower(model, substitute):
             return _lower(layer, substitute)
         substituted = substitute(layer)
         if substituted is not None:
-            return substituted
+            pairs.append(substituted)
+            return substituted[0]
         config = layer.get_config()
         if not isinstance(layer, keras.layers.Layer):
             # One of keras.ops, such as the choice of some channels.
@@ -68,12 +74,12 @@ def _lower(model, substitute):
         # A Lambda's code runs in this process already.
         options = {"safe_mode": False} if type(layer) is keras.layers.Lambda else {}
         copy = type(layer).from_config(config, **options)
-        pairs.append((layer, copy))
+        pairs.append((copy, layer.get_weights()))
         return copy
 
     lowered = keras.models.clone_model(model, clone_function=replace)
-    for layer, copy in pairs:
-        copy.set_weights(layer.get_weights())
+    for copy, weights in pairs:
+        copy.set_weights(weights)
     return lowered
 
 
@@ -88,17 +94,17 @@ def _shift_as_convolution(layer):
             # One by the size of the map already shifts everything out of it.
             displacements[axis] = displacements[axis].clip(-size, size)
     if not displacements.any():
-        return keras.layers.Identity(name=layer.name, dtype="float32")
+        return keras.layers.Identity(name=layer.name, dtype="float32"), []
     kernel = bilinear_kernel(displacements)
-    return keras.layers.DepthwiseConv2D(
+    convolution = keras.layers.DepthwiseConv2D(
         kernel.shape[:2],
         padding="same",
         use_bias=False,
-        depthwise_initializer=lambda shape, dtype: kernel.reshape(shape),
         data_format=layer.data_format,
         dtype="float32",
         name=layer.name,
     )
+    return convolution, [kernel]
 
 
 def _mean_as_convolution(layer):
@@ -110,15 +116,16 @@ def _mean_as_convolution(layer):
         return None
     if height % size[0] or width % size[1]:
         return None
-    return keras.layers.DepthwiseConv2D(
+    channels = layer.input.shape[-1 if layer.data_format == "channels_last" else 1]
+    convolution = keras.layers.DepthwiseConv2D(
         size,
         strides=size,
         use_bias=False,
-        depthwise_initializer=keras.initializers.Constant(1 / (size[0] * size[1])),
         data_format=layer.data_format,
         dtype="float32",
         name=layer.name,
     )
+    return convolution, [np.full((*size, channels, 1), 1 / (size[0] * size[1]))]
 
 
 def _map_size(layer):

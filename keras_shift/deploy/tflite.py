@@ -212,8 +212,8 @@ def _images(model, representative_data):
                 f"Argument `representative_data` must hold images of shape {shape}. "
                 f"Received: a batch of shape {batch.shape}"
             )
-        batches.append(batch.astype("float32"))
-        count += len(batch)
+        batches.append(batch[: _CALIBRATION_IMAGES - count].astype("float32"))
+        count += len(batches[-1])
         if count >= _CALIBRATION_IMAGES:
             break
     if not count:
@@ -221,7 +221,7 @@ def _images(model, representative_data):
             "Argument `representative_data` must hold one image at least. "
             "Received: none"
         )
-    return np.concatenate(batches)[:_CALIBRATION_IMAGES], "representative_data"
+    return np.concatenate(batches), "representative_data"
 
 
 def _convert(model, quantize, images, batch_size):

@@ -58,6 +58,8 @@ class ActiveShift2D(LearnedShift):
     - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285), Eq. 3
     """
 
+    rounds = False
+
     def call(self, inputs, training=None):
         return ops.active_shift(
             inputs,

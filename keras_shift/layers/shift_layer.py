@@ -18,6 +18,9 @@ class ShiftLayer(keras.layers.Layer):
             `image_data_format()`.
     """
 
+    # Whether the layer shifts by the rounded displacements.
+    rounds = True
+
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
         data_format = data_format or keras.config.image_data_format()
@@ -50,10 +53,13 @@ class ShiftLayer(keras.layers.Layer):
         """Share of the channels that are not shifted, from 0 to 1.
 
         The SSL paper's "shift sparsity" (Table 1). A channel counts as
-        unshifted where both of its displacements round to zero.
+        unshifted where both of its displacements are zero, in layers that
+        round them after rounding.
         """
-        unshifted = np.all(np.rint(self.displacement_array()) == 0, axis=0)
-        return float(np.mean(unshifted))
+        displacements = self.displacement_array()
+        if self.rounds:
+            displacements = np.rint(displacements)
+        return float(np.mean(~displacements.any(axis=0)))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -86,9 +92,6 @@ class LearnedShift(ShiftLayer):
         data_format: As in `ShiftLayer`.
     """
 
-    # Whether the layer shifts by the rounded displacements.
-    rounds = False
-
     def __init__(
         self,
         displacement_initializer="grouped",
@@ -104,9 +107,6 @@ class LearnedShift(ShiftLayer):
 
     def build(self, input_shape):
         super().build(input_shape)
-        constraint = None
-        if self.max_displacement is not None:
-            constraint = BoundedDisplacements(self.max_displacement)
         self.displacements = self.add_weight(
             name="displacements",
             shape=(2, self.channels),
@@ -114,8 +114,14 @@ class LearnedShift(ShiftLayer):
             autocast=False,
             initializer=self.displacement_initializer,
             regularizer=self.displacement_regularizer,
-            constraint=constraint,
+            constraint=self.displacement_constraint(),
         )
+
+    def displacement_constraint(self):
+        """Returns the constraint that holds `max_displacement`, or `None`."""
+        if self.max_displacement is None:
+            return None
+        return BoundedDisplacements(self.max_displacement)
 
     def displacement_array(self):
         displacements = self.displacements.numpy()
@@ -146,16 +152,20 @@ class LearnedShift(ShiftLayer):
         if self.max_displacement is None:
             return displacements
         bound = self.max_displacement
-        excess = displacements - ops.clip(displacements, -bound, bound)
-        return displacements - ops.stop_gradient(excess)
+        bounded = ops.stop_gradient(ops.clip(displacements, -bound, bound))
+        return bounded + (displacements - ops.stop_gradient(displacements))
 
 
 def shift_layers(model):
-    """Returns the shift layers of a model, those of nested models included."""
-    found = []
+    """Returns the shift layers of a model, those of nested models included.
+
+    Args:
+        model: A `keras.Model`. Layers inside of custom layers are not found.
+    """
+    found = {}
     for layer in model.layers:
         if isinstance(layer, ShiftLayer):
-            found.append(layer)
+            found[id(layer)] = layer
         elif hasattr(layer, "layers"):
-            found.extend(shift_layers(layer))
-    return found
+            found.update((id(inner), inner) for inner in shift_layers(layer))
+    return list(found.values())

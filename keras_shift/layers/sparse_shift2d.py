@@ -22,7 +22,7 @@ class SparseShift2D(LearnedShift):
     `keras_shift.ops.sparse_shift`.
 
     A penalty on the displacements makes most of them round to zero, and such a
-    channel costs nothing: the loss of Eq. 4,
+    channel need not move: the loss of Eq. 4,
 
     ```
     total = loss + strength * (sum(|d[0]|) + sum(|d[1]|))
@@ -72,8 +72,6 @@ class SparseShift2D(LearnedShift):
     - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285),
       Sections 4.1 and 4.2
     """
-
-    rounds = True
 
     def call(self, inputs, training=None):
         return ops.sparse_shift(
