@@ -40,6 +40,9 @@ from keras_shift.deploy import (  # noqa: E402
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 and 0.999 are slow for a short training.
 CALIBRATION_IMAGES = 200
 
+# What stands in the table's title, or in its file only.
+NOT_IN_TABLE = {"network", "pixels", "total stride", "epochs", "machine"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -286,9 +289,8 @@ def report_rows(rows, data, arguments, console):
     for row in rows:
         table.add_column(row["network"], justify="right")
     for key in rows[0]:
-        if key in ("network", "pixels", "total stride", "epochs", "machine"):
-            continue  # in the title, or for the file only
-        table.add_row(key, *(_text(key, row[key]) for row in rows))
+        if key not in NOT_IN_TABLE:
+            table.add_row(key, *(_text(key, row[key]) for row in rows))
     console.print(table)
 
 

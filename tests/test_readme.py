@@ -22,6 +22,8 @@ def test_figures_are_those_that_were_measured():
 
 
 @pytest.mark.tensorflow
+# Keras 3.15 says so of every tf.data.Dataset, those of its own making included.
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the export is TensorFlow's")
