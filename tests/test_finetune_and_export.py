@@ -212,7 +212,7 @@ class TestMain:
             assert float(row["int8 kB"]) == size / 1000
             assert float(row["float32 ms"]) > 0 and float(row["int8 ms"]) > 0
         table = capsys.readouterr().out.split("total stride 16")[-1]
-        for text in ["FENet", "MobileNetV2", *rows[0].keys() - example.NOT_IN_TABLE]:
+        for text in ["FENet", "MobileNetV2", *rows[0].keys() - tiny.NOT_IN_TABLE]:
             assert text in table
         assert "random (seed 3)" in table
 
