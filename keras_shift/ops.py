@@ -253,7 +253,10 @@ def _mover(max_displacement):
 def _gather(x, displacements):
     """Moves pixels by one gather from the flattened image: exact for any d."""
     batch, height, width, channels = ops.shape(x)
-    rows, columns = ops.unstack(_integers(displacements))
+    far = ops.clip(displacements, -native_op.FAR, native_op.FAR)
+    # What is not a number leaves the image, as it does in the compiled op.
+    far = ops.where(ops.isnan(far), native_op.FAR, far)
+    rows, columns = ops.unstack(ops.cast(far, "int32"))
     rows = ops.arange(height, dtype="int32")[:, None, None] + rows
     columns = ops.arange(width, dtype="int32")[None, :, None] + columns
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
@@ -268,13 +271,6 @@ def _gather(x, displacements):
     return ops.where(inside, moved, ops.zeros_like(moved))
 
 
-def _integers(displacements):
-    # What is not a number leaves the image, as it does in the compiled op.
-    far = ops.clip(displacements, -native_op.FAR, native_op.FAR)
-    far = ops.where(ops.isnan(far), ops.full_like(far, native_op.FAR), far)
-    return ops.cast(far, "int32")
-
-
 def _convolve(x, kernel):
     return ops.depthwise_conv(
         x, ops.cast(kernel, x.dtype), padding="same", data_format="channels_last"
@@ -283,7 +279,9 @@ def _convolve(x, kernel):
 
 def _one_hot_kernel(displacements, radius):
     """Kernels of `2 * radius + 1` taps, one of them 1: `(taps, taps, channels, 1)`."""
-    index = _integers(displacements) + radius
+    # No tap is 1 for a negative index, here that of what is not a number.
+    index = ops.where(ops.isnan(displacements), -radius - 1, displacements)
+    index = ops.cast(index, "int32") + radius
     rows, columns = ops.unstack(ops.one_hot(index, 2 * radius + 1, axis=1))
     return ops.expand_dims(rows[:, None, :] * columns[None, :, :], -1)
 
