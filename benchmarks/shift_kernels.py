@@ -264,10 +264,14 @@ def show(rows, console):
             ),
         )
     console.print(table)
-    met = sum(row["forward_per_memcpy"] <= GOALS[row["order"]] for row in rows)
-    console.print(f"{met} of {len(rows)} cells meet the goal for forward,")
-    met = sum(row["together_per_depthwise"] <= GOALS["together"] for row in rows)
-    console.print(f"{met} of {len(rows)} that for forward and backward together.")
+    for extent in (1, 2):
+        some = [row for row in rows if row["range"] == extent]
+        forward = sum(row["forward_per_memcpy"] <= GOALS[row["order"]] for row in some)
+        both = sum(row["together_per_depthwise"] <= GOALS["together"] for row in some)
+        console.print(
+            f"Range {extent}: of {len(some)} cells, {forward} meet the goal for forward "
+            f"and {both} that for forward and backward together."
+        )
 
 
 def main():

@@ -566,3 +566,12 @@ def test_probabilities_are_float32_under_mixed_precision():
     np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
     assert backbone.output.dtype == "float16"
     assert model.get_layer("unit1_shift").displacements.dtype == "float32"
+
+
+@pytest.mark.parametrize("alpha", ["1.0", "1.375"])
+def test_docstring_figures_are_the_counts(alpha):
+    counts = COUNTS[f"fenet_{alpha}"]
+    madds = counts["madds"] / 1e6
+    parameters = (counts["trainable"] - counts["shift"]) / 1e6
+    assert f"| {alpha} |" in FENet.__doc__
+    assert f"| {madds:.1f} M, {parameters:.2f} M |" in FENet.__doc__

@@ -7,6 +7,7 @@ fails when the README is stale.
 """
 
 import csv
+import itertools
 import json
 import os
 import statistics
@@ -87,31 +88,33 @@ def kernels():
     """A summary of benchmarks/shift_kernels.py."""
     cells = _read("shift_kernels.csv")
     rows = []
-    for batch in ("1", "32"):
-        for order in ("sorted", "arbitrary"):
-            some = [c for c in cells if (c["batch"], c["order"]) == (batch, order)]
-            rows.append(
-                (
-                    batch,
-                    order,
-                    _spread(some, "forward_per_memcpy"),
-                    _spread(some, "backward_per_memcpy"),
-                    _spread(some, "forward_per_depthwise"),
-                    _spread(some, "together_per_depthwise"),
-                    _spread(some, "together_per_slices"),
-                )
+    groups = itertools.product(("1", "32"), ("1", "2"), ("sorted", "arbitrary"))
+    for batch, extent, order in groups:
+        key = (batch, extent, order)
+        some = [c for c in cells if (c["batch"], c["range"], c["order"]) == key]
+        rows.append(
+            (
+                *key,
+                _spread(some, "forward_per_memcpy"),
+                _spread(some, "backward_per_memcpy"),
+                _spread(some, "forward_per_depthwise"),
+                _spread(some, "together_per_depthwise"),
+                _spread(some, "together_per_slices"),
             )
+        )
     return _section(
         "`python benchmarks/shift_kernels.py`: what one shift costs on FE-Net's maps, "
-        "60 and 90% of the channels unshifted, displacements up to 1 and 2 pixels, the "
-        "same from call to call; "
-        f"smallest / median / largest of {len(cells) // 4} cells each, on "
+        "60 and 90% of the channels unshifted, displacements up to 1 or 2 pixels (so "
+        "the depthwise kernels are 3x3 or 5x5, and TensorFlow's gradient of the latter "
+        "is slow), the same from call to call; "
+        f"smallest / median / largest of {len(cells) // 8} cells each, on "
         f"{cells[0]['machine']}, one thread. Goals are 1.2 (sorted) and 2.5 "
         "(arbitrary) times memcpy forward, and 0.7 of the depthwise convolution's "
         "time forward and backward together; every cell is in "
         "[shift_kernels.csv](benchmarks/results/shift_kernels.csv):",
         (
             "batch",
+            "range",
             "channels",
             "forward / memcpy",
             "backward / memcpy",
