@@ -266,11 +266,11 @@ def show(rows, console):
     console.print(table)
     for extent in (1, 2):
         some = [row for row in rows if row["range"] == extent]
-        forward = sum(row["forward_per_memcpy"] <= GOALS[row["order"]] for row in some)
-        both = sum(row["together_per_depthwise"] <= GOALS["together"] for row in some)
+        forward = sum(r["forward_per_memcpy"] <= GOALS[r["order"]] for r in some)
+        both = sum(r["together_per_depthwise"] <= GOALS["together"] for r in some)
         console.print(
-            f"Range {extent}: of {len(some)} cells, {forward} meet the goal for forward "
-            f"and {both} that for forward and backward together."
+            f"Range {extent}: of {len(some)} cells, {forward} meet the goal for "
+            f"forward and {both} that for forward and backward together."
         )
 
 
