@@ -1,5 +1,30 @@
 """Networks that get their spatial information from shifts."""
 
 from keras_shift.zoo.fenet import FENet
+from keras_shift.zoo.models import get_model, list_models, model_counts
+from keras_shift.zoo.resnet import ResNet20, ResNet50, ResNet56, ResNet110
+from keras_shift.zoo.shiftnet import ShiftNetA, ShiftNetB, ShiftNetC
+from keras_shift.zoo.shiftresnet import (
+    ShiftResNet20,
+    ShiftResNet50,
+    ShiftResNet56,
+    ShiftResNet110,
+)
 
-__all__ = ["FENet"]
+__all__ = [
+    "FENet",
+    "ResNet110",
+    "ResNet20",
+    "ResNet50",
+    "ResNet56",
+    "ShiftNetA",
+    "ShiftNetB",
+    "ShiftNetC",
+    "ShiftResNet110",
+    "ShiftResNet20",
+    "ShiftResNet50",
+    "ShiftResNet56",
+    "get_model",
+    "list_models",
+    "model_counts",
+]

@@ -16,8 +16,7 @@ class BlockStyle:
     """What all blocks of one network share.
 
     Attributes:
-        spatial: What an inverted bottleneck's wide tensor goes through, one of
-            `SPATIAL`.
+        spatial: What a module's wide tensor goes through, one of `SPATIAL`.
         displacement_initializer: Initializer of learned displacements.
         displacement_regularizer: Regularizer of learned displacements.
         max_displacement: Bound of learned displacements, in pixels, or `None`.
@@ -59,7 +58,16 @@ def channel_axis():
 
 def convolution(x, filters, kernel_size, style, name, strides=1, activation=None):
     """Convolution without bias, batch normalization, and an activation if any."""
-    x = keras.layers.Conv2D(
+    x = bare_convolution(x, filters, kernel_size, style, name, strides)
+    x = batch_normalization(x, style, f"{name}_bn")
+    if activation is not None:
+        x = keras.layers.Activation(activation, name=f"{name}_{activation}")(x)
+    return x
+
+
+def bare_convolution(x, filters, kernel_size, style, name, strides=1):
+    """Convolution without bias."""
+    return keras.layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
@@ -69,10 +77,6 @@ def convolution(x, filters, kernel_size, style, name, strides=1, activation=None
         kernel_regularizer=style.kernel_regularizer,
         name=name,
     )(x)
-    x = batch_normalization(x, style, f"{name}_bn")
-    if activation is not None:
-        x = keras.layers.Activation(activation, name=f"{name}_{activation}")(x)
-    return x
 
 
 def batch_normalization(x, style, name):
@@ -82,13 +86,32 @@ def batch_normalization(x, style, name):
     )(x)
 
 
-def spatial(x, style, name):
-    """Exchanges information between pixels, as `style.spatial` says."""
+def normalized_relu(x, style, name):
+    """Batch normalization and ReLU."""
+    x = batch_normalization(x, style, f"{name}_bn")
+    return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def spatial(x, style, name, kernel_size=3, dilation_rate=1):
+    """Exchanges information between pixels, as `style.spatial` says.
+
+    Args:
+        x: A batch of images.
+        style: A `BlockStyle`.
+        name: Prefix of the layers' names.
+        kernel_size: Size of the window that a depthwise convolution, a grouped
+            shift, or the grouped start of learned displacements covers.
+        dilation_rate: Distance of neighbouring positions in that window.
+
+    Returns:
+        A batch of images of the same shape.
+    """
     if style.spatial == "none":
         return x
     if style.spatial == "depthwise":
         x = keras.layers.DepthwiseConv2D(
-            3,
+            kernel_size,
+            dilation_rate=dilation_rate,
             padding="same",
             use_bias=False,
             depthwise_initializer=initializers.fresh(style.kernel_initializer),
@@ -98,17 +121,28 @@ def spatial(x, style, name):
         x = batch_normalization(x, style, f"{name}_depthwise_bn")
         return keras.layers.Activation("relu", name=f"{name}_depthwise_relu")(x)
     if style.spatial == "grouped_shift":
-        return shift_layers.GroupedShift2D(name=f"{name}_shift")(x)
+        return shift_layers.GroupedShift2D(
+            kernel_size, dilation_rate, name=f"{name}_shift"
+        )(x)
+    initializer = style.displacement_initializer
+    if initializer == "grouped":
+        initializer = initializers.GroupedDisplacements(kernel_size, dilation_rate)
     layer = {
         "active_shift": shift_layers.ActiveShift2D,
         "sparse_shift": shift_layers.SparseShift2D,
     }[style.spatial]
     return layer(
-        displacement_initializer=initializers.fresh(style.displacement_initializer),
+        displacement_initializer=initializers.fresh(initializer),
         displacement_regularizer=style.displacement_regularizer,
         max_displacement=style.max_displacement,
         name=f"{name}_shift",
     )(x)
+
+
+def average_pool(x, name):
+    """Halves a map by 2x2 average pooling."""
+    # "same", so that a map of odd size, or of one pixel, keeps its border.
+    return keras.layers.AveragePooling2D(2, padding="same", name=name)(x)
 
 
 def inverted_bottleneck(
@@ -132,10 +166,7 @@ def inverted_bottleneck(
     if strides == 1:
         y = spatial(y, style, name)
     else:
-        # "same", so that a map of odd size, or of one pixel, keeps its border.
-        y = keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(
-            y
-        )
+        y = average_pool(y, f"{name}_pool")
     if style.squeeze_excite == "v2":
         y = _squeeze_excite(y, style, name)
     y = convolution(y, filters, 1, style, f"{name}_project")
@@ -192,6 +223,58 @@ def fe_block(x, filters, units, wide_filters, style, name, strides=1):
         f"{name}_unit{units}",
         strides=strides,
     )
+
+
+def conv_shift_conv(
+    x,
+    filters,
+    wide_filters,
+    style,
+    name,
+    *,
+    strides=1,
+    kernel_size=3,
+    dilation_rate=1,
+    preactivation=False,
+    shift_twice=False,
+):
+    """The CSC module of the ShiftNet paper (Fig. 3), without its shortcut.
+
+    1x1 convolution, BN, ReLU, shift, 1x1 convolution with the stride, BN, ReLU;
+    the figure's order, where BN and ReLU come before each convolution, with
+    `preactivation`. Either way BN and ReLU come before the shift.
+
+    Args:
+        x: A batch of images.
+        filters: Number of channels of the output.
+        wide_filters: Number of channels between the two convolutions.
+        style: A `BlockStyle`.
+        name: Prefix of the layers' names.
+        strides: Stride of the second convolution.
+        kernel_size: Size of the shifts' window.
+        dilation_rate: Distance of neighbouring positions in that window.
+        preactivation: Whether BN and ReLU come before each convolution, rather
+            than after it.
+        shift_twice: Whether the input is shifted too (the SC2 module).
+
+    Returns:
+        A batch of images with `filters` channels.
+    """
+    window = {"kernel_size": kernel_size, "dilation_rate": dilation_rate}
+    if not preactivation:
+        if shift_twice:
+            x = spatial(x, style, f"{name}_input", **window)
+        x = convolution(x, wide_filters, 1, style, f"{name}_expand", activation="relu")
+        x = spatial(x, style, name, **window)
+        return convolution(
+            x, filters, 1, style, f"{name}_project", strides, activation="relu"
+        )
+    x = normalized_relu(x, style, f"{name}_input")
+    if shift_twice:
+        x = spatial(x, style, f"{name}_input", **window)
+    x = convolution(x, wide_filters, 1, style, f"{name}_expand", activation="relu")
+    x = spatial(x, style, name, **window)
+    return bare_convolution(x, filters, 1, style, f"{name}_project", strides)
 
 
 def _channels(x, start, stop):

@@ -2,11 +2,7 @@
 
 import math
 
-import keras
-
-from keras_shift.zoo import blocks
-from keras_shift.zoo import inputs as zoo_inputs
-from keras_shift.zoo import pretrained
+from keras_shift.zoo import arguments, blocks, network
 
 # Table 4 below its first two units: filters, number of units, stride.
 _FE_BLOCKS = ((64, 3, 2), (128, 4, 2), (128, 4, 1), (256, 4, 2), (256, 3, 1))
@@ -14,6 +10,7 @@ _FE_BLOCKS = ((64, 3, 2), (128, 4, 2), (128, 4, 1), (256, 4, 2), (256, 3, 1))
 _OUTPUT_STRIDES = (32, 16, 8, 4)
 
 
+@arguments.documented("FENet")
 def FENet(
     input_shape=None,
     alpha=1.0,
@@ -43,16 +40,9 @@ def FENet(
     """Instantiates FE-Net, the fully exploited network with sparse shifts.
 
     Table 4 of the SSL paper, with the units of its Fig. 4 in the blocks of
-    Fig. 3. The paper's figures for 224x224 pixels and 1000 classes, and this
-    model's:
+    Fig. 3.
 
-    | alpha | paper: MAdds, parameters | here: MAdds, parameters without shifts |
-    |---|---|---|
-    | 1.0 | 301 M, 3.7 M | 299.7 M, 3.52 M |
-    | 1.375 | 563 M, 5.9 M | 563.1 M, 5.94 M |
-
-    The row of 1.0 cannot be met by Table 4 with any one width for all layers
-    that meets the row of 1.375.
+    <figures>
 
     The models expect images with pixel values in [0, 255]; preprocessing is part
     of them.
@@ -63,27 +53,11 @@ def FENet(
     >>> model.compile("sgd", "sparse_categorical_crossentropy")
 
     Args:
-        input_shape: Shape tuple of one image without the batch, such as
-            `(96, 96, 3)`; height and width may be `None`. Defaults to
-            `(224, 224, 3)`, without the top to `(None, None, 3)` (channels
-            first where Keras' `image_data_format()` says so). Any number of
-            channels.
+        <input_shape>
         alpha: Float, the width multiplier: scales the number of channels of all
             layers but the classifier. Every number is rounded to what its block
             can divide; for multiples of 1/8 only the last convolution needs it.
-        include_top: Whether to include the classifier.
-        weights: `None` for random weights, or the path of a `.weights.h5` file
-            for the same architecture.
-        input_tensor: Optional Keras tensor (the output of `keras.Input()` or
-            of layers) to use as the images.
-        pooling: What follows the last convolution if `include_top` is
-            `False`: `None` for nothing (a 4D tensor), `"avg"` or `"max"` for
-            global pooling (a 2D tensor).
-        classes: Number of classes if `include_top` is `True`; 1000 by default.
-        classifier_activation: Activation of the classifier; `None` for logits.
-        name: Name of the model.
-        include_preprocessing: Whether to scale pixel values from [0, 255] to
-            [-1, 1] in the model's first layer.
+        <top>
         output_stride: By how much height and width of the last map are smaller
             than the image's: 32 as in the paper, or 16, 8 or 4 for small
             images. The first reductions are left out; an IB-Pool without
@@ -101,14 +75,8 @@ def FENet(
         expand_from: What an IB-Pool multiplies to get its wide tensor:
             `"input"` channels as in the paper, or `"output"` channels as in the
             authors' code of 2022, a larger network.
-        displacement_initializer: Initializer of learned displacements.
-        displacement_regularizer: Regularizer of learned displacements
-            (Eq. 4), such as `keras.regularizers.L2(1e-4)`.
-        max_displacement: Int, bound of learned displacements in pixels, or
-            `None`.
-        kernel_initializer: Initializer of all kernels but the classifier's.
-        kernel_regularizer: Regularizer of all kernels.
-        batch_norm_momentum: Momentum of batch normalization.
+        <displacements>
+        <kernels>
         dropout_rate: Rate of the dropout before the classifier.
 
     Returns:
@@ -121,23 +89,12 @@ def FENet(
 
     - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285)
     """
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"Argument `alpha` must be positive. Received: alpha={alpha}")
-    if head_filters is not None and head_filters < 1:
-        raise ValueError(
-            "Argument `head_filters` must be positive or None. "
-            f"Received: head_filters={head_filters}"
-        )
-    if output_stride not in _OUTPUT_STRIDES:
-        raise ValueError(
-            f"Argument `output_stride` must be one of {_OUTPUT_STRIDES}. "
-            f"Received: output_stride={output_stride}"
-        )
-    if expand_from not in ("input", "output"):
-        raise ValueError(
-            'Argument `expand_from` must be "input" or "output". '
-            f"Received: expand_from={expand_from}"
-        )
+    arguments.check_positive("alpha", alpha)
+    arguments.check_choice("output_stride", output_stride, _OUTPUT_STRIDES)
+    arguments.check_choice("expand_from", expand_from, ("input", "output"))
+    if head_filters is None:
+        head_filters = _width(1380, alpha)
+    arguments.check_positive("head_filters", head_filters)
     if squeeze_ratio is None:
         squeeze_ratio = {"v1": 4, "v2": 8}.get(squeeze_excite)
     style = blocks.BlockStyle(
@@ -151,7 +108,6 @@ def FENet(
         squeeze_excite=squeeze_excite,
         squeeze_ratio=squeeze_ratio,
     )
-    images, source = zoo_inputs.images(input_shape, input_tensor, include_top)
     # Strides of the stem, the IB-Pool, and the three FE-blocks that have one.
     left_out = _OUTPUT_STRIDES.index(output_stride)
     strides = iter([1] * left_out + [2] * (5 - left_out))
@@ -162,49 +118,49 @@ def FENet(
 
         return rule
 
-    x = images
-    if include_preprocessing:
-        x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(x)
-    stem = _width(16, alpha)
-    x = blocks.convolution(x, stem, 3, style, "stem", strides=next(strides))
-    x = blocks.inverted_bottleneck(x, stem, wide_filters(4)(stem, stem), style, "unit1")
-    filters = _width(32, alpha, divisor=_divisor(_FE_BLOCKS[0]))
-    x = blocks.inverted_bottleneck(
-        x,
-        filters,
-        wide_filters(5)(stem, filters),
-        style,
-        "unit2",
-        strides=next(strides),
-    )
-    followers = [*_FE_BLOCKS[1:], None]
-    for index, (block, follower) in enumerate(zip(_FE_BLOCKS, followers)):
-        filters, units, stride = block
-        x = blocks.fe_block(
-            x,
-            _width(filters, alpha, divisor=_divisor(follower)),
-            units,
-            wide_filters(6),
-            style,
-            f"fe_block{index + 1}",
-            strides=next(strides) if stride == 2 else 1,
+    def body(x):
+        stem = _width(16, alpha)
+        x = blocks.convolution(x, stem, 3, style, "stem", strides=next(strides))
+        x = blocks.inverted_bottleneck(
+            x, stem, wide_filters(4)(stem, stem), style, "unit1"
         )
-    if head_filters is None:
-        head_filters = _width(1380, alpha)
-    x = blocks.convolution(x, head_filters, 1, style, "head", activation="relu")
-    outputs = zoo_inputs.top(
-        x,
-        include_top,
-        pooling,
-        classes,
-        classifier_activation,
-        dropout_rate,
-        kernel_regularizer,
+        filters = _width(32, alpha, divisor=_divisor(_FE_BLOCKS[0]))
+        x = blocks.inverted_bottleneck(
+            x,
+            filters,
+            wide_filters(5)(stem, filters),
+            style,
+            "unit2",
+            strides=next(strides),
+        )
+        followers = [*_FE_BLOCKS[1:], None]
+        for index, (block, follower) in enumerate(zip(_FE_BLOCKS, followers)):
+            filters, units, stride = block
+            x = blocks.fe_block(
+                x,
+                _width(filters, alpha, divisor=_divisor(follower)),
+                units,
+                wide_filters(6),
+                style,
+                f"fe_block{index + 1}",
+                strides=next(strides) if stride == 2 else 1,
+            )
+        return blocks.convolution(x, head_filters, 1, style, "head", activation="relu")
+
+    return network.assemble(
+        body,
+        name=name or f"fenet_{alpha:g}",
+        input_shape=input_shape,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+        kernel_regularizer=kernel_regularizer,
+        dropout_rate=dropout_rate,
     )
-    model = keras.Model(source, outputs, name=name or f"fenet_{alpha:g}")
-    if weights is not None:
-        pretrained.load(model, weights)
-    return model
 
 
 def _divisor(block):

@@ -1,0 +1,84 @@
+"""Networks by name."""
+
+import difflib
+import fnmatch
+
+from keras_shift.zoo import fenet, resnet, shiftnet, shiftresnet, variants
+
+_CONSTRUCTORS = {
+    name: constructor
+    for module in (fenet, resnet, shiftnet, shiftresnet)
+    for name, constructor in vars(module).items()
+    if name in {variant.constructor for variant in variants.VARIANTS.values()}
+}
+
+
+def list_models(pattern="*"):
+    """Lists the names of networks.
+
+    Example:
+
+    >>> keras_shift.zoo.list_models("shiftnet_?")
+    ['shiftnet_a', 'shiftnet_b', 'shiftnet_c']
+
+    Args:
+        pattern: What names must match; `*` stands for anything, `?` for any
+            character.
+
+    Returns:
+        A list of strings, in the order of docs/zoo.md.
+    """
+    return fnmatch.filter(variants.VARIANTS, pattern)
+
+
+def get_model(name, **arguments):
+    """Instantiates a network by name.
+
+    Example:
+
+    >>> model = keras_shift.zoo.get_model("shiftresnet20_e3", classes=100)
+    >>> model.count_params()
+    104404
+
+    Args:
+        name: A name that `list_models` lists, or that of a constructor, such as
+            `"FENet"`.
+        **arguments: Further arguments of its constructor; they come before
+            those that the name stands for.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If there is no such network.
+    """
+    if name in _CONSTRUCTORS:
+        return _CONSTRUCTORS[name](**arguments)
+    if name not in variants.VARIANTS:
+        known = [*variants.VARIANTS, *_CONSTRUCTORS]
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+        hint = f"Did you mean one of {close}? " if close else ""
+        raise ValueError(
+            f"There is no network of this name. {hint}"
+            "`keras_shift.zoo.list_models()` lists all names. "
+            f"Received: name={name!r}"
+        )
+    variant = variants.VARIANTS[name]
+    constructor = _CONSTRUCTORS[variant.constructor]
+    return constructor(**{"name": name, **variant.arguments, **arguments})
+
+
+def model_counts():
+    """Returns what every network costs.
+
+    Example:
+
+    >>> keras_shift.zoo.model_counts()["fenet_1.0"].multiply_adds
+    299676320
+
+    Returns:
+        A dict from names, as `list_models` lists them, to objects with the
+        attributes `input_shape`, `classes`, `parameters` (trainable, without
+        displacements), `displacements` and `multiply_adds`.
+    """
+    return dict(variants.counts())

@@ -1,0 +1,216 @@
+"""ShiftNet-A, B and C, of "Shift: A Zero FLOP, Zero Parameter Alternative"."""
+
+import dataclasses
+
+import keras
+
+from keras_shift.zoo import arguments, blocks, network
+
+WIRINGS = ("concatenate", "plain")
+MODULES = ("csc", "sc2")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Architecture:
+    """One of the three networks.
+
+    Attributes:
+        stem_filters: Number of filters of the first convolution.
+        groups: For each group its number of channels, kernel size, expansion of
+            the module that reduces and of the others, and number of the others.
+        wiring: How a module reduces.
+    """
+
+    stem_filters: int
+    groups: tuple[tuple[int, int, int, int, int], ...]
+    wiring: str
+
+
+_ARCHITECTURES = {
+    "ShiftNetA": _Architecture(
+        stem_filters=32,
+        groups=(
+            (64, 5, 4, 4, 4),
+            (128, 5, 4, 3, 5),
+            (256, 3, 3, 2, 6),
+            (512, 3, 2, 1, 2),
+        ),
+        wiring="concatenate",
+    ),
+    "ShiftNetB": _Architecture(
+        stem_filters=16,
+        groups=(
+            (32, 5, 4, 4, 4),
+            (64, 5, 4, 3, 5),
+            (128, 3, 3, 2, 6),
+            (256, 3, 2, 1, 2),
+        ),
+        wiring="concatenate",
+    ),
+    "ShiftNetC": _Architecture(
+        stem_filters=32,
+        groups=(
+            (32, 3, 1, 1, 0),
+            (64, 3, 1, 1, 3),
+            (128, 3, 1, 1, 3),
+            (256, 3, 1, 1, 2),
+        ),
+        wiring="plain",
+    ),
+}
+
+
+def _constructor(constructor_name):
+    architecture = _ARCHITECTURES[constructor_name]
+
+    @arguments.documented(constructor_name)
+    def ShiftNet(
+        input_shape=None,
+        alpha=1.0,
+        include_top=True,
+        weights=None,
+        input_tensor=None,
+        pooling=None,
+        classes=None,
+        classifier_activation="softmax",
+        name=None,
+        *,
+        include_preprocessing=True,
+        spatial="grouped_shift",
+        module="csc",
+        wiring=architecture.wiring,
+        stem_filters=None,
+        displacement_initializer="grouped",
+        displacement_regularizer=None,
+        max_displacement=2,
+        kernel_initializer="he_normal",
+        kernel_regularizer=None,
+        batch_norm_momentum=0.99,
+    ):
+        """Instantiates <name>, of CSC modules with grouped shifts.
+
+        ShiftNet-A is Table 6 of the ShiftNet paper; B has half of its channels,
+        those of the first convolution included; C is the small and shallow
+        network of its Section 3.2.
+
+        <figures>
+
+        The models expect images with pixel values in [0, 255]; preprocessing is
+        part of them.
+
+        Example:
+
+        >>> model = keras_shift.zoo.<name>((64, 64, 3), classes=10)
+        >>> model.compile("sgd", "sparse_categorical_crossentropy")
+
+        Args:
+            <input_shape>
+            alpha: Float, the width multiplier: scales the number of channels of
+                all layers but the classifier.
+            <top>
+            spatial: What exchanges information between pixels:
+                `"grouped_shift"` (the paper's), `"sparse_shift"`,
+                `"active_shift"`, `"depthwise"` or `"none"`.
+            module: `"csc"` (convolution, shift, convolution) or `"sc2"`, which
+                shifts before its first convolution too (Fig. 3).
+            wiring: How the first module of a group halves the map:
+                `"concatenate"` makes the new channels beside the average-pooled
+                old ones (Fig. 3; the default of A and B), `"plain"` makes all
+                channels anew (the default of C).
+            stem_filters: Number of filters of the first convolution, before
+                `alpha`.
+            <displacements>
+            <kernels>
+
+        Returns:
+            A `keras.Model`, flat (not nested), without compilation.
+
+        Raises:
+            ValueError: If an argument is none of the above.
+
+        References:
+
+        - [Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions](
+            https://arxiv.org/abs/1711.08141)
+        """
+        arguments.check_positive("alpha", alpha)
+        arguments.check_choice("module", module, MODULES)
+        arguments.check_choice("wiring", wiring, WIRINGS)
+        if stem_filters is None:
+            stem_filters = architecture.stem_filters
+        arguments.check_positive("stem_filters", stem_filters)
+        style = blocks.BlockStyle(
+            spatial=spatial,
+            displacement_initializer=displacement_initializer,
+            displacement_regularizer=displacement_regularizer,
+            max_displacement=max_displacement,
+            kernel_initializer=kernel_initializer,
+            kernel_regularizer=kernel_regularizer,
+            batch_norm_momentum=batch_norm_momentum,
+        )
+
+        def body(x):
+            x = blocks.bare_convolution(
+                x, _width(stem_filters, alpha), 7, style, "stem", strides=2
+            )
+            for index, group in enumerate(architecture.groups):
+                filters, kernel_size, reducing, expansion, repeats = group
+                for module_index in range(1 + repeats):
+                    x = _module(
+                        x,
+                        _width(filters, alpha),
+                        reducing if module_index == 0 else expansion,
+                        style,
+                        f"group{index + 1}_module{module_index + 1}",
+                        wiring=None if module_index else wiring,
+                        kernel_size=kernel_size,
+                        shift_twice=module == "sc2",
+                    )
+            return blocks.normalized_relu(x, style, "final")
+
+        return network.assemble(
+            body,
+            name=name or f"shiftnet_{constructor_name[-1].lower()}",
+            input_shape=input_shape,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            include_preprocessing=include_preprocessing,
+            kernel_regularizer=kernel_regularizer,
+        )
+
+    return ShiftNet
+
+
+def _module(x, filters, expansion, style, name, *, wiring, **options):
+    """A CSC or SC2 module with its shortcut; `wiring` is `None` if it keeps the map."""
+    channels = x.shape[blocks.channel_axis()]
+    options["preactivation"] = True
+    if wiring is None:
+        y = blocks.conv_shift_conv(
+            x, filters, expansion * filters, style, name, **options
+        )
+        return keras.layers.Add(name=f"{name}_add")([x, y])
+    if wiring == "plain" or filters <= channels:
+        return blocks.conv_shift_conv(
+            x, filters, expansion * filters, style, name, strides=2, **options
+        )
+    y = blocks.conv_shift_conv(
+        x, filters - channels, expansion * channels, style, name, strides=2, **options
+    )
+    pooled = blocks.average_pool(x, f"{name}_pool")
+    return keras.layers.Concatenate(
+        axis=blocks.channel_axis(), name=f"{name}_concatenate"
+    )([y, pooled])
+
+
+def _width(filters, alpha):
+    return max(1, round(filters * alpha))
+
+
+ShiftNetA = _constructor("ShiftNetA")
+ShiftNetB = _constructor("ShiftNetB")
+ShiftNetC = _constructor("ShiftNetC")

@@ -1,0 +1,261 @@
+"""ShiftResNets: ResNets of shifts, as both papers build them."""
+
+import keras
+
+from keras_shift.zoo import arguments, blocks, network, resnet, shiftnet
+
+# The default of `spatial` for each wiring.
+_SPATIAL = {"projection": "grouped_shift", "concatenate": "sparse_shift"}
+
+
+def _cifar_constructor(depth):
+    @arguments.documented(f"ShiftResNet{depth}", size="(32, 32, 3)", classes=10)
+    def ShiftResNet(
+        input_shape=None,
+        alpha=1.0,
+        include_top=True,
+        weights=None,
+        input_tensor=None,
+        pooling=None,
+        classes=None,
+        classifier_activation="softmax",
+        name=None,
+        *,
+        include_preprocessing=True,
+        expansion=6,
+        wiring="projection",
+        spatial=None,
+        module="csc",
+        displacement_initializer="grouped",
+        displacement_regularizer=None,
+        max_displacement=2,
+        kernel_initializer="he_normal",
+        kernel_regularizer=None,
+        batch_norm_momentum=0.99,
+    ):
+        """Instantiates <name> for images of 32x32 pixels, as on CIFAR.
+
+        A ResNet whose modules are CSC modules. The two papers have different
+        networks of this name, which `wiring` tells apart. Where they have batch
+        normalization and ReLU, their counts do not tell; here both follow every
+        convolution, as in the ShiftNet authors' code.
+
+        <figures>
+
+        The models expect images with pixel values in [0, 255]; preprocessing is
+        part of them.
+
+        Example:
+
+        >>> model = keras_shift.zoo.<name>(expansion=3, classes=100)
+        >>> model.compile("sgd", "sparse_categorical_crossentropy")
+
+        Args:
+            <input_shape>
+            alpha: Float, the width multiplier: scales the number of channels of
+                all layers but the classifier, rounding down.
+            <top>
+            expansion: Int, by how much a module's wide tensor is wider.
+            wiring: Which paper's network: `"projection"` is the ShiftNet
+                paper's, whose modules are wider than their output, and reduce
+                the map beside a 1x1 convolution of stride 2; `"concatenate"` is
+                the SSL paper's, whose modules are wider than their input, and
+                reduce the map by making new channels beside the average-pooled
+                old ones.
+            spatial: What exchanges information between pixels:
+                `"grouped_shift"` (the default of `"projection"`),
+                `"sparse_shift"` (the default of `"concatenate"`),
+                `"active_shift"`, `"depthwise"` or `"none"`.
+            module: `"csc"` (convolution, shift, convolution) or `"sc2"`, which
+                shifts before its first convolution too (Fig. 3 of the ShiftNet
+                paper).
+            <displacements>
+            <kernels>
+
+        Returns:
+            A `keras.Model`, flat (not nested), without compilation.
+
+        Raises:
+            ValueError: If an argument is none of the above.
+
+        References:
+
+        - [Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions](
+            https://arxiv.org/abs/1711.08141), Section 3.1
+        - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285),
+            Section 5.1
+        """
+        arguments.check_positive("alpha", alpha)
+        arguments.check_positive("expansion", expansion)
+        arguments.check_choice("wiring", wiring, tuple(_SPATIAL))
+        arguments.check_choice("module", module, shiftnet.MODULES)
+        style = blocks.BlockStyle(
+            spatial=_SPATIAL[wiring] if spatial is None else spatial,
+            displacement_initializer=displacement_initializer,
+            displacement_regularizer=displacement_regularizer,
+            max_displacement=max_displacement,
+            kernel_initializer=kernel_initializer,
+            kernel_regularizer=kernel_regularizer,
+            batch_norm_momentum=batch_norm_momentum,
+        )
+
+        def body(x):
+            groups = resnet.cifar_groups(depth)
+            x = blocks.convolution(
+                x,
+                resnet.width(groups[0][1], alpha),
+                3,
+                style,
+                "stem",
+                activation="relu",
+            )
+            for index, (modules, filters, first_stride) in enumerate(groups):
+                for number in range(modules):
+                    x = _module(
+                        x,
+                        resnet.width(filters, alpha),
+                        expansion,
+                        style,
+                        f"group{index + 1}_module{number + 1}",
+                        wiring=wiring,
+                        strides=first_stride if number == 0 else 1,
+                        shift_twice=module == "sc2",
+                    )
+            return x
+
+        return network.assemble(
+            body,
+            name=name or f"shiftresnet{depth}",
+            input_shape=input_shape,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            include_preprocessing=include_preprocessing,
+            kernel_regularizer=kernel_regularizer,
+            default_size=32,
+            default_classes=10,
+        )
+
+    return ShiftResNet
+
+
+ShiftResNet20 = _cifar_constructor(20)
+ShiftResNet56 = _cifar_constructor(56)
+ShiftResNet110 = _cifar_constructor(110)
+
+
+@arguments.documented("ShiftResNet50")
+def ShiftResNet50(
+    input_shape=None,
+    alpha=1.0,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    name=None,
+    *,
+    include_preprocessing=True,
+    expansion=3,
+    spatial="grouped_shift",
+    displacement_initializer="grouped",
+    displacement_regularizer=None,
+    max_displacement=2,
+    kernel_initializer="he_normal",
+    kernel_regularizer=None,
+    batch_norm_momentum=0.99,
+):
+    """Instantiates <name>: a CSC module for each 3x3 convolution of ResNet-50.
+
+    The network of Table 3 of the ShiftNet paper, which does not say how its
+    modules stand in it; this way meets all three of its figures.
+
+    <figures>
+
+    The models expect images with pixel values in [0, 255]; preprocessing is part
+    of them.
+
+    Example:
+
+    >>> model = keras_shift.zoo.<name>((64, 64, 3), alpha=0.25, classes=10)
+    >>> model.compile("sgd", "sparse_categorical_crossentropy")
+
+    Args:
+        <input_shape>
+        alpha: Float, the width multiplier: scales the number of channels of all
+            layers but the classifier, rounding down. The paper's reduction of
+            parameters by r is `alpha=r**-0.5`.
+        <top>
+        expansion: Int, by how much a module's wide tensor is wider.
+        spatial: What exchanges information between pixels: `"grouped_shift"`
+            (the paper's), `"sparse_shift"`, `"active_shift"`, `"depthwise"` or
+            `"none"`.
+        <displacements>
+        <kernels>
+
+    Returns:
+        A `keras.Model`, flat (not nested), without compilation.
+
+    Raises:
+        ValueError: If an argument is none of the above.
+
+    References:
+
+    - [Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions](
+        https://arxiv.org/abs/1711.08141), Section 3.1
+    """
+    arguments.check_positive("alpha", alpha)
+    arguments.check_positive("expansion", expansion)
+    style = blocks.BlockStyle(
+        spatial=spatial,
+        displacement_initializer=displacement_initializer,
+        displacement_regularizer=displacement_regularizer,
+        max_displacement=max_displacement,
+        kernel_initializer=kernel_initializer,
+        kernel_regularizer=kernel_regularizer,
+        batch_norm_momentum=batch_norm_momentum,
+    )
+
+    def middle(x, filters, name, strides):
+        return blocks.conv_shift_conv(
+            x, filters, expansion * filters, style, f"{name}_middle", strides=strides
+        )
+
+    return network.assemble(
+        lambda x: resnet.bottlenecks(x, alpha, middle, style),
+        name=name or "shiftresnet50",
+        input_shape=input_shape,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+        kernel_regularizer=kernel_regularizer,
+    )
+
+
+def _module(x, filters, expansion, style, name, *, wiring, strides, shift_twice):
+    """A CSC or SC2 module with its shortcut."""
+    channels = x.shape[blocks.channel_axis()]
+    options = {"strides": strides, "shift_twice": shift_twice}
+    if wiring == "concatenate":
+        wide_filters = expansion * channels
+        if strides > 1 and filters > channels:
+            y = blocks.conv_shift_conv(
+                x, filters - channels, wide_filters, style, name, **options
+            )
+            return keras.layers.Concatenate(
+                axis=blocks.channel_axis(), name=f"{name}_concatenate"
+            )([y, blocks.average_pool(x, f"{name}_pool")])
+    else:
+        wide_filters = expansion * filters
+    y = blocks.conv_shift_conv(x, filters, wide_filters, style, name, **options)
+    if strides > 1:
+        x = resnet.projection(x, filters, style, name, strides)
+    return keras.layers.Add(name=f"{name}_add")([x, y])

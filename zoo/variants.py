@@ -1,0 +1,352 @@
+"""Every network of the two papers by name, with what the papers print of it."""
+
+import csv
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+_COUNTS = Path(__file__).parent / "counts.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A network with a name.
+
+    Attributes:
+        constructor: Name of its constructor.
+        arguments: The constructor's arguments that make it.
+        source: The papers' tables that it is in.
+        paper_multiply_adds: What they print as its MAdds or FLOPs, if anything.
+        paper_parameters: What they print as its parameters, if anything.
+        counting: What the printed MAdds count, a key of `COUNTINGS`.
+        note: What one has to know to compare.
+    """
+
+    constructor: str
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source: str = ""
+    paper_multiply_adds: str = ""
+    paper_parameters: str = ""
+    counting: str = "multiply-adds"
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What a network costs.
+
+    Attributes:
+        input_shape: Shape of the image, such as `(224, 224, 3)`.
+        classes: Number of classes.
+        parameters: Number of trainable parameters without displacements.
+        displacements: Number of learned displacements' numbers, two a channel.
+        multiply_adds: Number of multiply-adds for one image.
+    """
+
+    input_shape: tuple[int, ...]
+    classes: int
+    parameters: int
+    displacements: int
+    multiply_adds: int
+
+
+# What the papers call MAdds or FLOPs, from multiply-adds.
+COUNTINGS = {
+    "multiply-adds": lambda multiply_adds: multiply_adds,
+    # The SSL paper's FLOPs on CIFAR.
+    "two each": lambda multiply_adds: 2 * multiply_adds,
+    # The ShiftNet paper's published code gives the first convolution 64 outputs of
+    # one input channel, where it has 16 of 3.
+    "published code": lambda multiply_adds: multiply_adds + 32 * 32 * 9 * (64 - 3 * 16),
+}
+
+
+def _fenets():
+    table_5: dict[str, Any] = {"source": "SSL Table 5"}
+    table_7: dict[str, Any] = {"source": "SSL Table 7"}
+    wide = {"alpha": 1.375}
+    port = "The authors' code of 2022, larger than the paper's network."
+    yield "fenet_1.0", Variant(
+        "FENet",
+        **table_5,
+        paper_multiply_adds="301M",
+        paper_parameters="3.7M",
+        note="No one width for all layers of Table 4 meets this row and that of "
+        "1.375; head_filters=1500 would meet both of its figures.",
+    )
+    yield "fenet_1.375", Variant(
+        "FENet", wide, **table_5, paper_multiply_adds="563M", paper_parameters="5.9M"
+    )
+    yield "fenet_1.0_dw", Variant(
+        "FENet", {"spatial": "depthwise"}, "SSL Table 6", note="No figures printed."
+    )
+    yield "fenet_1.375_dw", Variant(
+        "FENet",
+        {**wide, "spatial": "depthwise"},
+        "SSL Table 6",
+        note="No figures printed.",
+    )
+    yield "fenet_1.375_se_v1", Variant(
+        "FENet",
+        {**wide, "squeeze_excite": "v1"},
+        **table_7,
+        paper_multiply_adds="564M",
+        paper_parameters="6.1M",
+        note="Multiplying by the gate's output is not counted here; counted, it "
+        "makes 564.1 M.",
+    )
+    yield "fenet_1.375_se_v2", Variant(
+        "FENet",
+        {**wide, "squeeze_excite": "v2"},
+        **table_7,
+        paper_multiply_adds="566M",
+        paper_parameters="8.2M",
+        note="No head_filters meets this MAdds figure and that of v1 with one way "
+        "of counting.",
+    )
+    yield "fenet_1.0_port2022", Variant(
+        "FENet", {"expand_from": "output"}, "authors' code", note=port
+    )
+    yield "fenet_1.375_port2022", Variant(
+        "FENet",
+        {**wide, "expand_from": "output", "head_filters": 1932},
+        "authors' code",
+        note=port,
+    )
+    for gate in (None, "v1", "v2"):
+        yield f"fenet_1.375_head1932{'' if gate is None else f'_se_{gate}'}", Variant(
+            "FENet",
+            {**wide, "head_filters": 1932, "squeeze_excite": gate},
+            "authors' code",
+            note="The paper's network with the head of the authors' code of 2022.",
+        )
+
+
+def _shiftnets():
+    source = "ShiftNet Table 7, SSL Table 5"
+    yield "shiftnet_a", Variant(
+        "ShiftNetA",
+        source=source,
+        paper_multiply_adds="1400M",
+        paper_parameters="4.1M",
+    )
+    yield "shiftnet_b", Variant(
+        "ShiftNetB",
+        source=source,
+        paper_multiply_adds="371M",
+        paper_parameters="1.1M",
+    )
+    yield "shiftnet_c", Variant(
+        "ShiftNetC", source="ShiftNet Table 7", paper_parameters="0.78M"
+    )
+    for suffix, stem in (("", {}), ("_stem16", {"stem_filters": 16})):
+        yield f"shiftnet_c_concatenate{suffix}", Variant(
+            "ShiftNetC",
+            {"wiring": "concatenate", **stem},
+            "ShiftNet Table 7",
+            paper_parameters="0.78M",
+            note="Reduces the map as ShiftNet-A does, and so does not have the "
+            "paper's parameters; shiftnet_c does.",
+        )
+
+
+def _shift_resnets():
+    # ShiftNet Table 5: depth, expansion, parameters and FLOPs in millions.
+    for depth, expansion, parameters, flops in (
+        (20, 1, "0.03", "6"),
+        (20, 3, "0.10", "17"),
+        (20, 6, "0.19", "32"),
+        (20, 9, "0.28", "48"),
+        (56, 1, "0.10", "16"),
+        (56, 3, "0.29", "45"),
+        (56, 6, "0.58", "89"),
+        (56, 9, "0.87", "133"),
+        (110, 1, "0.20", "29"),
+        (110, 3, "0.59", "87"),
+        (110, 6, "1.18", "174"),
+        (110, 9, "1.76", "260"),
+    ):
+        yield f"shiftresnet{depth}_e{expansion}", Variant(
+            f"ShiftResNet{depth}",
+            {"expansion": expansion},
+            "ShiftNet Table 5",
+            f"{flops}M",
+            f"{parameters}M",
+            counting="published code",
+            note=(
+                "No reading of the paper gives this MAdds figure."
+                if (depth, expansion) == (110, 1)
+                else ""
+            ),
+        )
+    for depth, parameters, flops in ((20, "0.16M", "53M"), (56, "0.55M", "166M")):
+        for spatial, suffix in (
+            ("sparse_shift", ""),
+            ("grouped_shift", "_grouped"),
+            ("none", "_1x1_only"),
+        ):
+            yield f"shiftresnet{depth}_ssl{suffix}", Variant(
+                f"ShiftResNet{depth}",
+                {"wiring": "concatenate", "spatial": spatial},
+                "SSL Table 1",
+                flops,
+                parameters,
+                counting="two each",
+                note=(
+                    "0.16 M are the parameters with classes=100." if depth == 20 else ""
+                ),
+            )
+    for reduction, parameters in ((1, "22M"), (2, "11M"), (4, "6.0M")):
+        yield f"shiftresnet50{_suffix(reduction)}", Variant(
+            "ShiftResNet50",
+            _narrow(reduction),
+            "ShiftNet Table 3",
+            paper_parameters=parameters,
+        )
+
+
+def _resnets():
+    for depth, parameters, flops in (
+        (20, "0.27M", "81M"),
+        (56, "0.86M", "251M"),
+        (110, "", ""),
+    ):
+        both: dict[str, Any] = {
+            "source": "SSL Table 1" if flops else "ShiftNet Table 5",
+            "paper_multiply_adds": flops,
+            "paper_parameters": parameters,
+            "counting": "two each",
+        }
+        yield f"resnet{depth}", Variant(
+            f"ResNet{depth}",
+            **both,
+            note=(
+                "The paper's FLOPs are those of the network with zero-padded "
+                "shortcuts."
+                if flops
+                else ""
+            ),
+        )
+        yield f"resnet{depth}_zero_padding", Variant(
+            f"ResNet{depth}",
+            {"shortcut": "zero_padding"},
+            **both,
+            note=(
+                "The paper's parameters are those of the network with projections."
+                if depth == 56
+                else ""
+            ),
+        )
+        # ShiftNet Table 5 prints their accuracies only, and Table 2 one more row.
+        mixed = "This row mixes the module-wise and the net-wise reduced network."
+        table_2: dict[str, Any] = {
+            "source": "ShiftNet Tables 2, 5",
+            "paper_multiply_adds": "28M",
+            "paper_parameters": "211K",
+            "note": mixed,
+        }
+        table_5: dict[str, Any] = {"source": "ShiftNet Table 5"}
+        for reduction in ({20: 12, 56: 16, 110: 15}[depth], 3.3, 1.6):
+            yield f"resnet{depth}_module_wise_{reduction:g}", Variant(
+                f"ResNet{depth}",
+                {"module_reduction": reduction},
+                **(table_2 if reduction == 15 else table_5),
+            )
+        for reduction in (8, 2.8, 1.43):
+            yield f"resnet{depth}_net_wise_{reduction:g}", Variant(
+                f"ResNet{depth}",
+                _narrow(reduction),
+                **(table_2 if (depth, reduction) == (110, 8) else table_5),
+            )
+    for reduction, parameters in ((1, "26M"), (2, "13M"), (4, "6.9M")):
+        yield f"resnet50{_suffix(reduction)}", Variant(
+            "ResNet50",
+            _narrow(reduction),
+            "ShiftNet Table 3",
+            paper_parameters=parameters,
+        )
+
+
+def _suffix(reduction):
+    return "" if reduction == 1 else f"_net_wise_{reduction}"
+
+
+def _narrow(reduction):
+    """Arguments that divide the parameters of all layers by about `reduction`."""
+    return {} if reduction == 1 else {"alpha": reduction**-0.5}
+
+
+VARIANTS: dict[str, Variant] = {
+    **dict(_fenets()),
+    **dict(_shiftnets()),
+    **dict(_shift_resnets()),
+    **dict(_resnets()),
+}
+
+
+@functools.cache
+def counts():
+    """Returns the `Counts` of every variant by name."""
+    with open(_COUNTS, newline="") as file:
+        return {
+            row["name"]: Counts(
+                tuple(int(length) for length in row["input_shape"].split("x")),
+                *(int(row[field.name]) for field in dataclasses.fields(Counts)[1:]),
+            )
+            for row in csv.DictReader(file)
+        }
+
+
+def compare(printed, value):
+    """Says how a count agrees with what a paper prints of it.
+
+    Args:
+        printed: A number with its unit, such as `"3.7M"` or `"211K"`.
+        value: The count.
+
+    Returns:
+        `"match"`, `"match, cut off"` if the paper did not round, or the
+        difference, such as `"-5.3%"`.
+    """
+    number, unit = printed[:-1], {"K": 1e3, "M": 1e6}[printed[-1]]
+    decimals = len(number.partition(".")[2])
+    # Zeros at the end of a whole number, as in "1400M", need not mean anything.
+    zeros = 0 if decimals else len(number) - len(number.rstrip("0"))
+    last_digit = unit * 10.0 ** (zeros - decimals)
+    target = round(float(number) * unit / last_digit)
+    if round(value / last_digit) == target:
+        return "match"
+    if value // last_digit == target:
+        return "match, cut off"
+    return f"{value / (target * last_digit) - 1:+.1%}"
+
+
+def figures(constructor):
+    """Returns a constructor's variants beside the papers' figures, as a table.
+
+    Args:
+        constructor: Name of the constructor.
+    """
+    rows = [
+        "Figures in millions; parameters are without learned displacements, and",
+        "docs/zoo.md tells how they are counted. Names are `get_model`'s:",
+        "",
+        "| name | paper: MAdds or FLOPs, parameters | here: MAdds, parameters |",
+        "|---|---|---|",
+    ]
+    for name, variant in VARIANTS.items():
+        if variant.constructor == constructor:
+            printed = variant.paper_multiply_adds, variant.paper_parameters
+            here = counts().get(name)
+            rows.append(
+                f"| {name} | {', '.join(text or '-' for text in printed)} | "
+                + (f"{here.multiply_adds / 1e6:.1f}, " if here else "")
+                + (f"{here.parameters / 1e6:.2f} |" if here else "not counted yet |")
+            )
+    notes = [
+        f"- {name}: {variant.note}"
+        for name, variant in VARIANTS.items()
+        if variant.constructor == constructor and variant.note
+    ]
+    return "\n".join([*rows, *[""][: len(notes)], *notes])
