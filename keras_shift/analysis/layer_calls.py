@@ -13,8 +13,8 @@ class LayerCall:
         path: Name of the layer, after those of the models that it is in, such as
             `"backbone/stem"`.
         layer: The layer, or an operation of `keras.ops`.
-        input_shape: Shape of its first argument, the batch included, or a tuple
-            of shapes where that holds several tensors.
+        input_shape: Shape of its first argument that is a tensor, the batch
+            included, or a tuple of shapes where that holds several.
         output_shape: The same of what it returns.
     """
 
@@ -109,7 +109,7 @@ class _Observer(keras.Operation):
     def compute_output_spec(self, *args, **kwargs):
         outputs = self.layer.compute_output_spec(*args, **kwargs)
         path = self.prefix + self.layer.name
-        inputs = args[0] if args else next(iter(kwargs.values()))
+        inputs = next(filter(_shapes, (*args, *kwargs.values())), ())
         if _is_graph(self.layer):
             shapes = [tensor.shape for tensor in _in_order(self.layer, inputs)]
             _follow(self.layer, shapes, f"{path}/", self.calls)

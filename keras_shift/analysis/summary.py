@@ -6,22 +6,17 @@ import dataclasses
 import io
 import math
 import os
-import shutil
 import textwrap
 
 import keras
 import numpy as np
 import rich.box
-import rich.console
 import rich.table
 
 from keras_shift.analysis.layer_calls import layer_calls
 from keras_shift.analysis.multiply_adds import multiply_adds_of_call
 from keras_shift.layers.shift_layer import ShiftLayer
-
-# Columns of text. Where there is no terminal, no row is folded.
-_NARROW = 80
-_WIDTH_WITHOUT_TERMINAL = 1000
+from keras_shift.table import NARROW, UNBOUNDED, to_text
 
 # Displacements named below the table: those of a 3x3 window.
 _MOST_FREQUENT = 9
@@ -110,9 +105,8 @@ class Summary(_Counts):
     layers: tuple[LayerSummary, ...]
 
     def __str__(self):
-        width = shutil.get_terminal_size((_WIDTH_WITHOUT_TERMINAL, 0)).columns
-        table = _text(_table(self, plain=True), max(width, _NARROW))
-        notes = [textwrap.fill(note, _NARROW) for note in _notes(self)]
+        table = to_text(_table(self, plain=True))
+        notes = [textwrap.fill(note, NARROW) for note in _notes(self)]
         return "\n".join([_headline(self), "", table, "", *notes])
 
     def to_csv(self, path=None):
@@ -140,7 +134,7 @@ class Summary(_Counts):
         Returns:
             A string.
         """
-        table = _text(_table(self, plain=False), _WIDTH_WITHOUT_TERMINAL)
+        table = to_text(_table(self, plain=False), UNBOUNDED)
         parts = [_headline(self), table, *_notes(self)]
         return _write("\n\n".join(parts) + "\n", path)
 
@@ -372,17 +366,6 @@ def _notes(summary):
             f"Layers with nothing to count are not shown ({empty}); `layers` and "
             "`to_csv()` have them."
         )
-
-
-def _text(table, width):
-    file = io.StringIO()
-    # Names are text, even with square brackets or colons in them.
-    console = rich.console.Console(
-        file=file, width=width, markup=False, emoji=False, highlight=False
-    )
-    console.print(table)
-    lines = [line.rstrip() for line in file.getvalue().split("\n")]
-    return "\n".join(lines).strip("\n")
 
 
 def _csv_cell(value):
