@@ -114,7 +114,11 @@ def test_every_call_counts():
     head = layers.Dense(3)
     outputs = [
         head(layers.GlobalAveragePooling2D()(features))
-        for features in (backbone(large), backbone(training=False, inputs=small), wrapped(small))
+        for features in (
+            backbone(large),
+            backbone(training=False, inputs=small),
+            wrapped(small),
+        )
     ]
     model = keras.Model([large, small], outputs)
     assert multiply_adds(model) == (10 * 8 + 2 * 5 * 4) * 6 * 5 + 3 * 5 * 3
