@@ -1,12 +1,16 @@
 """The command `keras-shift`.
 
 Every sub-command is one function, which describes its arguments and holds what it does.
-keras_shift_command.py runs this file without importing keras_shift, so that is imported
-where a sub-command runs: with it comes Keras, which takes seconds.
 """
 
 import argparse
-import os
+
+import keras
+import rich.box
+import rich.table
+
+from keras_shift import analysis, zoo
+from keras_shift.table import to_text
 
 
 def main(arguments=None):
@@ -25,8 +29,6 @@ def main(arguments=None):
     for command in _COMMANDS:
         command(commands)
     parsed = parser.parse_args(arguments)
-    # TensorFlow's remarks on the processor would stand before any output of ours.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         parsed.run(parsed)
     except (OSError, ValueError) as error:
@@ -41,12 +43,6 @@ def _list(commands):
     )
 
     def run(arguments):
-        import rich.box
-        import rich.table
-
-        from keras_shift import zoo
-        from keras_shift.table import to_text
-
         counts = zoo.model_counts()
         names = zoo.list_models(arguments.pattern)
         if not names:
@@ -90,8 +86,6 @@ def _summary(commands):
     files.add_argument("--markdown", metavar="FILE", help="write the table to FILE")
 
     def run(arguments):
-        from keras_shift import analysis
-
         model = _model(arguments)
         result = analysis.summary(model, arguments.input_shape)
         if arguments.csv:
@@ -133,10 +127,6 @@ def _add_model_arguments(parser):
 
 
 def _model(arguments):
-    import keras
-
-    from keras_shift import zoo
-
     if arguments.name.endswith(".keras"):
         if arguments.classes is not None:
             raise ValueError(
@@ -150,7 +140,3 @@ def _model(arguments):
     }
     given = {key: value for key, value in given.items() if value is not None}
     return zoo.get_model(arguments.name, **given)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,6 @@
 """Networks in the state that hides nothing, for the tests of what is made of them."""
 
+import math
 import os
 import subprocess
 import sys
@@ -54,12 +55,22 @@ def predict(model, images):
     return keras.ops.convert_to_numpy(model(images, training=False))
 
 
+def parameters(weights):
+    """Counts the numbers in some weights."""
+    return sum(math.prod(weight.shape) for weight in weights)
+
+
+def python_environment():
+    """Environment variables of a fresh Python process that imports this checkout."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
 def run_python(code, *arguments):
     """Runs Python code in a fresh process, which must succeed; returns its output."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        env=python_environment(),
         capture_output=True,
         text=True,
         timeout=300,

@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import shutil
 import sys
 from pathlib import Path
 
@@ -10,27 +9,14 @@ import keras
 import pytest
 from keras import layers
 
-import keras_shift_command
 from keras_shift import zoo
 from keras_shift.analysis import summary
 from keras_shift.cli import main
 from keras_shift.layers import SparseShift2D
-from networks import ROOT, run_python
 
 COUNTS = json.loads(
     (Path(__file__).parent / "data" / "expected_counts.json").read_text()
 )
-
-# What keras_shift_command.py is for.
-LAUNCH = """
-import sys
-from keras_shift_command import main
-sys.argv[0] = "keras-shift"
-try:
-    main()
-finally:
-    print("Keras was imported:", "keras" in sys.modules)
-"""
 
 
 def small(size=(10, 8)):
@@ -57,23 +43,12 @@ def fails(arguments, capsys):
 
 
 class TestStart:
-    def test_help_needs_no_keras(self):
-        for arguments in (["--help"], ["summary", "--help"]):
-            out = run_python(LAUNCH, *arguments)
-            assert "usage: keras-shift" in out
-            assert "Keras was imported: False" in out
-
     def test_every_command_has_help(self, capsys):
         with pytest.raises(SystemExit) as end:
             main(["--help"])
         assert end.value.code == 0
         out = capsys.readouterr().out
         assert "list the networks" in out and "show what each layer" in out
-
-    def test_the_command_does_its_work(self, saved, capsys, monkeypatch):
-        monkeypatch.setattr(sys, "argv", ["keras-shift", "summary", saved])
-        keras_shift_command.main()
-        assert capsys.readouterr().out.startswith("small: ")
 
     def test_as_a_module(self, saved, capsys, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["keras_shift", "summary", saved])
@@ -83,15 +58,6 @@ class TestStart:
     @pytest.mark.parametrize("arguments", [[], ["sumary"], ["summary"]])
     def test_mistyped_commands(self, arguments, capsys):
         assert "usage: keras-shift" in fails(arguments, capsys)
-
-    def test_the_launcher_finds_an_installed_copy(self, tmp_path):
-        # A command of an older installation must not run a newer checkout's code.
-        shutil.copytree(ROOT / "keras_shift", tmp_path / "keras_shift")
-        shutil.copy(ROOT / "keras_shift_command.py", tmp_path)
-        cli = tmp_path / "keras_shift" / "cli.py"
-        cli.write_text(cli.read_text().replace("see with shifts", "were copied"))
-        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + LAUNCH
-        assert "were copied" in run_python(code, "--help")
 
 
 class TestList:

@@ -1,0 +1,264 @@
+"""Every network of the zoo: the papers' counts, saving, heads, gradients, LiteRT."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_shift.analysis import multiply_adds
+from keras_shift.deploy import LiteRTModel, compare, to_tflite
+from keras_shift.layers.shift_layer import LearnedShift
+from keras_shift.zoo import get_model, list_models, model_counts
+from networks import parameters, pixels, predict, python_environment, randomize
+
+pytestmark = pytest.mark.tensorflow
+
+COUNTS = json.loads(
+    (Path(__file__).parent / "data" / "expected_counts.json").read_text()
+)
+# Names in expected_counts.json of what has another name here.
+ROWS = {
+    "fenet_1.375_se_v1_r4": "fenet_1.375_se_v1",
+    "fenet_1.375_se_v2_r8": "fenet_1.375_se_v2",
+    "fenet_1.375_head1932_se_v1_r4": "fenet_1.375_head1932_se_v1",
+    "fenet_1.375_head1932_se_v2_r8": "fenet_1.375_head1932_se_v2",
+    "fenet_1.0_dw_bn": "fenet_1.0_dw",
+    "fenet_1.375_dw_bn": "fenet_1.375_dw",
+    "shiftnet_c_plain": "shiftnet_c",
+    "shiftnet_c_concat_stem16": "shiftnet_c_concatenate_stem16",
+    "shiftnet_c_concat_stem32": "shiftnet_c_concatenate",
+    "shiftresnet20_ssl_e6": "shiftresnet20_ssl",
+    "shiftresnet56_ssl_e6": "shiftresnet56_ssl",
+    "resnet20_optionA": "resnet20_zero_padding",
+    "resnet56_optionA": "resnet56_zero_padding",
+    **{
+        f"{network}_1/{reduction}": network + suffix
+        for network in ("resnet50", "shiftresnet50")
+        for reduction, suffix in ((1, ""), (2, "_net_wise_2"), (4, "_net_wise_4"))
+    },
+}
+# A gate on the whole map and a depthwise convolution without BN are other readings of
+# the paper; style transfer is no classification; the face network has another head.
+NOT_BUILT = ("fenet_1.375_se_v1_all_r8", "dw_nobn", "style_", "shiftfacenet_")
+
+
+def network_of(row):
+    """The name and the arguments of a row of expected_counts.json."""
+    name, separator, classes = row.rpartition("_c")
+    if separator and classes in ("10", "100"):
+        return ROWS.get(name, name), {"classes": int(classes)}
+    return ROWS.get(row, row), {}
+
+
+EXPECTED = {
+    row: network_of(row) for row in COUNTS if not any(part in row for part in NOT_BUILT)
+}
+
+
+def costs(model):
+    displacements = [
+        layer.displacements for layer in model.layers if isinstance(layer, LearnedShift)
+    ]
+    return {
+        "trainable": parameters(model.trainable_weights),
+        "total_keras": parameters(model.weights),
+        "shift": parameters(displacements),
+        "madds": multiply_adds(model),
+    }
+
+
+def test_every_expected_network_is_compared():
+    names = {name for name, _ in EXPECTED.values()}
+    assert names <= set(list_models())
+    # What the ShiftNet paper gives no counts of, or other spatial layers of the same.
+    without = {
+        name
+        for name in list_models()
+        if not any(mark in name for mark in ("_wise_", "_grouped", "1x1", "110_zero"))
+    }
+    assert without <= names
+    assert len(EXPECTED) == 60
+
+
+@pytest.mark.parametrize("row", [row for row in EXPECTED if row.endswith("_c100")])
+def test_counts_with_100_classes(row):
+    name, arguments = EXPECTED[row]
+    expected = COUNTS[row]
+    assert costs(get_model(name, **arguments)) == {
+        key: expected[key] for key in ("trainable", "total_keras", "shift", "madds")
+    }
+
+
+@pytest.mark.parametrize(
+    "name, trainable",
+    [
+        # The trainable parameters that the ShiftNet authors' README and code of 2017
+        # give for ResNets whose parameters are reduced.
+        ("resnet20_module_wise_12", 35_946),
+        ("resnet20_module_wise_3.3", 94_122),
+        ("resnet20_module_wise_1.6", 183_486),
+        ("resnet56_module_wise_16", 104_088),
+        ("resnet56_module_wise_3.3", 298_794),
+        ("resnet56_module_wise_1.6", 582_150),
+        ("resnet110_module_wise_15", 211_062),
+        ("resnet110_module_wise_3.3", 605_802),
+        ("resnet110_module_wise_1.6", 1_180_146),
+        ("resnet20_net_wise_8", 32_442),
+        ("resnet56_net_wise_8", 101_394),
+        ("resnet110_net_wise_8", 204_822),
+    ],
+)
+def test_reduced_resnets(name, trainable):
+    # `TestEveryNetwork` compares the file of counts with the networks.
+    assert model_counts()[name].parameters == trainable
+
+
+@pytest.fixture(scope="module")
+def fresh_process(tmp_path_factory):
+    """Loads .keras files and predicts, in one process that only loads keras_shift."""
+    code = """
+import sys
+import keras_shift
+import keras, numpy as np
+for line in sys.stdin:
+    path = line.strip()
+    model = keras.saving.load_model(path)
+    images = np.load(path + ".images.npy")
+    np.save(path + ".output.npy", np.asarray(model(images, training=False)))
+    print(path, flush=True)
+"""
+    folder = tmp_path_factory.mktemp("fresh_process")
+    with open(folder / "errors.txt", "w+") as errors, subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=python_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+    ) as process:
+
+        def load_and_predict(model, images):
+            path = str(folder / "model.keras")
+            model.save(path)
+            np.save(path + ".images.npy", images)
+            process.stdin.write(path + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline().strip()
+            assert answer == path, (folder / "errors.txt").read_text()
+            return np.load(path + ".output.npy")
+
+        yield load_and_predict
+        process.stdin.close()
+
+
+@pytest.fixture(
+    scope="class",
+    # With pytest-xdist, tests of one network stay in one process.
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(name))
+        for name in list_models()
+    ],
+)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="class")
+def model(name):
+    keras.utils.set_random_seed(0)
+    return randomize(get_model(name, classifier_activation=None))
+
+
+@pytest.fixture(scope="class")
+def images(model):
+    return pixels(2, *model.input_shape[1:])
+
+
+@pytest.fixture(scope="class")
+def outputs(model, images):
+    return predict(model, images)
+
+
+class TestEveryNetwork:
+    """For one network after the other, so that each is built once."""
+
+    def test_counts(self, name, model):
+        found = costs(model)
+        counts = model_counts()[name]
+        assert model.input_shape[1:] == counts.input_shape
+        assert model.output_shape == (None, counts.classes)
+        assert found["trainable"] == counts.parameters + counts.displacements
+        assert found["shift"] == counts.displacements
+        assert found["madds"] == counts.multiply_adds
+        for row, (network, arguments) in EXPECTED.items():
+            if network == name and arguments.get("classes") != 100:
+                assert found == {key: COUNTS[row][key] for key in found}
+
+    def test_keras_file_in_a_fresh_process(self, model, images, outputs, fresh_process):
+        again = fresh_process(model, images)
+        scale = np.abs(outputs).max()
+        np.testing.assert_allclose(again, outputs, rtol=0, atol=1e-5 * scale)
+
+    def test_every_trainable_weight_gets_a_gradient(self, model, images):
+        import tensorflow as tf
+
+        before = model.get_weights()
+        weights = [weight.value for weight in model.trainable_weights]
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            loss = tf.reduce_sum(tf.square(logits))
+        gradients = tape.gradient(loss, weights)
+        model.set_weights(before)  # The batch has moved the moving statistics.
+        without = [
+            weight.path
+            for weight, gradient in zip(model.trainable_weights, gradients)
+            if gradient is None or not np.any(gradient)
+        ]
+        assert without == []
+
+    def test_tflite_file(self, model, images, outputs, tmp_path):
+        report = to_tflite(model, tmp_path / "model.tflite", representative_data=images)
+        assert report.agreement.relative_difference < 1e-5
+        same = compare(LiteRTModel(report.path).predict(images), outputs)
+        assert same.relative_difference < 1e-5
+        # `to_tflite` allows builtin operations only; these are all of them.
+        assert set(report.operations) <= {
+            "ADD",
+            "AVERAGE_POOL_2D",
+            "CONCATENATION",
+            "CONV_2D",
+            "DEPTHWISE_CONV_2D",
+            "FULLY_CONNECTED",
+            "LOGISTIC",
+            "MAX_POOL_2D",
+            "MEAN",
+            "MUL",
+            "PAD",
+            "STRIDED_SLICE",
+        }
+
+    @pytest.mark.parametrize(
+        "pooling, channels", [("avg", 1), ("max", 4), (None, 3)], ids=str
+    )
+    def test_without_top(self, name, model, pooling, channels):
+        images = keras.Input((36, 32, channels))
+        backbone = get_model(
+            name, include_top=False, pooling=pooling, input_tensor=images
+        )
+        assert backbone.inputs[0] is images
+        # Of the classifier's kernel.
+        features = model.weights[-2].shape[0]
+        output = predict(backbone, pixels(1, 36, 32, channels))
+        assert output.shape[-1] == features and np.isfinite(output).all()
+        assert output.ndim == (4 if pooling is None else 2)
+        if pooling is None:
+            reductions = 2 if model.input_shape[1] == 32 else 5
+            assert output.shape[1] == -(-36 // 2**reductions)
+        # All but the first convolution, the classifier, and the classifier's bias.
+        shapes = [weight.shape for weight in backbone.weights]
+        assert shapes[1:] == [weight.shape for weight in model.weights[1:-2]]
+        assert shapes[0][2] == channels
