@@ -26,9 +26,11 @@ MODULES = [
 WITHOUT_EXAMPLE = {
     "Agreement",
     "BoundedDisplacements",
+    "LayerSummary",
     "LearnedShift",
     "Pinned",
     "ShiftLayer",
+    "Summary",
     "TFLiteReport",
     "Timing",
     "active_shift",

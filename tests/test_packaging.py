@@ -251,6 +251,7 @@ def test_wheel_holds_the_package_and_the_op_and_nothing_else(wheel, config):
         name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name
     }
     expected = {installed_path(path) for path in python_files(*SHIPPED)}
+    expected |= {f"{module}.py" for module in config["options"]["py_modules"].split()}
     expected |= {f"{package}/py.typed" for package in SHIPPED.values()}
     data = [*(ROOT / "zoo").glob("*.csv"), *(ROOT / "zoo").glob("weights/*")]
     expected |= {installed_path(path) for path in data}

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-import tempfile
 
 import keras
 import numpy as np
@@ -227,26 +226,29 @@ def _images(model, representative_data):
 def _convert(model, quantize, images, batch_size):
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder:
-        signature = keras.InputSpec(
-            shape=(batch_size, *model.inputs[0].shape[1:]),
-            dtype="float32",
-            name="image",
-        )
-        # Keras' own LiteRT exporter takes this path, too, but enables operations
-        # that are not builtin.
-        model.export(
-            folder, format="tf_saved_model", verbose=False, input_signature=[signature]
-        )
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        _configure(converter, tf, quantize, images, batch_size)
-        try:
-            return converter.convert()
-        except Exception as error:  # its class is not public
-            refused = re.findall(r"'tf\.(\w+)' op is neither", str(error))
-            if refused:
-                raise _NotBuiltin(refused) from error
-            raise RuntimeError(f"LiteRT's converter failed: {error}") from error
+    constants = [(variable, np.asarray(variable)) for variable in model.variables]
+    shape = (batch_size, *model.inputs[0].shape[1:])
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, "float32", "image")])
+    def serve(image):
+        # Through model.export, weights would pass through a SavedModel's variables,
+        # which takes most of the time, and only end as constants, too.
+        with keras.StatelessScope([(v, tf.constant(value)) for v, value in constants]):
+            return model(image, training=False)
+
+    holder = tf.Module()
+    holder.serve = serve
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [serve.get_concrete_function()], holder
+    )
+    _configure(converter, tf, quantize, images, batch_size)
+    try:
+        return converter.convert()
+    except Exception as error:  # its class is not public
+        refused = re.findall(r"'tf\.(\w+)' op is neither", str(error))
+        if refused:
+            raise _NotBuiltin(refused) from error
+        raise RuntimeError(f"LiteRT's converter failed: {error}") from error
 
 
 class _NotBuiltin(RuntimeError):

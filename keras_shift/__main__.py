@@ -1,0 +1,5 @@
+"""`python -m keras_shift` is `keras-shift`."""
+
+from keras_shift.cli import main
+
+main()
