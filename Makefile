@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= cpu,train,examples,dev
+EXTRAS ?= cpu,train,examples,explain,dev
 
 BIN := $(VENV)/bin
 # a new environment whenever what it should hold changes
@@ -59,7 +59,7 @@ build: $(STAMP)
 
 clean:
 	rm -rf .build .tools $(VENV) dist *.egg-info .pytest_cache .hypothesis
-	rm -rf finetune_and_export_output
+	rm -rf finetune_and_export_output explain.png
 	rm -f $(OP) .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
