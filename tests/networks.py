@@ -1,5 +1,6 @@
 """Networks in the state that hides nothing, for the tests of what is made of them."""
 
+import importlib.util
 import math
 import os
 import subprocess
@@ -58,6 +59,15 @@ def predict(model, images):
 def parameters(weights):
     """Counts the numbers in some weights."""
     return sum(math.prod(weight.shape) for weight in weights)
+
+
+def load_tool(name):
+    """Imports a script of tools/."""
+    path = ROOT / "tools" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def python_environment():

@@ -10,7 +10,7 @@ import keras_shift
 from keras_shift.analysis import multiply_adds
 from keras_shift.layers import SqueezeExcite2D
 from keras_shift.layers.shift_layer import ShiftLayer, shift_layers
-from keras_shift.zoo import FENet, blocks
+from keras_shift.zoo import FENet
 from networks import parameters, pixels, predict, randomize, run_python
 
 pytestmark = pytest.mark.tensorflow
@@ -354,82 +354,6 @@ class TestGradients:
             assert gradient is not None, weight.path
             assert np.isfinite(gradient).all(), weight.path
             assert np.any(gradient != 0), weight.path
-
-
-def numpy_unit(x, model, name, residual=False, pool=False):
-    """A unit of Fig. 4, written without the package."""
-
-    def convolve(y, layer):
-        return y @ model.get_layer(layer).kernel.numpy()[0, 0].astype("float64")
-
-    def normalize(y, layer):
-        layer = model.get_layer(layer)
-        gamma, beta, mean, variance = (w.astype("float64") for w in layer.get_weights())
-        return (y - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
-
-    y = convolve(x, f"{name}_expand")
-    y = np.maximum(normalize(y, f"{name}_expand_bn"), 0)
-    batch, height, width, channels = y.shape
-    if pool:
-        y = y.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
-    else:
-        whole = np.rint(model.get_layer(f"{name}_shift").displacements.numpy())
-        shifted = np.zeros_like(y)
-        for i, j, c in np.ndindex(height, width, channels):
-            row, column = int(i + whole[0, c]), int(j + whole[1, c])
-            if 0 <= row < height and 0 <= column < width:
-                shifted[:, i, j, c] = y[:, row, column, c]
-        y = shifted
-    y = normalize(convolve(y, f"{name}_project"), f"{name}_project_bn")
-    return x + y if residual else y
-
-
-class TestFEBlock:
-    @pytest.fixture(params=[1, 2], ids=["IB-SSL", "IB-Pool"])
-    def model(self, request):
-        keras.utils.set_random_seed(0)
-        images = keras.Input((6, 8, 8))
-        outputs = blocks.fe_block(
-            images,
-            filters=12,
-            units=3,
-            wide_filters=lambda channels, filters: 3 * channels,
-            style=blocks.BlockStyle(max_displacement=2),
-            name="block",
-            strides=request.param,
-        )
-        return randomize(keras.Model(images, outputs))
-
-    @pytest.fixture
-    def images(self):
-        return np.random.default_rng(1).normal(size=(2, 6, 8, 8)).astype("float32")
-
-    def test_equals_figure_3_in_numpy(self, model, images):
-        x = images.astype("float64")
-        first = numpy_unit(x[..., :2], model, "block_unit1", residual=True)
-        second = numpy_unit(
-            np.concatenate([first, x[..., 2:4]], -1),
-            model,
-            "block_unit2",
-            residual=True,
-        )
-        whole = np.concatenate([second, x[..., 4:]], -1)
-        pool = model.output_shape[1] == 3
-        expected = numpy_unit(whole, model, "block_unit3", pool=pool)
-        np.testing.assert_allclose(
-            predict(model, images), expected, rtol=1e-4, atol=1e-4
-        )
-
-    def test_what_a_unit_leaves_out_passes_unchanged(self, model, images):
-        names = ["block_unit1_mix", "block_unit2_mix"]
-        mixes = keras.Model(
-            model.inputs[0], [model.get_layer(name).output for name in names]
-        )
-        first, second = (np.asarray(mix) for mix in mixes(images))
-        assert (first.shape[-1], second.shape[-1]) == (4, 8)
-        np.testing.assert_array_equal(first[..., 2:], images[..., 2:4])
-        np.testing.assert_array_equal(second[..., 4:], images[..., 4:])
-        assert not np.array_equal(first[..., :2], images[..., :2])
 
 
 class TestSaving:

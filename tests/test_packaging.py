@@ -252,8 +252,8 @@ def test_wheel_holds_the_package_and_the_op_and_nothing_else(wheel, config):
     }
     expected = {installed_path(path) for path in python_files(*SHIPPED)}
     expected |= {f"{package}/py.typed" for package in SHIPPED.values()}
-    data = [*(ROOT / "zoo").glob("*.csv"), *(ROOT / "zoo").glob("weights/*")]
-    expected |= {installed_path(path) for path in data}
+    for pattern in ("*.csv", "class_names/*", "weights/*"):
+        expected |= {installed_path(path) for path in (ROOT / "zoo").glob(pattern)}
     assert files == expected | {OP}
 
 

@@ -1,21 +1,18 @@
 import csv
-import importlib.util
 import re
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+import keras_shift
+from networks import ROOT, load_tool
+
 README = (ROOT / "README.md").read_text()
 
 
 def test_figures_are_those_that_were_measured():
-    path = ROOT / "tools" / "update_readme.py"
-    spec = importlib.util.spec_from_file_location("update_readme", path)
-    update_readme = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(update_readme)
+    update_readme = load_tool("update_readme")
     begin, end = (update_readme.MARK.format(word) for word in ("begin", "end"))
     part = README.split(begin)[1].split(end)[0]
     assert part == "\n" + update_readme.generated(), "run tools/update_readme.py"
@@ -35,7 +32,7 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
         for number in range(5):
             pixels = random.integers(0, 256, (40, 50, 3)).astype("uint8")
             keras.utils.save_img(folder / f"{number}.png", pixels)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     assert "epochs=10" in code and len(code.splitlines()) <= 26
     # A smaller network, and as many epochs as it takes to freeze the shifts.
     code = code.replace("epochs=10", "epochs=1").replace("at_epoch=5", "at_epoch=0")
@@ -43,6 +40,12 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
     exec(compile(code, "README.md", "exec"), {})
     assert "same top-1 as Keras" in capsys.readouterr().out
     assert (tmp_path / "model.tflite").stat().st_size > 100_000
+
+
+@pytest.mark.tensorflow
+def test_the_lines_about_names_run():
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(compile(code, "README.md", "exec"), {"keras_shift": keras_shift})
 
 
 def test_int8_is_as_good_as_float_on_digits():

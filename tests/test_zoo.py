@@ -12,8 +12,26 @@ import pytest
 from keras_shift.analysis import multiply_adds
 from keras_shift.deploy import LiteRTModel, compare, to_tflite
 from keras_shift.layers.shift_layer import LearnedShift
-from keras_shift.zoo import get_model, list_models, model_counts
-from networks import parameters, pixels, predict, python_environment, randomize
+from keras_shift.zoo import (
+    FENet,
+    ResNet20,
+    ShiftNetA,
+    ShiftResNet50,
+    ShiftResNet110,
+    get_model,
+    list_models,
+    model_counts,
+    variants,
+)
+from networks import (
+    ROOT,
+    load_tool,
+    parameters,
+    pixels,
+    predict,
+    python_environment,
+    randomize,
+)
 
 pytestmark = pytest.mark.tensorflow
 
@@ -115,6 +133,64 @@ def test_counts_with_100_classes(row):
 def test_reduced_resnets(name, trainable):
     # `TestEveryNetwork` compares the file of counts with the networks.
     assert model_counts()[name].parameters == trainable
+
+
+class TestNames:
+    def test_patterns(self):
+        assert list_models("shiftnet_?") == ["shiftnet_a", "shiftnet_b", "shiftnet_c"]
+        assert list_models("no_such_*") == []
+        assert set(list_models("shiftresnet20_e*")) < set(list_models())
+
+    def test_constructors_have_names_too(self):
+        for name in ("FENet", "ShiftNetC", "ResNet20"):
+            model = get_model(name, include_top=False, alpha=0.25)
+            assert model.output_shape[:3] == (None, None, None)
+
+    def test_arguments_come_before_those_of_the_name(self):
+        model = get_model("fenet_1.375", alpha=0.25, classes=7, name="mine")
+        assert model.name == "mine" and model.output_shape == (None, 7)
+        assert get_model("shiftresnet20_e1").name == "shiftresnet20_e1"
+        assert model.get_layer("stem").filters == 4
+
+    def test_no_such_network(self):
+        with pytest.raises(
+            ValueError, match="(?s)fenet_1.375.*Received: name='fenet_1'"
+        ):
+            get_model("fenet_1")
+
+    def test_every_network_is_counted(self):
+        assert list(model_counts()) == list_models()
+
+
+@pytest.mark.parametrize(
+    "printed, value, says",
+    [
+        ("3.7M", 3_524_544, "-4.7%"),
+        ("5.9M", 5_941_754, "match"),
+        ("4.1M", 4_188_680, "match, cut off"),
+        ("1400M", 1_424_306_176, "match"),
+        ("1400M", 1_500_000_001, "+7.1%"),
+        ("211K", 211_062, "match"),
+        ("0.10M", 95_642, "match"),
+        ("0.10M", 94_999, "-5.0%"),
+    ],
+)
+def test_agreement_with_what_is_printed(printed, value, says):
+    assert variants.compare(printed, value) == says
+
+
+def test_documentation_is_what_the_records_say():
+    update_zoo = load_tool("update_zoo")
+    assert (
+        ROOT / "docs" / "zoo.md"
+    ).read_text() == update_zoo.document(), "run tools/update_zoo.py"
+
+
+def test_docstrings_hold_the_figures():
+    docstring = FENet.__doc__
+    assert "| fenet_1.0 | 301M, 3.7M | 299.7, 3.52 |" in docstring
+    for constructor in (FENet, ShiftNetA, ShiftResNet110, ShiftResNet50, ResNet20):
+        assert "<" not in constructor.__doc__.replace("<https", "")
 
 
 @pytest.fixture(scope="module")

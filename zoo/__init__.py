@@ -2,6 +2,7 @@
 
 from keras_shift.zoo.fenet import FENet
 from keras_shift.zoo.models import get_model, list_models, model_counts
+from keras_shift.zoo.predictions import decode_predictions, preprocess_input
 from keras_shift.zoo.resnet import ResNet20, ResNet50, ResNet56, ResNet110
 from keras_shift.zoo.shiftnet import ShiftNetA, ShiftNetB, ShiftNetC
 from keras_shift.zoo.shiftresnet import (
@@ -24,7 +25,9 @@ __all__ = [
     "ShiftResNet20",
     "ShiftResNet50",
     "ShiftResNet56",
+    "decode_predictions",
     "get_model",
     "list_models",
     "model_counts",
+    "preprocess_input",
 ]

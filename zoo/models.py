@@ -31,7 +31,7 @@ def list_models(pattern="*"):
     return fnmatch.filter(variants.VARIANTS, pattern)
 
 
-def get_model(name, **arguments):
+def get_model(name, /, **arguments):
     """Instantiates a network by name.
 
     Example:

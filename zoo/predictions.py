@@ -1,0 +1,82 @@
+"""What stands before a network's images and after its predictions."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+_CLASS_NAMES = Path(__file__).parent / "class_names"
+
+
+def preprocess_input(x, data_format=None):
+    """Returns images as they are: preprocessing is part of the models.
+
+    It stands here since the networks of keras.applications have one. Models of
+    the zoo take pixel values in [0, 255], unless they were made with
+    `include_preprocessing=False`.
+
+    Example:
+
+    >>> x = keras_shift.zoo.preprocess_input(images)
+
+    Args:
+        x: A batch of images, an array or tensor.
+        data_format: Unused.
+
+    Returns:
+        `x`.
+    """
+    return x
+
+
+def decode_predictions(preds, top=5, dataset="imagenet2012"):
+    """Names the classes of predictions.
+
+    Example:
+
+    >>> model = keras_shift.zoo.get_model("shiftresnet20_e3")
+    >>> preds = model.predict(images, verbose=0)
+    >>> best = keras_shift.zoo.decode_predictions(preds, top=3, dataset="cifar10")
+    >>> identifier, name, score = best[0][0]
+
+    Args:
+        preds: Array of shape `(images, classes)`, the scores of a batch.
+        top: How many classes to return for each image.
+        dataset: Whose classes they are: `"cifar10"`, `"cifar100"` or
+            `"imagenet2012"` (whose names Keras downloads once); or a list with
+            the name of every class.
+
+    Returns:
+        For each image a list of tuples `(identifier, name, score)`, largest
+        score first. The identifier is ImageNet's WordNet id, and elsewhere the
+        name once more.
+
+    Raises:
+        ValueError: If the dataset is unknown, or has another number of classes.
+    """
+    preds = keras.ops.convert_to_numpy(preds)
+    if isinstance(dataset, str) and dataset == "imagenet2012":
+        return keras.applications.imagenet_utils.decode_predictions(preds, top)
+    names = _class_names(dataset) if isinstance(dataset, str) else list(dataset)
+    if preds.ndim != 2 or preds.shape[1] != len(names):
+        raise ValueError(
+            "Argument `preds` must have the shape (images, classes) with the "
+            f"dataset's {len(names)} classes. Received: an array of shape "
+            f"{preds.shape}"
+        )
+    order = np.argsort(-preds, axis=1, kind="stable")[:, :top]
+    return [
+        [(names[index], names[index], float(scores[index])) for index in indices]
+        for indices, scores in zip(order, preds)
+    ]
+
+
+def _class_names(dataset):
+    path = _CLASS_NAMES / f"{dataset}.txt"
+    known = sorted([*(file.stem for file in path.parent.iterdir()), "imagenet2012"])
+    if dataset not in known:
+        raise ValueError(
+            f"Argument `dataset` must be one of {known}, or a list of names. "
+            f"Received: dataset={dataset!r}"
+        )
+    return path.read_text(encoding="utf-8").splitlines()
