@@ -31,7 +31,7 @@ demo: $(OP)
 	$(BIN)/python examples/finetune_and_export.py
 
 test: $(OP) cc-test
-	$(BIN)/python -m pytest tests -q
+	$(BIN)/python -m pytest tests -q -n auto --dist loadgroup
 
 cc-test:
 	tools/cc_tests.sh

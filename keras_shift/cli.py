@@ -53,7 +53,7 @@ def _list(commands):
         table = rich.table.Table(
             box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
         )
-        table.add_column("Name", overflow="fold")
+        table.add_column("Name", no_wrap=True)
         table.add_column("Input", no_wrap=True)
         for column in ("MAdds", "Parameters", "Displacements"):
             table.add_column(column, justify="right", no_wrap=True)
@@ -61,7 +61,7 @@ def _list(commands):
             of = counts[name]
             table.add_row(
                 name,
-                " x ".join(map(str, of.input_shape)),
+                "x".join(map(str, of.input_shape)),
                 f"{of.multiply_adds / 1e6:,.1f} M",
                 f"{of.parameters / 1e6:,.2f} M",
                 f"{of.displacements:,}",

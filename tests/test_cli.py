@@ -77,7 +77,7 @@ class TestList:
         madds, displacements = expected["madds"], expected["shift"]
         parameters = expected["trainable"] - displacements
         figures = f"{madds / 1e6:.1f} M {parameters / 1e6:.2f} M {displacements:,}"
-        assert line.split() == f"fenet_1.0 224 x 224 x 3 {figures}".split()
+        assert line.split() == f"fenet_1.0 224x224x3 {figures}".split()
         assert figures == "299.7 M 3.52 M 10,688"
 
     def test_pattern(self, capsys):

@@ -1,5 +1,6 @@
 """Every network of the zoo: the papers' counts, saving, heads, gradients, LiteRT."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -205,6 +206,8 @@ for line in sys.stdin:
     model = keras.saving.load_model(path)
     images = np.load(path + ".images.npy")
     np.save(path + ".output.npy", np.asarray(model(images, training=False)))
+    del model
+    keras.utils.clear_session()
     print(path, flush=True)
 """
     folder = tmp_path_factory.mktemp("fresh_process")
@@ -246,7 +249,10 @@ def name(request):
 @pytest.fixture(scope="class")
 def model(name):
     keras.utils.set_random_seed(0)
-    return randomize(get_model(name, classifier_activation=None))
+    yield randomize(get_model(name, classifier_activation=None))
+    # Without it, collecting garbage takes a third of the time in the end.
+    keras.utils.clear_session()
+    gc.collect()
 
 
 @pytest.fixture(scope="class")
@@ -292,7 +298,8 @@ class TestEveryNetwork:
         without = [
             weight.path
             for weight, gradient in zip(model.trainable_weights, gradients)
-            if gradient is None or not np.any(gradient)
+            # The few hidden units of a gate may all be off for these images.
+            if gradient is None or not (np.any(gradient) or "excite" in weight.path)
         ]
         assert without == []
 

@@ -253,12 +253,9 @@ def _resnets():
                 {"module_reduction": reduction},
                 **(table_2 if reduction == 15 else table_5),
             )
-        for reduction in (8, 2.8, 1.43):
-            yield f"resnet{depth}_net_wise_{reduction:g}", Variant(
-                f"ResNet{depth}",
-                _narrow(reduction),
-                **(table_2 if (depth, reduction) == (110, 8) else table_5),
-            )
+        yield f"resnet{depth}_net_wise_8", Variant(
+            f"ResNet{depth}", _narrow(8), **(table_2 if depth == 110 else table_5)
+        )
     for reduction, parameters in ((1, "26M"), (2, "13M"), (4, "6.9M")):
         yield f"resnet50{_suffix(reduction)}", Variant(
             "ResNet50",

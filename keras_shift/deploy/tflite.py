@@ -229,17 +229,18 @@ def _convert(model, quantize, images, batch_size):
     constants = [(variable, np.asarray(variable)) for variable in model.variables]
     shape = (batch_size, *model.inputs[0].shape[1:])
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, "float32", "image")])
+    @tf.function(
+        input_signature=[tf.TensorSpec(shape, "float32", "image")], autograph=False
+    )
     def serve(image):
         # Through model.export, weights would pass through a SavedModel's variables,
         # which takes most of the time, and only end as constants, too.
         with keras.StatelessScope([(v, tf.constant(value)) for v, value in constants]):
             return model(image, training=False)
 
-    holder = tf.Module()
-    holder.serve = serve
+    # The module, which holds nothing, makes the converter keep the signature's names.
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [serve.get_concrete_function()], holder
+        [serve.get_concrete_function()], tf.Module()
     )
     _configure(converter, tf, quantize, images, batch_size)
     try:
