@@ -149,7 +149,7 @@ def FENet(
 
     return network.assemble(
         body,
-        name=name or f"fenet_{alpha:g}",
+        name=name or f"fenet_{float(alpha)}",
         input_shape=input_shape,
         include_top=include_top,
         weights=weights,
