@@ -177,7 +177,7 @@ void ShiftRows(const ShiftPlanView& plan, const unsigned char* image,
   for (int64_t i = first_row; i < last_row; ++i) {
     int64_t j = 0;
     for (; j + 4 <= columns; j += 4) {
-      if (plan.beyond_caches) PrefetchRowAfter(plan, image, i, j, 4);
+      if (plan.prefetch) PrefetchRowAfter(plan, image, i, j, 4);
       ShiftPixelsAt<Vector, kStream, 4>(plan, image, i, j, y);
       y += 4 * plan.pixel_bytes;
     }

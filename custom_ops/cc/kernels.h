@@ -46,8 +46,8 @@ struct ShiftPlanView {
   int64_t last_row;
   int64_t first_column;
   int64_t last_column;
-  // Whether the images, all together, are larger than the caches.
-  bool beyond_caches;
+  // Whether to ask for rows in advance.
+  bool prefetch;
   // All the segments together cover the pixel; they may overlap.
   const Segment* segments;
   int64_t num_segments;

@@ -32,9 +32,9 @@ Status Shift(const ImageShape& shape, int64_t element_size,
   const int64_t bytes = status.ok() ? NumElements(shape) * element_size : 0;
   if (bytes == 0) return status;
 
-  const PlanShape plan_shape = {
-      shape.height,   shape.width,  shape.height,       shape.width,
-      shape.channels, element_size, BeyondCaches(bytes)};
+  const PlanShape plan_shape = {shape.height,      shape.width,    shape.height,
+                                shape.width,       shape.channels, element_size,
+                                ResidenceOf(bytes)};
   const std::shared_ptr<const ShiftPlan> plan =
       FindOrMakeShiftPlan(plan_shape, displacements,
                           BestShiftKernel(shape.channels * element_size));

@@ -195,9 +195,9 @@ Status Gradients(const ImageShape& shape, FloatType type,
 
   const int64_t pixel_bytes = channels * element_size;
   const ShiftKernel& shift_kernel = BestShiftKernel(pixel_bytes);
-  PlanShape plan_shape = {shape.height,       shape.width,    shape.height,
-                          shape.width,        shape.channels, element_size,
-                          BeyondCaches(bytes)};
+  PlanShape plan_shape = {shape.height,      shape.width,    shape.height,
+                          shape.width,       shape.channels, element_size,
+                          ResidenceOf(bytes)};
   const auto shift_back =
       FindOrMakeShiftPlan(plan_shape, parts.inverse.data(), shift_kernel);
   ++plan_shape.output_height;

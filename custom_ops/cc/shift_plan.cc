@@ -5,9 +5,12 @@
 namespace keras_shift {
 namespace {
 
-// Where it pays to ask for rows in advance and to store past the caches.
-// (Within them, such stores take twice the time of others; beyond, two thirds.)
-constexpr int64_t kBeyondCaches = 16 << 20;
+// Larger images do not fit into a core's own cache, and it pays to ask for rows
+// in advance. (Within it, that takes a sixth more time.)
+constexpr int64_t kMostInOwnCache = 2 << 20;
+// Nor do these fit into any cache, and it pays to store past them all. (Within
+// them, such stores take twice the time of others; beyond, two thirds.)
+constexpr int64_t kMostInSharedCache = 16 << 20;
 
 // A vector has at most so many channels.
 constexpr int64_t kMaxLanes = 64;
@@ -47,7 +50,11 @@ int64_t GroupLanes(const int32_t* rows, const int32_t* columns,
 
 }  // namespace
 
-bool BeyondCaches(int64_t bytes) { return bytes > kBeyondCaches; }
+Residence ResidenceOf(int64_t bytes) {
+  if (bytes <= kMostInOwnCache) return Residence::kOwnCache;
+  if (bytes <= kMostInSharedCache) return Residence::kSharedCache;
+  return Residence::kMemory;
+}
 
 ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
                      const int32_t* columns, const ShiftKernel& kernel)
@@ -102,12 +109,13 @@ ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
   view_.first_column = -lowest_column;
   view_.last_column =
       std::min(shape.output_width, shape.width - highest_column);
-  view_.beyond_caches = shape.beyond_caches;
+  view_.prefetch = shape.residence != Residence::kOwnCache;
   view_.segments = segments_.data();
   view_.num_segments = segments_.size();
   view_.taps = taps_.get();
   view_.masks = masks_.get();
-  streams_ = view_.beyond_caches && kernel.stream_rows != nullptr &&
+  streams_ = shape.residence == Residence::kMemory &&
+             kernel.stream_rows != nullptr &&
              pixel_bytes % kernel.vector_bytes == 0;
 }
 

@@ -12,6 +12,12 @@
 
 namespace keras_shift {
 
+// Where images are found when they are read or written: in a cache of the core,
+// in one that it shares with others, or in memory.
+enum class Residence { kOwnCache, kSharedCache, kMemory };
+
+Residence ResidenceOf(int64_t bytes);
+
 // The images between which a plan moves pixels. Those that are written may be
 // larger than those that are read.
 struct PlanShape {
@@ -21,11 +27,9 @@ struct PlanShape {
   int64_t output_width;
   int64_t channels;
   int64_t element_size;
-  // Whether all the images together are larger than the caches.
-  bool beyond_caches;
+  // Where all the images together are found.
+  Residence residence;
 };
-
-bool BeyondCaches(int64_t bytes);
 
 // Cuts a pixel into the vectors of `kernel` and finds, for each of them, which
 // displacements occur and which channels move by them. Neighbouring vectors
