@@ -72,7 +72,7 @@ struct Displacements {
 
 // Without library calls, and without branches that depend on fractions, half of
 // which would be mispredicted: with many channels on a small image, these took
-// more time than the sums.
+// as much time as the sums.
 template <typename Number>
 Displacements TakeApart(const Number* displacements, int64_t channels) {
   // The greatest that Shift2D() can take, and safe to negate.
