@@ -74,7 +74,8 @@ template <typename Vector, bool kStream, bool kInside, int kPixels>
 __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
                                            const unsigned char* image,
                                            int64_t i, int64_t j,
-                                           unsigned char* y) {
+                                           unsigned char* y,
+                                           int64_t y_pixel_bytes) {
   using Register = typename Vector::Register;
   using Mask = typename Vector::Mask;
   const uint64_t height = plan.height;
@@ -86,8 +87,8 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
 
   // An address as a number: the pixel itself may lie below the image, where
   // the pointer would not be a valid one.
-  const uintptr_t here =
-      reinterpret_cast<uintptr_t>(image) + (i * plan.width + j) * pixel_bytes;
+  const uintptr_t here = reinterpret_cast<uintptr_t>(image) + plan.slice_begin +
+                         (i * plan.width + j) * pixel_bytes;
   // As unsigned numbers, negative ones are beyond any size.
   const auto row_inside = [=](const Tap& tap) {
     return kInside || static_cast<uint64_t>(i + tap.row) < height;
@@ -108,7 +109,7 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
         const bool inside = row_inside(*tap) && column_inside(*tap, p);
         const auto* source =
             reinterpret_cast<const unsigned char*>(from + p * pixel_bytes);
-        unsigned char* target = to + p * pixel_bytes;
+        unsigned char* target = to + p * y_pixel_bytes;
         for (int64_t v = 0; v < whole_vectors; ++v) {
           Write<Vector, kStream>(
               target + v * Vector::kBytes,
@@ -138,7 +139,7 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
     }
 #pragma GCC unroll 4
     for (int p = 0; p < kPixels; ++p) {
-      Write<Vector, kStream>(to + p * pixel_bytes, merged[p]);
+      Write<Vector, kStream>(to + p * y_pixel_bytes, merged[p]);
     }
   }
 }
@@ -146,48 +147,59 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
 // As above, having found out whether all is inside.
 template <typename Vector, bool kStream, int kPixels>
 inline void ShiftPixelsAt(const ShiftPlanView& plan, const unsigned char* image,
-                          int64_t i, int64_t j, unsigned char* y) {
+                          int64_t i, int64_t j, unsigned char* y,
+                          int64_t y_pixel_bytes) {
   if (i >= plan.first_row && i < plan.last_row && j >= plan.first_column &&
       j + kPixels <= plan.last_column) {
-    ShiftPixels<Vector, kStream, true, kPixels>(plan, image, i, j, y);
+    ShiftPixels<Vector, kStream, true, kPixels>(plan, image, i, j, y,
+                                                y_pixel_bytes);
   } else {
-    ShiftPixels<Vector, kStream, false, kPixels>(plan, image, i, j, y);
+    ShiftPixels<Vector, kStream, false, kPixels>(plan, image, i, j, y,
+                                                 y_pixel_bytes);
   }
 }
 
 // Asks for pixels of the first row that row i does not yet look at. What it
 // does look at lies in several rows, read in an order that no prefetcher
 // foresees.
-inline void PrefetchRowAfter(const ShiftPlanView& plan,
-                             const unsigned char* image, int64_t i, int64_t j,
-                             int64_t pixels) {
+//
+// Always inlined, as GCC drops calls of a function that does nothing else.
+__attribute__((always_inline)) inline void PrefetchRowAfter(
+    const ShiftPlanView& plan, const unsigned char* image, int64_t i, int64_t j,
+    int64_t pixels) {
   const int64_t row = i + 1 + plan.height - plan.last_row;
   if (row >= plan.height) return;
   const unsigned char* first =
-      image + (row * plan.width + j) * plan.pixel_bytes;
-  for (int64_t byte = 0; byte < pixels * plan.pixel_bytes; byte += 64) {
-    __builtin_prefetch(first + byte);
+      image + plan.slice_begin + (row * plan.width + j) * plan.pixel_bytes;
+  // Pixels that are moved as a whole follow each other.
+  const bool whole = plan.slice_bytes == plan.pixel_bytes;
+  const int64_t runs = whole ? 1 : pixels;
+  const int64_t run_bytes = plan.slice_bytes * (whole ? pixels : 1);
+  for (int64_t run = 0; run < runs; ++run) {
+    for (int64_t byte = 0; byte < run_bytes; byte += 64) {
+      __builtin_prefetch(first + run * plan.pixel_bytes + byte);
+    }
   }
 }
 
 template <typename Vector, bool kStream>
 void ShiftRows(const ShiftPlanView& plan, const unsigned char* image,
                int64_t first_row, int64_t last_row, int64_t columns,
-               unsigned char* y) {
+               unsigned char* y, int64_t y_pixel_bytes) {
   for (int64_t i = first_row; i < last_row; ++i) {
     int64_t j = 0;
     for (; j + 4 <= columns; j += 4) {
       if (plan.prefetch) PrefetchRowAfter(plan, image, i, j, 4);
-      ShiftPixelsAt<Vector, kStream, 4>(plan, image, i, j, y);
-      y += 4 * plan.pixel_bytes;
+      ShiftPixelsAt<Vector, kStream, 4>(plan, image, i, j, y, y_pixel_bytes);
+      y += 4 * y_pixel_bytes;
     }
     for (; j + 2 <= columns; j += 2) {
-      ShiftPixelsAt<Vector, kStream, 2>(plan, image, i, j, y);
-      y += 2 * plan.pixel_bytes;
+      ShiftPixelsAt<Vector, kStream, 2>(plan, image, i, j, y, y_pixel_bytes);
+      y += 2 * y_pixel_bytes;
     }
     for (; j < columns; ++j) {
-      ShiftPixelsAt<Vector, kStream, 1>(plan, image, i, j, y);
-      y += plan.pixel_bytes;
+      ShiftPixelsAt<Vector, kStream, 1>(plan, image, i, j, y, y_pixel_bytes);
+      y += y_pixel_bytes;
     }
   }
   if constexpr (kStream) Vector::EndStream();
@@ -290,8 +302,9 @@ struct HalfLanes {
 };
 
 template <typename Lanes>
-void AddRow(const void* g_row, const void* x_0_row, const void* x_1_row,
-            int64_t columns, int64_t channels, void* sums) {
+void AddRow(const void* g_row, int64_t g_stride, const void* x_0_row,
+            const void* x_1_row, int64_t columns, int64_t channels,
+            void* sums) {
   using Element = typename Lanes::Element;
   using Register = typename Lanes::Register;
   constexpr int64_t kLanes = Lanes::kLanes;
@@ -305,7 +318,8 @@ void AddRow(const void* g_row, const void* x_0_row, const void* x_1_row,
       const int64_t channel =
           (v + 1) * kLanes <= channels ? v * kLanes : channels - kLanes;
       const int64_t start = first * channels + channel;
-      const Element* g = static_cast<const Element*>(g_row) + start;
+      const Element* g =
+          static_cast<const Element*>(g_row) + first * g_stride + channel;
       const Element* x_0 = static_cast<const Element*>(x_0_row) + start;
       const Element* x_1 = static_cast<const Element*>(x_1_row) + start;
       Register s_00 = LoadAs<Register>(sum);
@@ -316,7 +330,7 @@ void AddRow(const void* g_row, const void* x_0_row, const void* x_1_row,
       Register left_1 = Lanes::Load(x_1);
       for (int64_t j = first; j < last; ++j) {
         const Register upstream = Lanes::Load(g);
-        g += channels;
+        g += g_stride;
         x_0 += channels;
         x_1 += channels;
         const Register right_0 = Lanes::Load(x_0);

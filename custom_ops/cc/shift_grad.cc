@@ -6,6 +6,10 @@
 // four pixels are neighbours for all channels alike, and what remains are four
 // sums of products, s[a, b] in shift.h. While the row of the upstream gradient
 // is still in the cache, it is shifted back (Eq. 7).
+//
+// With many channels, a few rows of them all do not fit into the first cache.
+// So an image is worked on slice by slice: all rows of some channels, then all
+// rows of the next.
 
 #include <algorithm>
 #include <cstdint>
@@ -42,6 +46,14 @@ int64_t ElementSize(FloatType type) {
       break;
   }
   return 2;
+}
+
+// Of which two rows of x, shifted, take half of the smallest first cache in use
+// (32 KB).
+int64_t SliceChannels(int64_t width, int64_t element_size) {
+  constexpr int64_t kRowBytes = 16 << 10;
+  const int64_t most = kRowBytes / (2 * (width + 1) * element_size);
+  return std::max<int64_t>(1, most / kMostLanes) * kMostLanes;
 }
 
 int64_t SumSize(FloatType type) {
@@ -195,8 +207,13 @@ Status Gradients(const ImageShape& shape, FloatType type,
 
   const int64_t pixel_bytes = channels * element_size;
   const ShiftKernel& shift_kernel = BestShiftKernel(pixel_bytes);
-  PlanShape plan_shape = {shape.height,      shape.width,    shape.height,
-                          shape.width,       shape.channels, element_size,
+  PlanShape plan_shape = {shape.height,
+                          shape.width,
+                          shape.height,
+                          shape.width,
+                          shape.channels,
+                          element_size,
+                          SliceChannels(shape.width, element_size),
                           ResidenceOf(bytes)};
   const auto shift_back =
       FindOrMakeShiftPlan(plan_shape, parts.inverse.data(), shift_kernel);
@@ -206,24 +223,34 @@ Status Gradients(const ImageShape& shape, FloatType type,
       FindOrMakeShiftPlan(plan_shape, parts.floor.data(), shift_kernel);
 
   const SumKernel& sum_kernel = BestSumKernel(type, channels);
-  const int64_t vectors = (channels + sum_kernel.lanes - 1) / sum_kernel.lanes;
-  const int64_t num_sums = 4 * vectors * sum_kernel.lanes;
+  const auto num_sums = [&](int64_t some_channels) {
+    const int64_t lanes = sum_kernel.lanes;
+    return 4 * ((some_channels + lanes - 1) / lanes) * lanes;
+  };
+  int64_t largest_slice = 0;
+  for (int64_t s = 0; s < shift_back->num_slices(); ++s) {
+    largest_slice = std::max(largest_slice, shift_back->slice_bytes(s));
+  }
 
   const Blocks blocks(shape);
   const int64_t threads =
       std::min(blocks.count(), WorthwhileThreads(bytes, num_threads));
   std::vector<Scratch> scratches;
   for (int64_t t = 0; t < threads; ++t) {
-    scratches.emplace_back((shape.width + 1) * pixel_bytes, num_sums,
-                           SumSize(type));
+    scratches.emplace_back((shape.width + 1) * largest_slice,
+                           num_sums(channels), SumSize(type));
   }
   std::vector<double> block_gradients(blocks.count() * 2 * channels);
 
   ParallelFor(blocks.count(), threads, [&](int64_t block, int64_t worker) {
     Scratch& scratch = scratches[worker];
     const auto row = [&](int64_t i) { return scratch.rows[i % 2].data(); };
-    const auto flush = [&] {
-      sum_kernel.flush(scratch.sums.data(), scratch.totals.data(), num_sums);
+    const auto sums_from = [&](int64_t channel) {
+      return scratch.sums.data() + 4 * channel * SumSize(type);
+    };
+    const auto flush = [&](int64_t channel, int64_t some_channels) {
+      sum_kernel.flush(sums_from(channel), scratch.totals.data() + 4 * channel,
+                       num_sums(some_channels));
     };
     const int64_t row_bytes = shape.width * pixel_bytes;
     const int64_t first_row = blocks.first_row(block);
@@ -231,24 +258,35 @@ Status Gradients(const ImageShape& shape, FloatType type,
     for (int64_t n = blocks.first_image(block); n < blocks.last_image(block);
          ++n) {
       const int64_t image = n * shape.height * row_bytes;
-      shift_by_floor->ShiftRows(x + image, first_row, first_row + 1,
-                                shape.width + 1, row(first_row));
-      for (int64_t i = first_row; i < blocks.last_row(block); ++i) {
-        const int64_t here = image + i * row_bytes;
-        shift_by_floor->ShiftRows(x + image, i + 1, i + 2, shape.width + 1,
-                                  row(i + 1));
-        sum_kernel.add_row(upstream + here, row(i), row(i + 1), shape.width,
-                           channels, scratch.sums.data());
-        terms += shape.width;
-        if (terms >= kTermsInFloat) {
-          flush();
-          terms = 0;
+      const int64_t terms_before = terms;
+      for (int64_t s = 0; s < shift_back->num_slices(); ++s) {
+        const int64_t slice_begin = shift_back->slice_begin(s);
+        const int64_t slice_bytes = shift_back->slice_bytes(s);
+        const int64_t channel = slice_begin / element_size;
+        const int64_t slice_channels = slice_bytes / element_size;
+        const auto shift_row = [&](int64_t i) {
+          shift_by_floor->ShiftRows(s, x + image, i, i + 1, shape.width + 1,
+                                    row(i), slice_bytes);
+        };
+        terms = terms_before;
+        shift_row(first_row);
+        for (int64_t i = first_row; i < blocks.last_row(block); ++i) {
+          const int64_t here = image + i * row_bytes;
+          shift_row(i + 1);
+          sum_kernel.add_row(upstream + here + slice_begin, channels, row(i),
+                             row(i + 1), shape.width, slice_channels,
+                             sums_from(channel));
+          terms += shape.width;
+          if (terms >= kTermsInFloat) {
+            flush(channel, slice_channels);
+            terms = 0;
+          }
+          shift_back->ShiftRowsOfAll(s, upstream + image, i, i + 1, shape.width,
+                                     input_gradient + here);
         }
-        shift_back->ShiftRowsOfAll(upstream + image, i, i + 1, shape.width,
-                                   input_gradient + here);
       }
     }
-    flush();
+    flush(0, channels);
     Gradient(scratch.totals.data(), sum_kernel.lanes, channels,
              parts.fraction.data(),
              block_gradients.data() + block * 2 * channels);
