@@ -225,9 +225,13 @@ constexpr ShiftKernel MakeStreamingShiftKernel() {
 //   kLanes
 //   Register    kLanes Numbers
 //   Load(p)     reads kLanes Elements
+//   Mask        kLanes integers of a Number's size
+//   LoadMask(p) reads kLanes of 0 or -1
 
 template <int kCount>
 struct VectorOf {
+  typedef int32_t Int32 __attribute__((vector_size(4 * kCount)));
+  typedef int64_t Int64 __attribute__((vector_size(8 * kCount)));
   typedef uint16_t Uint16 __attribute__((vector_size(2 * kCount)));
   typedef uint32_t Uint32 __attribute__((vector_size(4 * kCount)));
   typedef float Float __attribute__((vector_size(4 * kCount)));
@@ -240,7 +244,9 @@ struct FloatLanes {
   using Number = float;
   static constexpr int64_t kLanes = kCount;
   using Register = typename VectorOf<kCount>::Float;
+  using Mask = typename VectorOf<kCount>::Int32;
   static Register Load(const float* p) { return LoadAs<Register>(p); }
+  static Mask LoadMask(const int32_t* p) { return LoadAs<Mask>(p); }
 };
 
 template <int kCount>
@@ -249,14 +255,17 @@ struct DoubleLanes {
   using Number = double;
   static constexpr int64_t kLanes = kCount;
   using Register = typename VectorOf<kCount>::Double;
+  using Mask = typename VectorOf<kCount>::Int64;
   static Register Load(const double* p) { return LoadAs<Register>(p); }
+  static Mask LoadMask(const int32_t* p) {
+    using Int32 = typename VectorOf<kCount>::Int32;
+    return __builtin_convertvector(LoadAs<Int32>(p), Mask);
+  }
 };
 
 template <int kCount>
-struct Bfloat16Lanes {
+struct Bfloat16Lanes : FloatLanes<kCount> {
   using Element = uint16_t;
-  using Number = float;
-  static constexpr int64_t kLanes = kCount;
   using Register = typename VectorOf<kCount>::Float;
   static Register Load(const uint16_t* p) {
     using Uint16 = typename VectorOf<kCount>::Uint16;
@@ -269,10 +278,8 @@ struct Bfloat16Lanes {
 };
 
 template <int kCount>
-struct HalfLanes {
+struct HalfLanes : FloatLanes<kCount> {
   using Element = uint16_t;
-  using Number = float;
-  static constexpr int64_t kLanes = kCount;
   using Register = typename VectorOf<kCount>::Float;
   static Register Load(const uint16_t* p) {
     using Uint16 = typename VectorOf<kCount>::Uint16;
@@ -301,16 +308,32 @@ struct HalfLanes {
   }
 };
 
+// Two pixels of successive rows, in the same column.
+template <typename Register>
+struct PixelPair {
+  Register upper;
+  Register lower;
+};
+
+// `a` where the mask is set, and `b` elsewhere.
+template <typename Mask, typename Register>
+inline Register Pick(Mask mask, Register a, Register b) {
+  return mask != 0 ? a : b;
+}
+
 template <typename Lanes>
-void AddRow(const void* g_row, int64_t g_stride, const void* x_0_row,
-            const void* x_1_row, int64_t columns, int64_t channels,
-            void* sums) {
+void AddRow(const SumRow& row, void* sums) {
   using Element = typename Lanes::Element;
   using Register = typename Lanes::Register;
+  using Mask = typename Lanes::Mask;
+  using Pair = PixelPair<Register>;
   constexpr int64_t kLanes = Lanes::kLanes;
   // So few that these pixels stay in the first cache, and so many that loading
   // and storing the sums does not weigh.
-  constexpr int64_t kPixels = 8;
+  constexpr int64_t kPixels = 32;
+  const int64_t columns = row.columns;
+  const int64_t channels = row.channels;
+  const int64_t g_stride = row.g_stride;
   for (int64_t first = 0; first < columns; first += kPixels) {
     const int64_t last = first + kPixels < columns ? first + kPixels : columns;
     auto* sum = static_cast<typename Lanes::Number*>(sums);
@@ -318,29 +341,46 @@ void AddRow(const void* g_row, int64_t g_stride, const void* x_0_row,
       const int64_t channel =
           (v + 1) * kLanes <= channels ? v * kLanes : channels - kLanes;
       const int64_t start = first * channels + channel;
-      const Element* g =
-          static_cast<const Element*>(g_row) + first * g_stride + channel;
-      const Element* x_0 = static_cast<const Element*>(x_0_row) + start;
-      const Element* x_1 = static_cast<const Element*>(x_1_row) + start;
+      const auto* g =
+          static_cast<const Element*>(row.g) + first * g_stride + channel;
+      const auto* x_0 = static_cast<const Element*>(row.x[0]) + start;
+      const auto* x_1 = static_cast<const Element*>(row.x[1]) + start;
+      const auto* x_2 = static_cast<const Element*>(row.x[2]) + start;
+      const Mask row_below = Lanes::LoadMask(row.row_below + channel);
+      const Mask column_below = Lanes::LoadMask(row.column_below + channel);
+      // Of the next column, the pixels in the two rows around i + d.
+      const auto next_column = [&] {
+        const Register middle = Lanes::Load(x_1);
+        const Pair pair = {Pick(row_below, Lanes::Load(x_0), middle),
+                           Pick(row_below, middle, Lanes::Load(x_2))};
+        x_0 += channels;
+        x_1 += channels;
+        x_2 += channels;
+        return pair;
+      };
+      const auto pick_column = [&](const Pair& a, const Pair& b) {
+        return Pair{Pick(column_below, a.upper, b.upper),
+                    Pick(column_below, a.lower, b.lower)};
+      };
       Register s_00 = LoadAs<Register>(sum);
       Register s_01 = LoadAs<Register>(sum + kLanes);
       Register s_10 = LoadAs<Register>(sum + 2 * kLanes);
       Register s_11 = LoadAs<Register>(sum + 3 * kLanes);
-      Register left_0 = Lanes::Load(x_0);
-      Register left_1 = Lanes::Load(x_1);
+      const Pair before = next_column();
+      Pair here = next_column();
+      // The pixels on both sides of j + d.
+      Pair left = pick_column(before, here);
       for (int64_t j = first; j < last; ++j) {
         const Register upstream = Lanes::Load(g);
         g += g_stride;
-        x_0 += channels;
-        x_1 += channels;
-        const Register right_0 = Lanes::Load(x_0);
-        const Register right_1 = Lanes::Load(x_1);
-        s_00 += upstream * left_0;
-        s_01 += upstream * right_0;
-        s_10 += upstream * left_1;
-        s_11 += upstream * right_1;
-        left_0 = right_0;
-        left_1 = right_1;
+        const Pair next = next_column();
+        const Pair right = pick_column(here, next);
+        s_00 += upstream * left.upper;
+        s_01 += upstream * right.upper;
+        s_10 += upstream * left.lower;
+        s_11 += upstream * right.lower;
+        here = next;
+        left = right;
       }
       StoreAs(sum, s_00);
       StoreAs(sum + kLanes, s_01);

@@ -85,19 +85,32 @@ struct ShiftKernel {
 // ---------------------------------------------------------------------------
 // Summing products.
 
-// The four sums of Eq. 6 for each channel, s[a, b] = sum(g[j] * x_a[j + b]),
-// where x_0 and x_1 are two successive rows. They are kept vector by vector: at
-// sums[(v * 4 + 2 * a + b) * lanes] begins what belongs to the channels from
-// min(v * lanes, channels - lanes) on.
+// What the sums of Eq. 6 are about, for one row of the upstream gradient.
+struct SumRow {
+  int64_t columns;
+  int64_t channels;
+  // The upstream gradient; pixels are `g_stride` elements apart.
+  const void* g;
+  int64_t g_stride;
+  // Three successive rows of x, shifted by round(d), with a pixel more at each
+  // end: x[1][1 + j] belongs to g[j].
+  const void* x[3];
+  // For each channel -1 if floor(d) is below round(d), and 0 if it is the same.
+  const int32_t* row_below;
+  const int32_t* column_below;
+};
+
+// The four sums of Eq. 6 for each channel,
+//
+//   s[a, b] = sum(g[j] * x[1 + a + row_below][1 + j + b + column_below]).
+//
+// They are kept vector by vector: at sums[(v * 4 + 2 * a + b) * lanes] begins
+// what belongs to the channels from min(v * lanes, channels - lanes) on.
 struct SumKernel {
   // There must not be fewer channels than lanes.
   int64_t lanes;
-  // Adds one row of `columns` pixels; x_0 and x_1 have one pixel more. In g,
-  // they are `g_stride` elements apart, of which `channels` count. `sums` are
-  // double if the type is, and float otherwise.
-  void (*add_row)(const void* g, int64_t g_stride, const void* x_0,
-                  const void* x_1, int64_t columns, int64_t channels,
-                  void* sums);
+  // Adds one row. `sums` are double if the type is, and float otherwise.
+  void (*add_row)(const SumRow& row, void* sums);
   // Moves `count` sums to `totals`, which are double, and leaves zeros. Short
   // sums of floats, added up in double, stay exact where long ones do not.
   void (*flush)(void* sums, double* totals, int64_t count);

@@ -1,11 +1,16 @@
 // The gradients of the sparse shift, in one pass over the images.
 //
 // Eq. 6 needs x at the four pixels around i + d, which are different ones for
-// each channel. So x is shifted by floor(d) first, a row at a time, into a
-// buffer that holds two rows with a pixel more than the image has. There, the
-// four pixels are neighbours for all channels alike, and what remains are four
-// sums of products, s[a, b] in shift.h. While the row of the upstream gradient
-// is still in the cache, it is shifted back (Eq. 7).
+// each channel. So x is shifted by round(d) first, a row at a time, into a
+// buffer that holds three rows with two pixels more than the image has. There,
+// the four pixels are among the nine around i for all channels alike; which of
+// them they are is a choice between two rows, and between two columns. What
+// remains are four sums of products, s[a, b] in shift.h. While the row of the
+// upstream gradient is still in the cache, it is shifted back (Eq. 7).
+//
+// Shifted by floor(d), the four pixels would need no choice. But channels with
+// the same round(d), which may well be neighbours, have up to four floor(d) in
+// no order, and moving them takes longer than choosing.
 //
 // With many channels, a few rows of them all do not fit into the first cache.
 // So an image is worked on slice by slice: all rows of some channels, then all
@@ -48,11 +53,10 @@ int64_t ElementSize(FloatType type) {
   return 2;
 }
 
-// Of which two rows of x, shifted, take half of the smallest first cache in use
-// (32 KB).
+// Of which three rows of x, shifted, take half of a first cache of 48 KB.
 int64_t SliceChannels(int64_t width, int64_t element_size) {
-  constexpr int64_t kRowBytes = 16 << 10;
-  const int64_t most = kRowBytes / (2 * (width + 1) * element_size);
+  constexpr int64_t kBytes = 24 << 10;
+  const int64_t most = kBytes / (3 * (width + 2) * element_size);
   return std::max<int64_t>(1, most / kMostLanes) * kMostLanes;
 }
 
@@ -77,7 +81,8 @@ class AlignedBuffer {
 
 // The displacements of all channels, taken apart; laid out like them.
 struct Displacements {
-  std::vector<int32_t> floor;
+  std::vector<int32_t> before;   // round(d) - 1
+  std::vector<int32_t> below;    // floor(d) - round(d)
   std::vector<int32_t> inverse;  // -round(d)
   std::vector<double> fraction;  // d - floor(d)
 };
@@ -94,10 +99,12 @@ Displacements TakeApart(const Number* displacements, int64_t channels) {
   constexpr double kRound = 0x1.8p52;
   const int64_t count = 2 * channels;
   Displacements result;
-  result.floor.resize(count);
+  result.before.resize(count);
+  result.below.resize(count);
   result.inverse.resize(count);
   result.fraction.resize(count);
-  int32_t* const floors = result.floor.data();
+  int32_t* const befores = result.before.data();
+  int32_t* const belows = result.below.data();
   int32_t* const inverses = result.inverse.data();
   double* const fractions = result.fraction.data();
   for (int64_t k = 0; k < count; ++k) {
@@ -108,9 +115,11 @@ Displacements TakeApart(const Number* displacements, int64_t channels) {
     const double d = near == near ? near : kFar;
     const double rounded = (d + kRound) - kRound;
     const int32_t nearest = static_cast<int32_t>(rounded);
-    floors[k] = nearest - static_cast<int32_t>(rounded > d);
+    const int32_t below = -static_cast<int32_t>(rounded > d);
+    befores[k] = nearest - 1;
+    belows[k] = below;
     inverses[k] = -nearest;
-    fractions[k] = near - floors[k];
+    fractions[k] = near - (rounded + below);
   }
   return result;
 }
@@ -142,7 +151,7 @@ class Blocks {
 
  private:
   // Enough for many threads. Each block has two doubles a channel to keep, and
-  // shifts one row more than it has.
+  // shifts two rows more than it has.
   static constexpr int64_t kMost = 64;
 
   const ImageShape shape_;
@@ -153,14 +162,15 @@ class Blocks {
 // What a thread works on.
 struct Scratch {
   Scratch(int64_t row_bytes, int64_t num_sums, int64_t sum_size)
-      : rows{AlignedBuffer(row_bytes), AlignedBuffer(row_bytes)},
+      : rows{AlignedBuffer(row_bytes), AlignedBuffer(row_bytes),
+             AlignedBuffer(row_bytes)},
         sums(num_sums * sum_size),
         totals(num_sums) {
     std::fill_n(sums.data(), num_sums * sum_size, 0);
   }
 
-  AlignedBuffer rows[2];  // of x, shifted by floor(d); row i is in rows[i % 2]
-  AlignedBuffer sums;     // as in SumKernel; zero between two blocks
+  AlignedBuffer rows[3];       // of shifted x; row i is in rows[i % 3]
+  AlignedBuffer sums;          // as in SumKernel; zero between two blocks
   std::vector<double> totals;  // what was flushed from `sums`
 };
 
@@ -217,10 +227,12 @@ Status Gradients(const ImageShape& shape, FloatType type,
                           ResidenceOf(bytes)};
   const auto shift_back =
       FindOrMakeShiftPlan(plan_shape, parts.inverse.data(), shift_kernel);
-  ++plan_shape.output_height;
-  ++plan_shape.output_width;
-  const auto shift_by_floor =
-      FindOrMakeShiftPlan(plan_shape, parts.floor.data(), shift_kernel);
+  // Row i of what this makes belongs to row i - 1 of the image; columns
+  // likewise.
+  plan_shape.output_height += 2;
+  plan_shape.output_width += 2;
+  const auto shift_x =
+      FindOrMakeShiftPlan(plan_shape, parts.before.data(), shift_kernel);
 
   const SumKernel& sum_kernel = BestSumKernel(type, channels);
   const auto num_sums = [&](int64_t some_channels) {
@@ -237,14 +249,14 @@ Status Gradients(const ImageShape& shape, FloatType type,
       std::min(blocks.count(), WorthwhileThreads(bytes, num_threads));
   std::vector<Scratch> scratches;
   for (int64_t t = 0; t < threads; ++t) {
-    scratches.emplace_back((shape.width + 1) * largest_slice,
+    scratches.emplace_back((shape.width + 2) * largest_slice,
                            num_sums(channels), SumSize(type));
   }
   std::vector<double> block_gradients(blocks.count() * 2 * channels);
 
   ParallelFor(blocks.count(), threads, [&](int64_t block, int64_t worker) {
     Scratch& scratch = scratches[worker];
-    const auto row = [&](int64_t i) { return scratch.rows[i % 2].data(); };
+    const auto row = [&](int64_t i) { return scratch.rows[i % 3].data(); };
     const auto sums_from = [&](int64_t channel) {
       return scratch.sums.data() + 4 * channel * SumSize(type);
     };
@@ -265,17 +277,23 @@ Status Gradients(const ImageShape& shape, FloatType type,
         const int64_t channel = slice_begin / element_size;
         const int64_t slice_channels = slice_bytes / element_size;
         const auto shift_row = [&](int64_t i) {
-          shift_by_floor->ShiftRows(s, x + image, i, i + 1, shape.width + 1,
-                                    row(i), slice_bytes);
+          shift_x->ShiftRows(s, x + image, i, i + 1, shape.width + 2, row(i),
+                             slice_bytes);
         };
         terms = terms_before;
         shift_row(first_row);
+        shift_row(first_row + 1);
         for (int64_t i = first_row; i < blocks.last_row(block); ++i) {
           const int64_t here = image + i * row_bytes;
-          shift_row(i + 1);
-          sum_kernel.add_row(upstream + here + slice_begin, channels, row(i),
-                             row(i + 1), shape.width, slice_channels,
-                             sums_from(channel));
+          shift_row(i + 2);
+          const SumRow sum_row = {shape.width,
+                                  slice_channels,
+                                  upstream + here + slice_begin,
+                                  channels,
+                                  {row(i), row(i + 1), row(i + 2)},
+                                  parts.below.data() + channel,
+                                  parts.below.data() + channels + channel};
+          sum_kernel.add_row(sum_row, sums_from(channel));
           terms += shape.width;
           if (terms >= kTermsInFloat) {
             flush(channel, slice_channels);
