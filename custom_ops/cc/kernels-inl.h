@@ -127,7 +127,7 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
       mask_at += Vector::kMaskBytes;
       if (!row_inside(*tap)) continue;
       const uintptr_t from = here + begin + tap->offset;
-#pragma GCC unroll 4
+#pragma GCC unroll 5
       for (int p = 0; p < kPixels; ++p) {
         // Without a branch, which would be taken for some pixels only.
         const uintptr_t address = column_inside(*tap, p)
@@ -137,7 +137,7 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
             merged[p], mask, reinterpret_cast<const unsigned char*>(address));
       }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 5
     for (int p = 0; p < kPixels; ++p) {
       Write<Vector, kStream>(to + p * y_pixel_bytes, merged[p]);
     }
@@ -182,24 +182,43 @@ __attribute__((always_inline)) inline void PrefetchRowAfter(
   }
 }
 
+template <int kNumber>
+struct Pixels {
+  static constexpr int kCount = kNumber;
+};
+
 template <typename Vector, bool kStream>
 void ShiftRows(const ShiftPlanView& plan, const unsigned char* image,
                int64_t first_row, int64_t last_row, int64_t columns,
                unsigned char* y, int64_t y_pixel_bytes) {
   for (int64_t i = first_row; i < last_row; ++i) {
     int64_t j = 0;
-    for (; j + 4 <= columns; j += 4) {
+    const auto shift = [&](auto pixels) {
+      constexpr int kPixels = decltype(pixels)::kCount;
+      ShiftPixelsAt<Vector, kStream, kPixels>(plan, image, i, j, y,
+                                              y_pixel_bytes);
+      y += kPixels * y_pixel_bytes;
+      j += kPixels;
+    };
+    // All but the last one to five: one alone would take almost as long as
+    // four.
+    while (columns - j > 5 || columns - j == 4) {
       if (plan.prefetch) PrefetchRowAfter(plan, image, i, j, 4);
-      ShiftPixelsAt<Vector, kStream, 4>(plan, image, i, j, y, y_pixel_bytes);
-      y += 4 * y_pixel_bytes;
+      shift(Pixels<4>());
     }
-    for (; j + 2 <= columns; j += 2) {
-      ShiftPixelsAt<Vector, kStream, 2>(plan, image, i, j, y, y_pixel_bytes);
-      y += 2 * y_pixel_bytes;
-    }
-    for (; j < columns; ++j) {
-      ShiftPixelsAt<Vector, kStream, 1>(plan, image, i, j, y, y_pixel_bytes);
-      y += y_pixel_bytes;
+    switch (columns - j) {
+      case 1:
+        shift(Pixels<1>());
+        break;
+      case 2:
+        shift(Pixels<2>());
+        break;
+      case 3:
+        shift(Pixels<3>());
+        break;
+      case 5:
+        shift(Pixels<5>());
+        break;
     }
   }
   if constexpr (kStream) Vector::EndStream();
