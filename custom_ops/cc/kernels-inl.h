@@ -74,7 +74,8 @@ template <typename Vector, bool kStream, bool kInside, int kPixels>
 __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
                                            const unsigned char* image,
                                            int64_t i, int64_t j,
-                                           unsigned char* y) {
+                                           unsigned char* y,
+                                           int64_t y_pixel_bytes) {
   using Register = typename Vector::Register;
   using Mask = typename Vector::Mask;
   const uint64_t height = plan.height;
@@ -86,8 +87,8 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
 
   // An address as a number: the pixel itself may lie below the image, where
   // the pointer would not be a valid one.
-  const uintptr_t here =
-      reinterpret_cast<uintptr_t>(image) + (i * plan.width + j) * pixel_bytes;
+  const uintptr_t here = reinterpret_cast<uintptr_t>(image) + plan.slice_begin +
+                         (i * plan.width + j) * pixel_bytes;
   // As unsigned numbers, negative ones are beyond any size.
   const auto row_inside = [=](const Tap& tap) {
     return kInside || static_cast<uint64_t>(i + tap.row) < height;
@@ -108,7 +109,7 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
         const bool inside = row_inside(*tap) && column_inside(*tap, p);
         const auto* source =
             reinterpret_cast<const unsigned char*>(from + p * pixel_bytes);
-        unsigned char* target = to + p * pixel_bytes;
+        unsigned char* target = to + p * y_pixel_bytes;
         for (int64_t v = 0; v < whole_vectors; ++v) {
           Write<Vector, kStream>(
               target + v * Vector::kBytes,
@@ -126,7 +127,7 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
       mask_at += Vector::kMaskBytes;
       if (!row_inside(*tap)) continue;
       const uintptr_t from = here + begin + tap->offset;
-#pragma GCC unroll 4
+#pragma GCC unroll 5
       for (int p = 0; p < kPixels; ++p) {
         // Without a branch, which would be taken for some pixels only.
         const uintptr_t address = column_inside(*tap, p)
@@ -136,9 +137,9 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
             merged[p], mask, reinterpret_cast<const unsigned char*>(address));
       }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 5
     for (int p = 0; p < kPixels; ++p) {
-      Write<Vector, kStream>(to + p * pixel_bytes, merged[p]);
+      Write<Vector, kStream>(to + p * y_pixel_bytes, merged[p]);
     }
   }
 }
@@ -146,48 +147,78 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
 // As above, having found out whether all is inside.
 template <typename Vector, bool kStream, int kPixels>
 inline void ShiftPixelsAt(const ShiftPlanView& plan, const unsigned char* image,
-                          int64_t i, int64_t j, unsigned char* y) {
+                          int64_t i, int64_t j, unsigned char* y,
+                          int64_t y_pixel_bytes) {
   if (i >= plan.first_row && i < plan.last_row && j >= plan.first_column &&
       j + kPixels <= plan.last_column) {
-    ShiftPixels<Vector, kStream, true, kPixels>(plan, image, i, j, y);
+    ShiftPixels<Vector, kStream, true, kPixels>(plan, image, i, j, y,
+                                                y_pixel_bytes);
   } else {
-    ShiftPixels<Vector, kStream, false, kPixels>(plan, image, i, j, y);
+    ShiftPixels<Vector, kStream, false, kPixels>(plan, image, i, j, y,
+                                                 y_pixel_bytes);
   }
 }
 
 // Asks for pixels of the first row that row i does not yet look at. What it
 // does look at lies in several rows, read in an order that no prefetcher
 // foresees.
-inline void PrefetchRowAfter(const ShiftPlanView& plan,
-                             const unsigned char* image, int64_t i, int64_t j,
-                             int64_t pixels) {
+//
+// Always inlined, as GCC drops calls of a function that does nothing else.
+__attribute__((always_inline)) inline void PrefetchRowAfter(
+    const ShiftPlanView& plan, const unsigned char* image, int64_t i, int64_t j,
+    int64_t pixels) {
   const int64_t row = i + 1 + plan.height - plan.last_row;
   if (row >= plan.height) return;
   const unsigned char* first =
-      image + (row * plan.width + j) * plan.pixel_bytes;
-  for (int64_t byte = 0; byte < pixels * plan.pixel_bytes; byte += 64) {
-    __builtin_prefetch(first + byte);
+      image + plan.slice_begin + (row * plan.width + j) * plan.pixel_bytes;
+  // Pixels that are moved as a whole follow each other.
+  const bool whole = plan.slice_bytes == plan.pixel_bytes;
+  const int64_t runs = whole ? 1 : pixels;
+  const int64_t run_bytes = plan.slice_bytes * (whole ? pixels : 1);
+  for (int64_t run = 0; run < runs; ++run) {
+    for (int64_t byte = 0; byte < run_bytes; byte += 64) {
+      __builtin_prefetch(first + run * plan.pixel_bytes + byte);
+    }
   }
 }
+
+template <int kNumber>
+struct Pixels {
+  static constexpr int kCount = kNumber;
+};
 
 template <typename Vector, bool kStream>
 void ShiftRows(const ShiftPlanView& plan, const unsigned char* image,
                int64_t first_row, int64_t last_row, int64_t columns,
-               unsigned char* y) {
+               unsigned char* y, int64_t y_pixel_bytes) {
   for (int64_t i = first_row; i < last_row; ++i) {
     int64_t j = 0;
-    for (; j + 4 <= columns; j += 4) {
-      if (plan.beyond_caches) PrefetchRowAfter(plan, image, i, j, 4);
-      ShiftPixelsAt<Vector, kStream, 4>(plan, image, i, j, y);
-      y += 4 * plan.pixel_bytes;
+    const auto shift = [&](auto pixels) {
+      constexpr int kPixels = decltype(pixels)::kCount;
+      ShiftPixelsAt<Vector, kStream, kPixels>(plan, image, i, j, y,
+                                              y_pixel_bytes);
+      y += kPixels * y_pixel_bytes;
+      j += kPixels;
+    };
+    // All but the last one to five: one alone would take almost as long as
+    // four.
+    while (columns - j > 5 || columns - j == 4) {
+      if (plan.prefetch) PrefetchRowAfter(plan, image, i, j, 4);
+      shift(Pixels<4>());
     }
-    for (; j + 2 <= columns; j += 2) {
-      ShiftPixelsAt<Vector, kStream, 2>(plan, image, i, j, y);
-      y += 2 * plan.pixel_bytes;
-    }
-    for (; j < columns; ++j) {
-      ShiftPixelsAt<Vector, kStream, 1>(plan, image, i, j, y);
-      y += plan.pixel_bytes;
+    switch (columns - j) {
+      case 1:
+        shift(Pixels<1>());
+        break;
+      case 2:
+        shift(Pixels<2>());
+        break;
+      case 3:
+        shift(Pixels<3>());
+        break;
+      case 5:
+        shift(Pixels<5>());
+        break;
     }
   }
   if constexpr (kStream) Vector::EndStream();
@@ -213,9 +244,13 @@ constexpr ShiftKernel MakeStreamingShiftKernel() {
 //   kLanes
 //   Register    kLanes Numbers
 //   Load(p)     reads kLanes Elements
+//   Mask        kLanes integers of a Number's size
+//   LoadMask(p) reads kLanes of 0 or -1
 
 template <int kCount>
 struct VectorOf {
+  typedef int32_t Int32 __attribute__((vector_size(4 * kCount)));
+  typedef int64_t Int64 __attribute__((vector_size(8 * kCount)));
   typedef uint16_t Uint16 __attribute__((vector_size(2 * kCount)));
   typedef uint32_t Uint32 __attribute__((vector_size(4 * kCount)));
   typedef float Float __attribute__((vector_size(4 * kCount)));
@@ -228,7 +263,9 @@ struct FloatLanes {
   using Number = float;
   static constexpr int64_t kLanes = kCount;
   using Register = typename VectorOf<kCount>::Float;
+  using Mask = typename VectorOf<kCount>::Int32;
   static Register Load(const float* p) { return LoadAs<Register>(p); }
+  static Mask LoadMask(const int32_t* p) { return LoadAs<Mask>(p); }
 };
 
 template <int kCount>
@@ -237,14 +274,17 @@ struct DoubleLanes {
   using Number = double;
   static constexpr int64_t kLanes = kCount;
   using Register = typename VectorOf<kCount>::Double;
+  using Mask = typename VectorOf<kCount>::Int64;
   static Register Load(const double* p) { return LoadAs<Register>(p); }
+  static Mask LoadMask(const int32_t* p) {
+    using Int32 = typename VectorOf<kCount>::Int32;
+    return __builtin_convertvector(LoadAs<Int32>(p), Mask);
+  }
 };
 
 template <int kCount>
-struct Bfloat16Lanes {
+struct Bfloat16Lanes : FloatLanes<kCount> {
   using Element = uint16_t;
-  using Number = float;
-  static constexpr int64_t kLanes = kCount;
   using Register = typename VectorOf<kCount>::Float;
   static Register Load(const uint16_t* p) {
     using Uint16 = typename VectorOf<kCount>::Uint16;
@@ -257,10 +297,8 @@ struct Bfloat16Lanes {
 };
 
 template <int kCount>
-struct HalfLanes {
+struct HalfLanes : FloatLanes<kCount> {
   using Element = uint16_t;
-  using Number = float;
-  static constexpr int64_t kLanes = kCount;
   using Register = typename VectorOf<kCount>::Float;
   static Register Load(const uint16_t* p) {
     using Uint16 = typename VectorOf<kCount>::Uint16;
@@ -289,15 +327,32 @@ struct HalfLanes {
   }
 };
 
+// Two pixels of successive rows, in the same column.
+template <typename Register>
+struct PixelPair {
+  Register upper;
+  Register lower;
+};
+
+// `a` where the mask is set, and `b` elsewhere.
+template <typename Mask, typename Register>
+inline Register Pick(Mask mask, Register a, Register b) {
+  return mask != 0 ? a : b;
+}
+
 template <typename Lanes>
-void AddRow(const void* g_row, const void* x_0_row, const void* x_1_row,
-            int64_t columns, int64_t channels, void* sums) {
+void AddRow(const SumRow& row, void* sums) {
   using Element = typename Lanes::Element;
   using Register = typename Lanes::Register;
+  using Mask = typename Lanes::Mask;
+  using Pair = PixelPair<Register>;
   constexpr int64_t kLanes = Lanes::kLanes;
   // So few that these pixels stay in the first cache, and so many that loading
   // and storing the sums does not weigh.
-  constexpr int64_t kPixels = 8;
+  constexpr int64_t kPixels = 32;
+  const int64_t columns = row.columns;
+  const int64_t channels = row.channels;
+  const int64_t g_stride = row.g_stride;
   for (int64_t first = 0; first < columns; first += kPixels) {
     const int64_t last = first + kPixels < columns ? first + kPixels : columns;
     auto* sum = static_cast<typename Lanes::Number*>(sums);
@@ -305,28 +360,46 @@ void AddRow(const void* g_row, const void* x_0_row, const void* x_1_row,
       const int64_t channel =
           (v + 1) * kLanes <= channels ? v * kLanes : channels - kLanes;
       const int64_t start = first * channels + channel;
-      const Element* g = static_cast<const Element*>(g_row) + start;
-      const Element* x_0 = static_cast<const Element*>(x_0_row) + start;
-      const Element* x_1 = static_cast<const Element*>(x_1_row) + start;
+      const auto* g =
+          static_cast<const Element*>(row.g) + first * g_stride + channel;
+      const auto* x_0 = static_cast<const Element*>(row.x[0]) + start;
+      const auto* x_1 = static_cast<const Element*>(row.x[1]) + start;
+      const auto* x_2 = static_cast<const Element*>(row.x[2]) + start;
+      const Mask row_below = Lanes::LoadMask(row.row_below + channel);
+      const Mask column_below = Lanes::LoadMask(row.column_below + channel);
+      // Of the next column, the pixels in the two rows around i + d.
+      const auto next_column = [&] {
+        const Register middle = Lanes::Load(x_1);
+        const Pair pair = {Pick(row_below, Lanes::Load(x_0), middle),
+                           Pick(row_below, middle, Lanes::Load(x_2))};
+        x_0 += channels;
+        x_1 += channels;
+        x_2 += channels;
+        return pair;
+      };
+      const auto pick_column = [&](const Pair& a, const Pair& b) {
+        return Pair{Pick(column_below, a.upper, b.upper),
+                    Pick(column_below, a.lower, b.lower)};
+      };
       Register s_00 = LoadAs<Register>(sum);
       Register s_01 = LoadAs<Register>(sum + kLanes);
       Register s_10 = LoadAs<Register>(sum + 2 * kLanes);
       Register s_11 = LoadAs<Register>(sum + 3 * kLanes);
-      Register left_0 = Lanes::Load(x_0);
-      Register left_1 = Lanes::Load(x_1);
+      const Pair before = next_column();
+      Pair here = next_column();
+      // The pixels on both sides of j + d.
+      Pair left = pick_column(before, here);
       for (int64_t j = first; j < last; ++j) {
         const Register upstream = Lanes::Load(g);
-        g += channels;
-        x_0 += channels;
-        x_1 += channels;
-        const Register right_0 = Lanes::Load(x_0);
-        const Register right_1 = Lanes::Load(x_1);
-        s_00 += upstream * left_0;
-        s_01 += upstream * right_0;
-        s_10 += upstream * left_1;
-        s_11 += upstream * right_1;
-        left_0 = right_0;
-        left_1 = right_1;
+        g += g_stride;
+        const Pair next = next_column();
+        const Pair right = pick_column(here, next);
+        s_00 += upstream * left.upper;
+        s_01 += upstream * right.upper;
+        s_10 += upstream * left.lower;
+        s_11 += upstream * right.lower;
+        here = next;
+        left = right;
       }
       StoreAs(sum, s_00);
       StoreAs(sum + kLanes, s_01);

@@ -26,7 +26,7 @@ struct Tap {
 // A part of a pixel: a run of vectors that move as a whole, by one tap, or a
 // single vector whose channels move by several, or not at all.
 struct Segment {
-  int64_t begin;          // where in the pixel, in bytes
+  int64_t begin;          // where in the slice, in bytes
   int64_t whole_vectors;  // 0 if there is a mask for each tap
   int64_t first_tap;
   int64_t num_taps;
@@ -40,15 +40,18 @@ struct ShiftPlanView {
   int64_t height;
   int64_t width;
   int64_t pixel_bytes;
+  // The slice of its channels that is moved.
+  int64_t slice_begin;
+  int64_t slice_bytes;
   // In rows [first_row, last_row) and columns [first_column, last_column), no
   // channel looks outside the image.
   int64_t first_row;
   int64_t last_row;
   int64_t first_column;
   int64_t last_column;
-  // Whether the images, all together, are larger than the caches.
-  bool beyond_caches;
-  // All the segments together cover the pixel; they may overlap.
+  // Whether to ask for rows in advance.
+  bool prefetch;
+  // All the segments together cover the slice; they may overlap.
   const Segment* segments;
   int64_t num_segments;
   const Tap* taps;
@@ -57,13 +60,15 @@ struct ShiftPlanView {
   const unsigned char* masks;
 };
 
-// Writes rows [first_row, last_row) of the shifted image to `y`, where row
-// `first_row` begins. Each has `columns` pixels, which may be more than the
-// image is wide, and rows may lie below the image.
+// Writes rows [first_row, last_row) of the shifted slice to `y`, where row
+// `first_row` begins; its pixels are `y_pixel_bytes` apart. Each row has
+// `columns` of them, which may be more than the image is wide, and rows may lie
+// below the image.
 using ShiftRowsFunction = void (*)(const ShiftPlanView& plan,
                                    const unsigned char* image,
                                    int64_t first_row, int64_t last_row,
-                                   int64_t columns, unsigned char* y);
+                                   int64_t columns, unsigned char* y,
+                                   int64_t y_pixel_bytes);
 
 struct ShiftKernel {
   // Pixels must not be smaller than a vector.
@@ -72,25 +77,40 @@ struct ShiftKernel {
   // of the vector (0 or 255), or 8 where it is a uint64_t with a bit for each.
   int64_t mask_bytes;
   ShiftRowsFunction shift_rows;
-  // The same past the caches; null where the machine cannot. `y` and the size
-  // of a pixel must be multiples of a vector.
+  // The same past the caches; null where the machine cannot. `y`, the pixels'
+  // distance there and the size of the slice must be multiples of a vector.
   ShiftRowsFunction stream_rows;
 };
 
 // ---------------------------------------------------------------------------
 // Summing products.
 
-// The four sums of Eq. 6 for each channel, s[a, b] = sum(g[j] * x_a[j + b]),
-// where x_0 and x_1 are two successive rows. They are kept vector by vector: at
-// sums[(v * 4 + 2 * a + b) * lanes] begins what belongs to the channels from
-// min(v * lanes, channels - lanes) on.
+// What the sums of Eq. 6 are about, for one row of the upstream gradient.
+struct SumRow {
+  int64_t columns;
+  int64_t channels;
+  // The upstream gradient; pixels are `g_stride` elements apart.
+  const void* g;
+  int64_t g_stride;
+  // Three successive rows of x, shifted by round(d), with a pixel more at each
+  // end: x[1][1 + j] belongs to g[j].
+  const void* x[3];
+  // For each channel -1 if floor(d) is below round(d), and 0 if it is the same.
+  const int32_t* row_below;
+  const int32_t* column_below;
+};
+
+// The four sums of Eq. 6 for each channel,
+//
+//   s[a, b] = sum(g[j] * x[1 + a + row_below][1 + j + b + column_below]).
+//
+// They are kept vector by vector: at sums[(v * 4 + 2 * a + b) * lanes] begins
+// what belongs to the channels from min(v * lanes, channels - lanes) on.
 struct SumKernel {
   // There must not be fewer channels than lanes.
   int64_t lanes;
-  // Adds one row of `columns` pixels; x_0 and x_1 have one pixel more. `sums`
-  // are double if the type is, and float otherwise.
-  void (*add_row)(const void* g, const void* x_0, const void* x_1,
-                  int64_t columns, int64_t channels, void* sums);
+  // Adds one row. `sums` are double if the type is, and float otherwise.
+  void (*add_row)(const SumRow& row, void* sums);
   // Moves `count` sums to `totals`, which are double, and leaves zeros. Short
   // sums of floats, added up in double, stay exact where long ones do not.
   void (*flush)(void* sums, double* totals, int64_t count);

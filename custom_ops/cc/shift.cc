@@ -32,9 +32,9 @@ Status Shift(const ImageShape& shape, int64_t element_size,
   const int64_t bytes = status.ok() ? NumElements(shape) * element_size : 0;
   if (bytes == 0) return status;
 
-  const PlanShape plan_shape = {
-      shape.height,   shape.width,  shape.height,       shape.width,
-      shape.channels, element_size, BeyondCaches(bytes)};
+  const PlanShape plan_shape = {shape.height,   shape.width,       shape.height,
+                                shape.width,    shape.channels,    element_size,
+                                shape.channels, ResidenceOf(bytes)};
   const std::shared_ptr<const ShiftPlan> plan =
       FindOrMakeShiftPlan(plan_shape, displacements,
                           BestShiftKernel(shape.channels * element_size));
@@ -51,7 +51,7 @@ Status Shift(const ImageShape& shape, int64_t element_size,
       const int64_t i = row % shape.height;
       const int64_t count = std::min(end - row, shape.height - i);
       const unsigned char* image = x + (row - i) * row_bytes;
-      plan->ShiftRowsOfAll(image, i, i + count, shape.width,
+      plan->ShiftRowsOfAll(0, image, i, i + count, shape.width,
                            y + row * row_bytes);
       row += count;
     }

@@ -5,12 +5,12 @@
 namespace keras_shift {
 namespace {
 
-// Where it pays to ask for rows in advance and to store past the caches.
-// (Within them, such stores take twice the time of others; beyond, two thirds.)
-constexpr int64_t kBeyondCaches = 16 << 20;
-
-// A vector has at most so many channels.
-constexpr int64_t kMaxLanes = 64;
+// Larger images do not fit into a core's own cache, and it pays to ask for rows
+// in advance. (Within it, that takes a sixth more time.)
+constexpr int64_t kMostInOwnCache = 2 << 20;
+// Nor do these fit into any cache, and it pays to store past them all. (Within
+// them, such stores take twice the time of others; beyond, two thirds.)
+constexpr int64_t kMostInSharedCache = 16 << 20;
 
 // Whether an interval of `output_size`, moved by `displacement`, has anything
 // in common with one of `size`.
@@ -47,7 +47,11 @@ int64_t GroupLanes(const int32_t* rows, const int32_t* columns,
 
 }  // namespace
 
-bool BeyondCaches(int64_t bytes) { return bytes > kBeyondCaches; }
+Residence ResidenceOf(int64_t bytes) {
+  if (bytes <= kMostInOwnCache) return Residence::kOwnCache;
+  if (bytes <= kMostInSharedCache) return Residence::kSharedCache;
+  return Residence::kMemory;
+}
 
 ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
                      const int32_t* columns, const ShiftKernel& kernel)
@@ -55,20 +59,43 @@ ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
   const int64_t pixel_bytes = shape.channels * shape.element_size;
   const int64_t lanes = kernel.vector_bytes / shape.element_size;
   const int64_t num_vectors = (shape.channels + lanes - 1) / lanes;
+  // Views point to all of these.
   segments_.reserve(num_vectors);
   const int64_t most_taps = num_vectors * lanes;
   taps_.reset(new Tap[most_taps]);
   masks_.reset(new unsigned char[most_taps * kernel.mask_bytes]);
+  for (int64_t channel = 0; channel < shape.channels;) {
+    const int64_t left = shape.channels - channel;
+    // None may be smaller than a vector, of whatever kernel.
+    const int64_t count =
+        left < shape.slice_channels + kMostLanes ? left : shape.slice_channels;
+    AddSlice(shape, rows, columns, channel, count);
+    channel += count;
+  }
+  streams_ = shape.residence == Residence::kMemory &&
+             kernel.stream_rows != nullptr &&
+             pixel_bytes % kernel.vector_bytes == 0;
+}
+
+void ShiftPlan::AddSlice(const PlanShape& shape, const int32_t* rows,
+                         const int32_t* columns, int64_t first_channel,
+                         int64_t num_channels) {
+  const int64_t pixel_bytes = shape.channels * shape.element_size;
+  const int64_t lanes = kernel_.vector_bytes / shape.element_size;
+  const int64_t num_vectors = (num_channels + lanes - 1) / lanes;
+  const size_t first_segment = segments_.size();
+  rows += first_channel;
+  columns += first_channel;
   int64_t lowest_row = 0, highest_row = 0;
   int64_t lowest_column = 0, highest_column = 0;
 
   for (int64_t v = 0; v < num_vectors; ++v) {
-    // The last vector ends with the pixel, even if it overlaps the one before:
-    // a channel may be written twice, but nothing beyond the pixel is touched.
-    const int64_t channel = std::min(v * lanes, shape.channels - lanes);
+    // The last vector ends with the slice, even if it overlaps the one before:
+    // a channel may be written twice, but nothing beyond the slice is touched.
+    const int64_t channel = std::min(v * lanes, num_channels - lanes);
     const int64_t begin = channel * shape.element_size;
     const int64_t first_tap = num_taps_;
-    LaneGroup groups[kMaxLanes];
+    LaneGroup groups[kMostLanes];
     const int64_t num_groups =
         GroupLanes(rows + channel, columns + channel, lanes, groups);
     for (int64_t g = 0; g < num_groups; ++g) {
@@ -88,27 +115,27 @@ ShiftPlan::ShiftPlan(const PlanShape& shape, const int32_t* rows,
     const int64_t num_taps = num_taps_ - first_tap;
     if (num_groups > 1 || num_taps == 0) {
       segments_.push_back({begin, 0, first_tap, num_taps});
-    } else if (!ExtendRun(begin)) {
+    } else if (!ExtendRun(begin, first_segment)) {
       segments_.push_back({begin, 1, first_tap, 1});
     }
   }
 
-  view_ = {};
-  view_.height = shape.height;
-  view_.width = shape.width;
-  view_.pixel_bytes = pixel_bytes;
-  view_.first_row = -lowest_row;
-  view_.last_row = std::min(shape.output_height, shape.height - highest_row);
-  view_.first_column = -lowest_column;
-  view_.last_column =
-      std::min(shape.output_width, shape.width - highest_column);
-  view_.beyond_caches = shape.beyond_caches;
-  view_.segments = segments_.data();
-  view_.num_segments = segments_.size();
-  view_.taps = taps_.get();
-  view_.masks = masks_.get();
-  streams_ = view_.beyond_caches && kernel.stream_rows != nullptr &&
-             pixel_bytes % kernel.vector_bytes == 0;
+  ShiftPlanView view = {};
+  view.height = shape.height;
+  view.width = shape.width;
+  view.pixel_bytes = pixel_bytes;
+  view.slice_begin = first_channel * shape.element_size;
+  view.slice_bytes = num_channels * shape.element_size;
+  view.first_row = -lowest_row;
+  view.last_row = std::min(shape.output_height, shape.height - highest_row);
+  view.first_column = -lowest_column;
+  view.last_column = std::min(shape.output_width, shape.width - highest_column);
+  view.prefetch = shape.residence != Residence::kOwnCache;
+  view.segments = segments_.data() + first_segment;
+  view.num_segments = segments_.size() - first_segment;
+  view.taps = taps_.get();
+  view.masks = masks_.get();
+  views_.push_back(view);
 }
 
 void ShiftPlan::AddTap(const Tap& tap, uint64_t lanes, int64_t element_size) {
@@ -132,8 +159,11 @@ void ShiftPlan::AddTap(const Tap& tap, uint64_t lanes, int64_t element_size) {
   }
 }
 
-bool ShiftPlan::ExtendRun(int64_t begin) {
-  if (segments_.empty() || segments_.back().whole_vectors == 0) return false;
+bool ShiftPlan::ExtendRun(int64_t begin, size_t first_segment) {
+  if (segments_.size() == first_segment ||
+      segments_.back().whole_vectors == 0) {
+    return false;
+  }
   Segment& run = segments_.back();
   const Tap& tap = taps_[run.first_tap];
   const Tap& latest = taps_[num_taps_ - 1];

@@ -12,6 +12,15 @@
 
 namespace keras_shift {
 
+// Where images are found when they are read or written: in a cache of the core,
+// in one that it shares with others, or in memory.
+enum class Residence { kOwnCache, kSharedCache, kMemory };
+
+Residence ResidenceOf(int64_t bytes);
+
+// A vector has at most so many channels.
+constexpr int64_t kMostLanes = 64;
+
 // The images between which a plan moves pixels. Those that are written may be
 // larger than those that are read.
 struct PlanShape {
@@ -21,11 +30,12 @@ struct PlanShape {
   int64_t output_width;
   int64_t channels;
   int64_t element_size;
-  // Whether all the images together are larger than the caches.
-  bool beyond_caches;
+  // The channels are moved slice by slice, of so many each; it is a multiple of
+  // kMostLanes. The last slice may have up to kMostLanes more.
+  int64_t slice_channels;
+  // Where all the images together are found.
+  Residence residence;
 };
-
-bool BeyondCaches(int64_t bytes);
 
 // Cuts a pixel into the vectors of `kernel` and finds, for each of them, which
 // displacements occur and which channels move by them. Neighbouring vectors
@@ -42,37 +52,53 @@ class ShiftPlan {
   ShiftPlan(const ShiftPlan&) = delete;
   ShiftPlan& operator=(const ShiftPlan&) = delete;
 
-  // Writes rows [first_row, last_row) of the shifted `image`, each of `columns`
-  // pixels, to `y`.
-  void ShiftRows(const unsigned char* image, int64_t first_row,
-                 int64_t last_row, int64_t columns, unsigned char* y) const {
-    kernel_.shift_rows(view_, image, first_row, last_row, columns, y);
+  // Slices begin at the same channels for all plans of the same channels and
+  // slice_channels; in bytes here.
+  int64_t num_slices() const { return views_.size(); }
+  int64_t slice_begin(int64_t slice) const { return views_[slice].slice_begin; }
+  int64_t slice_bytes(int64_t slice) const { return views_[slice].slice_bytes; }
+
+  // Writes a slice's channels of rows [first_row, last_row) of the shifted
+  // `image`, each of `columns` pixels, to `y`, where they lie `y_pixel_bytes`
+  // apart.
+  void ShiftRows(int64_t slice, const unsigned char* image, int64_t first_row,
+                 int64_t last_row, int64_t columns, unsigned char* y,
+                 int64_t y_pixel_bytes) const {
+    kernel_.shift_rows(views_[slice], image, first_row, last_row, columns, y,
+                       y_pixel_bytes);
   }
 
-  // The same where the rows of all images are written to one array. If that is
-  // larger than the caches, goes past them.
-  void ShiftRowsOfAll(const unsigned char* image, int64_t first_row,
-                      int64_t last_row, int64_t columns,
+  // The same where the rows of all images are written to one array, in which
+  // row first_row begins at `y`. If that is larger than the caches, goes past
+  // them.
+  void ShiftRowsOfAll(int64_t slice, const unsigned char* image,
+                      int64_t first_row, int64_t last_row, int64_t columns,
                       unsigned char* y) const {
+    const ShiftPlanView& view = views_[slice];
     const bool stream =
         streams_ && reinterpret_cast<uintptr_t>(y) % kernel_.vector_bytes == 0;
-    (stream ? kernel_.stream_rows : kernel_.shift_rows)(view_, image, first_row,
-                                                        last_row, columns, y);
+    (stream ? kernel_.stream_rows : kernel_.shift_rows)(
+        view, image, first_row, last_row, columns, y + view.slice_begin,
+        view.pixel_bytes);
   }
 
  private:
   // Appends a tap that moves these lanes (a bit for each).
   void AddTap(const Tap& tap, uint64_t lanes, int64_t element_size);
+  // Appends the segments of a slice, and its view.
+  void AddSlice(const PlanShape& shape, const int32_t* rows,
+                const int32_t* columns, int64_t first_channel,
+                int64_t num_channels);
   // Adds the vector at `begin`, which moves as a whole by the latest tap, to
-  // the latest segment, if it goes on there.
-  bool ExtendRun(int64_t begin);
+  // the latest segment, if that is one of the slice and goes on there.
+  bool ExtendRun(int64_t begin, size_t first_segment);
 
   std::vector<Segment> segments_;
   // Arrays, as a vector would spend more time on growing than all the rest.
   std::unique_ptr<Tap[]> taps_;
   std::unique_ptr<unsigned char[]> masks_;
   int64_t num_taps_ = 0;
-  ShiftPlanView view_;
+  std::vector<ShiftPlanView> views_;  // one a slice
   const ShiftKernel& kernel_;
   bool streams_;
 };

@@ -25,7 +25,8 @@ bool Same(const PlanShape& a, const PlanShape& b) {
   return a.height == b.height && a.width == b.width &&
          a.output_height == b.output_height &&
          a.output_width == b.output_width && a.channels == b.channels &&
-         a.element_size == b.element_size && a.beyond_caches == b.beyond_caches;
+         a.element_size == b.element_size &&
+         a.slice_channels == b.slice_channels && a.residence == b.residence;
 }
 
 }  // namespace

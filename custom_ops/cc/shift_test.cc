@@ -414,6 +414,13 @@ void TestGradients() {
     TestGradient<double>(shape, FloatType::kDouble, FloatType::kDouble, 2,
                          &random);
   }
+  // Several slices of channels, the last one larger and no multiple of a
+  // vector.
+  const ImageShape sliced = {5, 17, 40, 211};
+  for (FloatType type : {FloatType::kHalf, FloatType::kBfloat16,
+                         FloatType::kFloat, FloatType::kDouble}) {
+    TestGradient<float>(sliced, type, FloatType::kFloat, 2, &random);
+  }
 }
 
 // Long sums must not lose what float32 has to offer.
