@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= cpu,train,examples,explain,dev
+# Which tests; MARKERS= is all of them, as in .ci/run.
+MARKERS ?= not slow
 
 BIN := $(VENV)/bin
 # a new environment whenever what it should hold changes
@@ -19,7 +21,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 help:
 	@echo "make demo     fine-tune a shift network and export it to a .tflite file"
-	@echo "make test     the Python and the C++ tests"
+	@echo "make test     the Python and the C++ tests; MARKERS= for the slow ones, too"
 	@echo "make cc-test  the C++ tests; SANITIZE=address or thread for sanitizers"
 	@echo "make lint     black, isort, flake8, mypy and clang-format, changing nothing"
 	@echo "make format   black, isort and clang-format"
@@ -31,7 +33,7 @@ demo: $(OP)
 	$(BIN)/python examples/finetune_and_export.py
 
 test: $(OP) cc-test
-	$(BIN)/python -m pytest tests -q -n auto --dist loadgroup
+	$(BIN)/python -m pytest tests -q -n auto --dist loadgroup -m "$(MARKERS)"
 
 cc-test:
 	tools/cc_tests.sh

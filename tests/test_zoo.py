@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -236,9 +237,16 @@ for line in sys.stdin:
 
 @pytest.fixture(
     scope="class",
-    # With pytest-xdist, tests of one network stay in one process.
     params=[
-        pytest.param(name, marks=pytest.mark.xdist_group(name))
+        pytest.param(
+            name,
+            marks=[
+                # With pytest-xdist, tests of one network stay in one process.
+                pytest.mark.xdist_group(name),
+                # What is deep or has a twin; `make test` leaves it to .ci/run.
+                *([pytest.mark.slow] if re.search("110|_wise_|head1932", name) else []),
+            ],
+        )
         for name in list_models()
     ],
 )
