@@ -398,8 +398,10 @@ class TestLowering:
             (None, 40, [(3, 1, 64), (1, 3, 64)]),
             ("float16", 32, [(3, 1, 32), (1, 3, 32)]),
             (None, 70, [(3, 1, 96), (1, 3, 96)]),
-            ("int8", 70, [(3, 3, 80)]),
-            ("dynamic", 70, [(3, 1, 80), (1, 3, 80)]),
+            ("int8", 45, [(3, 3, 48)]),
+            ("dynamic", 45, [(3, 1, 48), (1, 3, 48)]),
+            # Sixteen of 96 are too few.
+            ("int8", 75, [(3, 3, 96)]),
         ],
     )
     def test_only_channels_that_move_are_convolved(self, quantize, shifted, expected):
@@ -465,7 +467,7 @@ class TestLowering:
 
 
 class TestInt8:
-    @pytest.mark.parametrize("size, reach", [((13, 9), 1.4), ((32, 32), 2.4)])
+    @pytest.mark.parametrize("size, reach", [((13, 9), 0.8), ((32, 32), 2.4)])
     def test_network(self, tmp_path, size, reach):
         model = FENet(
             (*size, 3), alpha=0.25, classes=10, output_stride=8, head_filters=40
@@ -480,7 +482,7 @@ class TestInt8:
         if size == (32, 32):
             # Pooling of maps of odd size is another matter.
             assert report.partitions == 1
-        assert "split" in report.units.values()
+        assert ("split" in report.units.values()) == (reach < 1)
 
     def test_part_that_is_never_on(self, tmp_path):
         """Lowered layer by layer, where something is on in every activation."""
