@@ -25,10 +25,12 @@ def randomize(model, seed=0, reach=1.6):
     random = np.random.default_rng(seed)
     for layer in flat_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
-            shape = layer.gamma.shape
+            shape = layer.moving_mean.shape
             sign = np.where(random.random(shape) < 1 / 3, -1, 1)
-            layer.gamma.assign(sign * random.uniform(0.5, 1.5, shape))
-            layer.beta.assign(random.normal(0, 0.5, shape))
+            if layer.scale:
+                layer.gamma.assign(sign * random.uniform(0.5, 1.5, shape))
+            if layer.center:
+                layer.beta.assign(random.normal(0, 0.5, shape))
             layer.moving_mean.assign(random.normal(0, 0.5, shape))
             layer.moving_variance.assign(random.uniform(0.5, 2, shape))
         elif isinstance(layer, LearnedShift):

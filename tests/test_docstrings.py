@@ -33,6 +33,8 @@ WITHOUT_EXAMPLE = {
     "Summary",
     "TFLiteReport",
     "Timing",
+    "Unit",
+    "Units",
     "active_shift",
     "check_max_displacement",
     "compare",

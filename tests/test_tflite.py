@@ -122,11 +122,12 @@ class TestVariants:
         assert report.compared_on == "random pixels"
 
     @pytest.mark.parametrize("quantize", ["float16", "dynamic"])
-    def test_quantized_weights(self, small_model, tmp_path, quantize):
-        images = pixels(16, 12, 12, 3)
+    def test_quantized_weights(self, fenet, tmp_path, quantize):
+        """Of a network with kernels of 1024 numbers: smaller ones stay as they are."""
+        images = pixels(16, 64, 64, 3)
         path = tmp_path / "model.tflite"
-        report = to_tflite(small_model, path, quantize, images)
-        check(report, images, small_model, BOUNDS[quantize])
+        report = to_tflite(fenet, path, quantize, images)
+        check(report, images, fenet, BOUNDS[quantize])
         # They are rounded, so the result is close but not equal.
         assert report.agreement.relative_difference > BOUNDS[None]
 
@@ -545,6 +546,7 @@ class TestTimeAlternately:
         assert timings["one"].ratio == 1
         for timing in timings.values():
             assert 0 <= timing.low <= timing.median <= timing.high
+            assert timing.ratio_low <= timing.ratio <= timing.ratio_high
 
     def test_ratio_is_to_the_first(self, monkeypatch):
         clock = [0.0]

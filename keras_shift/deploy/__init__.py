@@ -5,13 +5,17 @@ from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.lowering import lower_shifts
 from keras_shift.deploy.tflite import TFLiteReport, to_tflite
 from keras_shift.deploy.timing import Timing, machine, time_alternately
+from keras_shift.deploy.units import Unit, Units, find_units
 
 __all__ = [
     "Agreement",
     "LiteRTModel",
     "TFLiteReport",
     "Timing",
+    "Unit",
+    "Units",
     "compare",
+    "find_units",
     "lower_shifts",
     "machine",
     "time_alternately",

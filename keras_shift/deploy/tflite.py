@@ -1,5 +1,6 @@
 """A model as a .tflite file of builtin operations, checked before it is kept."""
 
+import collections
 import dataclasses
 import os
 import re
@@ -9,12 +10,15 @@ import numpy as np
 
 from keras_shift.deploy.agreement import Agreement, compare
 from keras_shift.deploy.interpreter import LiteRTModel, always_zero, operations
-from keras_shift.deploy.lowering import lower_for_int8, lower_shifts
+from keras_shift.deploy.lowering import lower_layers, lower_units
 
 _QUANTIZE = (None, "float16", "dynamic", "int8")
 
 # Enough for a comparison, few enough for a large network.
 _COMPARED_IMAGES = 32
+
+# Of layers in what is printed.
+_NAMED = 4
 
 # More hardly change the ranges of activations; a whole training set takes hours.
 _CALIBRATION_IMAGES = 512
@@ -34,6 +38,12 @@ class TFLiteReport:
             `keras_shift.deploy.LiteRTModel.partitions`.
         agreement: Agreement with the Keras model.
         compared_on: `"representative_data"` or `"random pixels"`.
+        units: What became of every unit that was found, by the name of its first
+            layer: `"split"` (only wide channels that move go through a depthwise
+            convolution), `"depthwise"` (all of them do), `"pooling"` or
+            `"no shift"`.
+        left_alone: Names of the shift layers outside of units, which became
+            depthwise convolutions.
     """
 
     path: str
@@ -44,11 +54,18 @@ class TFLiteReport:
     partitions: int | None
     agreement: Agreement
     compared_on: str
+    units: dict[str, str]
+    left_alone: tuple[str, ...]
 
     def __str__(self):
         same = self.agreement
         ops = ", ".join(f"{count} {name}" for name, count in self.operations.items())
         partitions = "not known" if self.partitions is None else self.partitions
+        kinds = collections.Counter(self.units.values()).most_common()
+        units = ", ".join(f"{count} {kind}" for kind, count in kinds) or "none"
+        other = ", ".join(self.left_alone[:_NAMED])
+        if len(self.left_alone) > _NAMED:
+            other += f" and {len(self.left_alone) - _NAMED} more"
         return "\n".join(
             [
                 f"{self.path}",
@@ -60,6 +77,8 @@ class TFLiteReport:
                 f"  largest difference   {same.largest_difference:.2g} "
                 f"({same.relative_difference:.2g} of the largest output)",
                 f"  XNNPACK partitions   {partitions}",
+                f"  units                {units}",
+                f"  other shift layers   {other or 'none'}",
                 f"  operations           {ops}",
             ]
         )
@@ -69,7 +88,8 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
     """Writes a model as a .tflite file, runs it, and compares it with Keras.
 
     The file holds builtin operations only, so that every LiteRT runtime can run
-    it; shifts become depthwise convolutions. Nothing is written at `path` before
+    it; shifts become depthwise convolutions, in units (see `find_units`) of only the
+    channels that move. Nothing is written at `path` before
     the interpreter has run the new file.
 
     Example:
@@ -108,8 +128,12 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
     # Without a list around the one input, as in models of keras.applications.
     model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     images, compared_on = _images(model, representative_data)
-    lower = lower_for_int8 if quantize == "int8" else lower_shifts
-    content = _convert(lower(model), quantize, images, batch_size)
+    lowered = lower_units(model, quantize)
+    content = _convert(lowered.model, quantize, images, batch_size)
+    if quantize == "int8" and lowered.units and always_zero(content):
+        # Of the channels that move, none may ever be on, but then of all some are.
+        lowered = lower_layers(model, quantize)
+        content = _convert(lowered.model, quantize, images, batch_size)
     builtin, other = operations(content)
     if other:
         raise _NotBuiltin(other)
@@ -143,6 +167,8 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
         partitions=partitions,
         agreement=agreement,
         compared_on=compared_on,
+        units=lowered.units,
+        left_alone=lowered.left_alone,
     )
 
 

@@ -18,12 +18,16 @@ class Timing:
         high: Third quartile in seconds.
         ratio: Median over the rounds of this call's time divided by the first
             call's in the same round.
+        ratio_low: First quartile of the same.
+        ratio_high: Third quartile of the same.
     """
 
     median: float
     low: float
     high: float
     ratio: float
+    ratio_low: float
+    ratio_high: float
 
 
 def time_alternately(calls, repeats=30, seed=0):
@@ -55,14 +59,16 @@ def time_alternately(calls, repeats=30, seed=0):
             start = time.perf_counter()
             calls[names[index]]()
             row[index] = time.perf_counter() - start
-    ratios = np.median(seconds / seconds[:, :1], axis=0)
     low, median, high = np.percentile(seconds, [25, 50, 75], axis=0)
+    ratios = np.percentile(seconds / seconds[:, :1], [25, 50, 75], axis=0)
     return {
         name: Timing(
             median=float(median[index]),
             low=float(low[index]),
             high=float(high[index]),
-            ratio=float(ratios[index]),
+            ratio=float(ratios[1, index]),
+            ratio_low=float(ratios[0, index]),
+            ratio_high=float(ratios[2, index]),
         )
         for index, name in enumerate(names)
     }

@@ -1,0 +1,364 @@
+"""The units that shift networks consist of, found in a model and folded."""
+
+import collections
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_shift.layers import GroupedShift2D, SparseShift2D
+from keras_shift.layers.shift_layer import ShiftLayer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Unit:
+    """A unit for inference: two matrices, and what happens between them.
+
+    ```
+    wide = relu(x @ expand_kernel + expand_bias)
+    moved = shift(wide, displacements), or the mean of 2x2 pixels, or wide
+    y = moved[:, ::strides[0], ::strides[1]] @ project_kernel + project_bias
+    y = relu(y) if relu
+    y = x + y if residual
+    ```
+
+    Batch normalization is part of the kernels and biases.
+
+    Attributes:
+        layers: Names of the layers that it stands for, in the order of their
+            calls.
+        expand_kernel: float32 array of shape `(channels, wide_channels)`.
+        expand_bias: float32 array of shape `(wide_channels,)`.
+        project_kernel: float32 array of shape `(wide_channels, filters)`.
+        project_bias: float32 array of shape `(filters,)`.
+        displacements: int32 array of shape `(2, wide_channels)`, or `None` if
+            nothing moves.
+        pool: Padding of the 2x2 average pooling, `"valid"` or `"same"`, or
+            `None` without it.
+        strides: Strides of the second convolution.
+        relu: Whether a ReLU follows the second convolution.
+        residual: Whether the input is added at last.
+        map_size: Height and width of the input; `None` for one not known.
+    """
+
+    layers: tuple[str, ...]
+    expand_kernel: np.ndarray
+    expand_bias: np.ndarray
+    project_kernel: np.ndarray
+    project_bias: np.ndarray
+    displacements: np.ndarray | None = None
+    pool: str | None = None
+    strides: tuple[int, int] = (1, 1)
+    relu: bool = False
+    residual: bool = False
+    map_size: tuple[int | None, int | None] = (None, None)
+
+    @property
+    def name(self):
+        """The first layer's name."""
+        return self.layers[0]
+
+    @property
+    def unshifted(self):
+        """Boolean array: which of the wide channels do not move."""
+        if self.displacements is None:
+            return np.ones(len(self.expand_bias), bool)
+        return ~self.displacements.any(axis=0)
+
+    def take(self, channels):
+        """Returns a unit of some of the wide channels, in the order given.
+
+        Args:
+            channels: Array of indices.
+        """
+        displacements = self.displacements
+        if displacements is not None:
+            displacements = displacements[:, channels]
+            displacements = displacements if displacements.any() else None
+        return dataclasses.replace(
+            self,
+            expand_kernel=self.expand_kernel[:, channels],
+            expand_bias=self.expand_bias[channels],
+            project_kernel=self.project_kernel[channels],
+            displacements=displacements,
+        )
+
+    def by_displacement(self):
+        """Returns the unit with its channels sorted, the unshifted ones first.
+
+        What it computes stays the same: both kernels are permuted.
+        """
+        if self.displacements is None:
+            return self
+        rows, columns = self.displacements
+        return self.take(np.lexsort((columns, rows, ~self.unshifted)))
+
+    def without_zeros(self):
+        """Returns the unit without wide channels in which there is never but zero.
+
+        These are channels that training has switched off for every input, and
+        those that are shifted out of the map.
+        """
+        zero = ~self.expand_kernel.any(axis=0) & (self.expand_bias <= 0)
+        if self.displacements is not None:
+            for displacement, size in zip(self.displacements, self.map_size):
+                if size is not None:
+                    zero |= np.abs(displacement) >= size
+        return self.take(np.flatnonzero(~zero))
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """What `find_units` found.
+
+    Attributes:
+        found: The units, in the order of their first layers' calls.
+        left_alone: Names of shift layers that are in no unit, and of models in
+            the model, which are not looked into.
+    """
+
+    found: tuple[Unit, ...]
+    left_alone: tuple[str, ...]
+
+
+def find_units(model):
+    """Finds the units of a model, and folds batch normalization into them.
+
+    A unit is a 1x1 convolution, batch normalization (or not), ReLU, a shift by
+    whole pixels or 2x2 average pooling (or neither), a 1x1 convolution with any
+    stride, batch normalization (or not), ReLU (or not), and the addition of the
+    unit's input (or not). Nothing else may use what is computed on the way, and
+    no layer may be called twice. A shift that moves nothing counts as none.
+
+    Example:
+
+    >>> model = keras_shift.zoo.FENet()
+    >>> units = keras_shift.deploy.find_units(model)
+    >>> len(units.found), units.found[0].name, units.left_alone
+    (20, 'unit1_expand', ())
+
+    Args:
+        model: A functional or sequential `keras.Model` that is built.
+
+    Returns:
+        A `Units`. No layer is in two of them.
+    """
+    graph = _Graph(model)
+    taken: set[str] = set()
+    found = []
+    # Where 1x1 convolutions stand in a row, those around a shift belong together.
+    for middle in (_is_whole_shift, _is_pooling, None):
+        for index, call in enumerate(graph.calls):
+            chain = _match(graph, call, middle)
+            if chain is None or any(c.layer.name in taken for c in chain.values()):
+                continue
+            taken.update(c.layer.name for c in chain.values())
+            found.append((index, _fold(chain)))
+    return Units(
+        found=tuple(unit for _, unit in sorted(found, key=lambda pair: pair[0])),
+        left_alone=tuple(
+            dict.fromkeys(
+                call.layer.name
+                for call in graph.calls
+                if isinstance(call.layer, (ShiftLayer, keras.Model))
+                and call.layer.name not in taken
+            )
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Call:
+    """A layer's call: its tensors, in a copy of the model's graph."""
+
+    layer: keras.Operation
+    inputs: list
+    outputs: list
+    kwargs: dict
+
+
+class _Observer(keras.Operation):
+    """Stands in a layer's place in the copy: calling it would change the model."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+
+class _Graph:
+    """The calls of a model's layers, and which of them use a tensor."""
+
+    def __init__(self, model):
+        self.calls: list[_Call] = []
+
+        def observe(layer, *args, **kwargs):
+            outputs = _Observer(layer)(*args, **kwargs)
+            tensors = (_tensors((args, kwargs)), _tensors(outputs))
+            self.calls.append(_Call(layer, *tensors, kwargs))
+            return outputs
+
+        self._copy = keras.models.clone_model(
+            # `call_function` does not serve sequential models.
+            keras.Model(model.inputs, model.outputs),
+            clone_function=lambda layer: layer,
+            call_function=observe,
+        )
+        # None stands for whoever takes the model's outputs.
+        self._users: dict[int, list[_Call | None]] = collections.defaultdict(list)
+        for call in self.calls:
+            for tensor in call.inputs:
+                self._users[id(tensor)].append(call)
+        for tensor in self._copy.outputs:
+            self._users[id(tensor)].append(None)
+        self._times_called = collections.Counter(id(call.layer) for call in self.calls)
+
+    def only_user(self, call):
+        """Returns the one call that uses what a call returns, or `None`."""
+        users = self._users[id(call.outputs[0])]
+        return users[0] if len(users) == 1 else None
+
+    def is_simple(self, call):
+        """Whether it is its layer's only call, as at inference, of a single map."""
+        return (
+            self._times_called[id(call.layer)] == 1
+            and len(call.outputs) == 1
+            and not any(value is not None for value in call.kwargs.values())
+            and all(len(tensor.shape) == 4 for tensor in call.inputs)
+        )
+
+
+def _tensors(structure):
+    flat = keras.tree.flatten(structure)
+    return [tensor for tensor in flat if keras.utils.is_keras_tensor(tensor)]
+
+
+def _match(graph, expand, middle):
+    """Returns a unit's calls by their parts in it, in order, or `None`."""
+    if not (graph.is_simple(expand) and _is_pointwise(expand.layer)):
+        return None
+    if tuple(expand.layer.strides) != (1, 1):
+        return None
+    chain = {"expand": expand}
+    last = expand
+
+    def follow(part, accepts):
+        nonlocal last
+        call = graph.only_user(last)
+        if call is None or not graph.is_simple(call) or not accepts(call.layer):
+            return False
+        chain[part] = last = call
+        return True
+
+    follow("expand_bn", _is_normalization)
+    if not follow("expand_relu", _is_relu):
+        return None
+    if middle is not None and not follow("middle", middle):
+        return None
+    if not follow("project", _is_pointwise):
+        return None
+    follow("project_bn", _is_normalization)
+    follow("project_relu", _is_relu)
+    add = graph.only_user(last)
+    if (
+        add is not None
+        and graph.is_simple(add)
+        and type(add.layer) is keras.layers.Add
+        and len(add.inputs) == 2
+        and any(tensor is expand.inputs[0] for tensor in add.inputs)
+        # Not by broadcasting.
+        and add.inputs[0].shape == add.inputs[1].shape
+    ):
+        chain["add"] = add
+    return chain
+
+
+# Subclasses may compute something else, so they are not recognised.
+
+
+def _is_pointwise(layer):
+    return (
+        type(layer) is keras.layers.Conv2D
+        and tuple(layer.kernel_size) == (1, 1)
+        and layer.groups == 1
+        and layer.activation is keras.activations.linear
+        and layer.data_format == "channels_last"
+    )
+
+
+def _is_normalization(layer):
+    return type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3)
+
+
+def _is_relu(layer):
+    if type(layer) is keras.layers.Activation:
+        return layer.activation is keras.activations.relu
+    return (
+        type(layer) is keras.layers.ReLU
+        and layer.max_value is None
+        and not layer.negative_slope
+        and not layer.threshold
+    )
+
+
+def _is_whole_shift(layer):
+    return (
+        type(layer) in (SparseShift2D, GroupedShift2D)
+        and layer.data_format == "channels_last"
+    )
+
+
+def _is_pooling(layer):
+    return (
+        type(layer) is keras.layers.AveragePooling2D
+        and tuple(layer.pool_size) == tuple(layer.strides) == (2, 2)
+        and layer.data_format == "channels_last"
+    )
+
+
+def _fold(chain):
+    layers = {part: call.layer for part, call in chain.items()}
+    expand_kernel, expand_bias = _folded(layers["expand"], layers.get("expand_bn"))
+    project_kernel, project_bias = _folded(layers["project"], layers.get("project_bn"))
+    middle = layers.get("middle")
+    displacements = None
+    if isinstance(middle, ShiftLayer):
+        # Of 1e9 pixels, none is on any map.
+        rounded = np.rint(middle.displacement_array()).clip(-1e9, 1e9).astype("int32")
+        displacements = rounded if rounded.any() else None
+    return Unit(
+        layers=tuple(layer.name for layer in layers.values()),
+        expand_kernel=expand_kernel,
+        expand_bias=expand_bias,
+        project_kernel=project_kernel,
+        project_bias=project_bias,
+        displacements=displacements,
+        pool=getattr(middle, "padding", None),
+        strides=tuple(layers["project"].strides),
+        relu="project_relu" in layers,
+        residual="add" in layers,
+        map_size=tuple(chain["expand"].inputs[0].shape[1:3]),
+    )
+
+
+def _folded(convolution, normalization):
+    """Returns a 1x1 convolution's matrix and bias, with what normalizes them."""
+
+    def array(variable, default):
+        if variable is None:
+            return np.float64(default)
+        return keras.ops.convert_to_numpy(variable).astype("float64")
+
+    kernel = array(convolution.kernel, 0)[0, 0]
+    bias = np.zeros(kernel.shape[1]) + array(convolution.bias, 0)
+    if normalization is not None:
+        variance = array(normalization.moving_variance, 1)
+        scale = array(normalization.gamma, 1) / np.sqrt(
+            variance + normalization.epsilon
+        )
+        kernel = kernel * scale
+        bias = (bias - array(normalization.moving_mean, 0)) * scale
+        bias = bias + array(normalization.beta, 0)
+    return kernel.astype("float32"), bias.astype("float32")
