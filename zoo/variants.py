@@ -228,16 +228,17 @@ def _resnets():
                 else ""
             ),
         )
-        yield f"resnet{depth}_zero_padding", Variant(
-            f"ResNet{depth}",
-            {"shortcut": "zero_padding"},
-            **both,
-            note=(
-                "The paper's parameters are those of the network with projections."
-                if depth == 56
-                else ""
-            ),
-        )
+        if flops:
+            yield f"resnet{depth}_zero_padding", Variant(
+                f"ResNet{depth}",
+                {"shortcut": "zero_padding"},
+                **both,
+                note=(
+                    "The paper's parameters are those of the network with projections."
+                    if depth == 56
+                    else ""
+                ),
+            )
         # ShiftNet Table 5 prints their accuracies only, and Table 2 one more row.
         mixed = "This row mixes the module-wise and the net-wise reduced network."
         table_2: dict[str, Any] = {
