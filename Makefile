@@ -33,7 +33,7 @@ demo: $(OP)
 	$(BIN)/python examples/finetune_and_export.py
 
 test: $(OP) cc-test
-	$(BIN)/python -m pytest tests -q -n auto --dist loadgroup -m "$(MARKERS)"
+	$(BIN)/python -m pytest tests -q -n auto -m "$(MARKERS)"
 
 cc-test:
 	tools/cc_tests.sh

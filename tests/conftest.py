@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import re
 
 import keras
 import pytest
@@ -30,3 +31,19 @@ def path(request):
         return {"native": True}
     bound = {"convolution": 3, "gather": None}[request.param]
     return {"native": False, "max_displacement": bound}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keeps tests in one process that share what takes long: a file's, a network's.
+
+    The mark `xdist_group` of pytest-xdist 3.8 has no effect under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileOrNetwork(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            network = re.search(r"::TestEveryNetwork::.*\[([\w.]+)", nodeid)
+            return network[1] if network else nodeid.split("::")[0]
+
+    return ByFileOrNetwork(config, log)

@@ -18,9 +18,6 @@ import pytest
 
 import keras_shift
 
-# With pytest-xdist, in one process, so that the wheel is built once.
-pytestmark = pytest.mark.xdist_group("packaging")
-
 ROOT = Path(__file__).resolve().parent.parent
 # Where each folder of the repository lies when installed.
 SHIPPED = {

@@ -241,12 +241,10 @@ for line in sys.stdin:
     params=[
         pytest.param(
             name,
-            marks=[
-                # With pytest-xdist, tests of one network stay in one process.
-                pytest.mark.xdist_group(name),
-                # What is deep or has a twin; `make test` leaves it to .ci/run.
-                *([pytest.mark.slow] if re.search("110|_wise_|head1932", name) else []),
-            ],
+            # What is deep or has a twin; `make test` leaves it to .ci/run.
+            marks=(
+                [pytest.mark.slow] if re.search("110|_wise_|head1932", name) else []
+            ),
         )
         for name in list_models()
     ],
