@@ -99,7 +99,11 @@ def _load() -> types.ModuleType:
         module = tf.load_op_library(str(_LIBRARY))
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         raise _Broken(f"{_LIBRARY} cannot be loaded ({error})") from error
-    for name in ("keras_shift_shift2d", "keras_shift_sparse_shift2d_grad"):
+    for name in (
+        "keras_shift_shift2d",
+        "keras_shift_sparse_shift2d_grad",
+        "keras_shift_fused_unit2d",
+    ):
         if not hasattr(module, name):
             raise _Broken(f"{_LIBRARY} does not register {name}")
     return module

@@ -98,4 +98,8 @@ const SumKernel& BestSumKernel(FloatType type, int64_t channels) {
   return *kernel;
 }
 
+const ProductKernel& BestProductKernel() {
+  return *KernelsOf(BestIsa())->product;
+}
+
 }  // namespace keras_shift

@@ -117,6 +117,65 @@ struct SumKernel {
 };
 
 // ---------------------------------------------------------------------------
+// Multiplying pixels by a matrix.
+
+// Matrices lie in panels of so many columns, one panel after the other. The
+// first row of a panel is the bias, the others are those of the matrix.
+inline constexpr int64_t kPanelColumns = 16;
+
+// Successive channels that are read from the same place.
+struct ChannelRun {
+  int64_t first;
+  int64_t count;
+  // Which row they are read from, counted from the pixel's own, and how far the
+  // first of them lies from where the pixel itself would be in it, in floats.
+  int64_t row;
+  int64_t offset;
+};
+
+// y = x @ matrix + bias, where channels of x may come from other pixels.
+struct PixelProduct {
+  // Other channels than these are zero.
+  const ChannelRun* runs;
+  int64_t num_runs;
+  const float* panels;
+  int64_t panel_size;
+  // Of the matrix. Nothing is written for what the last panel has beyond.
+  int64_t columns;
+  bool relu;
+  // From a pixel to the next, in floats.
+  int64_t x_step;
+  int64_t y_step;
+  int64_t added_step;
+};
+
+// A row of pixels. In `x`, rows[r] begins r rows below it.
+struct PixelRow {
+  const float* const* x;
+  float* y;
+  const float* added;  // to y, after the ReLU; may be null
+};
+
+struct ProductKernel {
+  // How many panels are multiplied at once.
+  int64_t panels;
+  // Multiplies `width` pixels of each row by panels [first_panel, last_panel).
+  // Each result is a single sum, from the bias on in the order of the runs, and
+  // so has the same bits whatever it is computed along with.
+  void (*multiply)(const PixelProduct& product, const PixelRow* rows,
+                   int64_t num_rows, int64_t width, int64_t first_panel,
+                   int64_t last_panel);
+  // Averages 2 x 2 pixels, from two rows of `width` to one of `y_width`. Where
+  // there is no second column, or `lower` is `upper`, over those that exist.
+  // `channels` is a multiple of a panel's; y may begin where `upper` does.
+  void (*pool)(const float* upper, const float* lower, int64_t width,
+               int64_t step, int64_t channels, int64_t y_width, float* y);
+  // Copies some channels of some pixels.
+  void (*copy)(const float* x, int64_t x_step, int64_t pixels, int64_t channels,
+               float* y, int64_t y_step);
+};
+
+// ---------------------------------------------------------------------------
 // What an instruction set brings along.
 
 struct KernelSet {
@@ -126,6 +185,7 @@ struct KernelSet {
   // By FloatType: half, bfloat16, float, double; each from wide to narrow.
   const SumKernel* sum[4];
   int64_t num_sum;
+  const ProductKernel* product;
 };
 
 const KernelSet* BaselineKernels();

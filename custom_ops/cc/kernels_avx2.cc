@@ -15,6 +15,7 @@ namespace keras_shift {
 namespace {
 
 #include "custom_ops/cc/kernels-inl.h"
+#include "custom_ops/cc/product_kernels-inl.h"
 
 typedef uint64_t Word32 __attribute__((vector_size(32)));
 
@@ -32,6 +33,16 @@ struct AvxHalfLanes : FloatLanes<8> {
   }
 };
 
+// A panel is two registers: 12 sums, the weights, and a pixel's channel.
+struct Avx2Product : PortableProduct<8> {
+  static constexpr int kPixels = 6;
+
+  static __m256 MultiplyAdd(__m256 a, __m256 b, __m256 sum) {
+    return _mm256_fmadd_ps(a, b, sum);
+  }
+  static __m256 Relu(__m256 r) { return _mm256_max_ps(_mm256_setzero_ps(), r); }
+};
+
 constexpr ShiftKernel kShift[] = {MakeStreamingShiftKernel<AvxVector>()};
 
 constexpr SumKernel kSumHalf[] = {MakeSumKernel<AvxHalfLanes>()};
@@ -39,8 +50,10 @@ constexpr SumKernel kSumBfloat16[] = {MakeSumKernel<Bfloat16Lanes<8>>()};
 constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<8>>()};
 constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<4>>()};
 
+constexpr ProductKernel kProduct = MakeProductKernel<Avx2Product>();
+
 constexpr KernelSet kKernels = {
-    kShift, 1, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 1};
+    kShift, 1, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 1, &kProduct};
 
 }  // namespace
 

@@ -17,6 +17,7 @@ namespace keras_shift {
 namespace {
 
 #include "custom_ops/cc/kernels-inl.h"
+#include "custom_ops/cc/product_kernels-inl.h"
 
 // A mask is a bit per byte here.
 struct Avx512Vector {
@@ -52,6 +53,37 @@ struct Avx512HalfLanes : FloatLanes<16> {
   }
 };
 
+// Two panels side by side, as many pixels as registers are left for: 28 sums,
+// the weights, and a pixel's channel.
+struct Avx512Product {
+  static constexpr int kLanes = 16;
+  static constexpr int kPixels = 14;
+  static constexpr int kPanels = 2;
+  using Register = __m512;
+
+  static __m512 Load(const void* p) { return _mm512_loadu_ps(p); }
+  static void Store(float* p, __m512 r) { _mm512_storeu_ps(p, r); }
+  static __m512 LoadFirst(const float* p, int64_t count) {
+    return _mm512_maskz_loadu_ps(MaskOf(count), p);
+  }
+  static void StoreFirst(float* p, __m512 r, int64_t count) {
+    _mm512_mask_storeu_ps(p, MaskOf(count), r);
+  }
+  static __m512 Fill(const void* p) { return _mm512_set1_ps(LoadAs<float>(p)); }
+  static __m512 MultiplyAdd(__m512 a, __m512 b, __m512 sum) {
+    return _mm512_fmadd_ps(a, b, sum);
+  }
+  static __m512 Relu(__m512 r) {
+    // Unmasked, GCC 12 warns of an uninitialized register in its own header.
+    return _mm512_maskz_max_ps(0xffff, _mm512_setzero_ps(), r);
+  }
+
+ private:
+  static __mmask16 MaskOf(int64_t count) {
+    return static_cast<__mmask16>((1u << count) - 1);
+  }
+};
+
 constexpr ShiftKernel kShift[] = {MakeStreamingShiftKernel<Avx512Vector>()};
 
 constexpr SumKernel kSumHalf[] = {MakeSumKernel<Avx512HalfLanes>()};
@@ -59,8 +91,10 @@ constexpr SumKernel kSumBfloat16[] = {MakeSumKernel<Bfloat16Lanes<16>>()};
 constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<16>>()};
 constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<8>>()};
 
+constexpr ProductKernel kProduct = MakeProductKernel<Avx512Product>();
+
 constexpr KernelSet kKernels = {
-    kShift, 1, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 1};
+    kShift, 1, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 1, &kProduct};
 
 }  // namespace
 

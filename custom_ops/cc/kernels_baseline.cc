@@ -7,6 +7,8 @@
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #include "custom_ops/cc/kernels.h"
@@ -15,6 +17,7 @@ namespace keras_shift {
 namespace {
 
 #include "custom_ops/cc/kernels-inl.h"
+#include "custom_ops/cc/product_kernels-inl.h"
 
 typedef uint64_t Word16 __attribute__((vector_size(16)));
 
@@ -29,6 +32,20 @@ constexpr ShiftKernel kVectorShift = MakeStreamingShiftKernel<SseVector>();
 #else
 constexpr ShiftKernel kVectorShift = MakeShiftKernel<PortableVector<Word16>>();
 #endif
+
+// A panel is four registers.
+struct BaselineProduct : PortableProduct<4> {
+#if defined(__aarch64__)
+  static constexpr int kPixels = 6;  // of 32 registers, 24 are sums
+  // Not left to the compiler, which might use it in one tile and not in
+  // another.
+  static Register MultiplyAdd(Register a, Register b, Register sum) {
+    return vfmaq_f32(sum, a, b);
+  }
+#else
+  static constexpr int kPixels = 2;  // of 16 registers, 8 are sums
+#endif
+};
 
 // The narrow ones are for pixels of a few bytes.
 constexpr ShiftKernel kShift[] = {
@@ -48,8 +65,10 @@ constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<4>>(),
 constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<2>>(),
                                     MakeSumKernel<DoubleLanes<1>>()};
 
+constexpr ProductKernel kProduct = MakeProductKernel<BaselineProduct>();
+
 constexpr KernelSet kKernels = {
-    kShift, 5, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 2};
+    kShift, 5, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 2, &kProduct};
 
 }  // namespace
 

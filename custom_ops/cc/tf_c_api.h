@@ -1,5 +1,5 @@
 // The part of TensorFlow's C API that tf_ops.cc uses, copied from
-// tensorflow/c/{kernels,ops,tf_datatype,tf_status,tf_tensor}.h.
+// tensorflow/c/{c_api_macros,kernels,ops,tf_datatype,tf_status,tf_tensor}.h.
 //
 // With these declarations written out, TensorFlow is needed neither to compile
 // nor to link the op, and one file serves every version: the C API, unlike the
@@ -39,6 +39,9 @@ typedef enum TF_DataType {
 
 size_t TF_DataTypeSize(TF_DataType);
 
+// c_api_macros.h
+typedef unsigned char TF_Bool;
+
 // tf_tensor.h
 typedef struct TF_Tensor TF_Tensor;
 
@@ -67,6 +70,22 @@ void TF_DeleteKernelBuilder(TF_KernelBuilder*);
 void TF_OpKernelConstruction_GetAttrInt64(TF_OpKernelConstruction*,
                                           const char* attr_name, int64_t* value,
                                           TF_Status*);
+void TF_OpKernelConstruction_GetAttrBool(TF_OpKernelConstruction*,
+                                         const char* attr_name, TF_Bool* value,
+                                         TF_Status*);
+// Writes no terminating zero.
+void TF_OpKernelConstruction_GetAttrString(TF_OpKernelConstruction*,
+                                           const char* attr_name, char* value,
+                                           size_t max_length, TF_Status*);
+// -1 stands for what the attribute does not have.
+void TF_OpKernelConstruction_GetAttrSize(TF_OpKernelConstruction*,
+                                         const char* attr_name,
+                                         int32_t* list_size,
+                                         int32_t* total_size, TF_Status*);
+void TF_OpKernelConstruction_GetAttrInt64List(TF_OpKernelConstruction*,
+                                              const char* attr_name,
+                                              int64_t* values, int max_values,
+                                              TF_Status*);
 void TF_OpKernelConstruction_Failure(TF_OpKernelConstruction*, TF_Status*);
 void TF_OpKernelContext_Failure(TF_OpKernelContext*, TF_Status*);
 void TF_GetInput(TF_OpKernelContext*, int index, TF_Tensor** tensor,
@@ -103,6 +122,15 @@ void TF_ShapeInferenceContextSetOutput(TF_ShapeInferenceContext*, int index,
 void TF_ShapeInferenceContextWithRank(TF_ShapeInferenceContext*,
                                       TF_ShapeHandle* shape, int64_t rank,
                                       TF_ShapeHandle* result, TF_Status*);
+void TF_ShapeInferenceContextSubshape(TF_ShapeInferenceContext*,
+                                      TF_ShapeHandle* shape, int64_t start,
+                                      int64_t end, TF_ShapeHandle* result,
+                                      TF_Status*);
+void TF_ShapeInferenceContextConcatenateShapes(TF_ShapeInferenceContext*,
+                                               TF_ShapeHandle* first,
+                                               TF_ShapeHandle* second,
+                                               TF_ShapeHandle* result,
+                                               TF_Status*);
 void TF_ShapeInferenceContextDim(TF_ShapeInferenceContext*,
                                  TF_ShapeHandle* shape, int64_t index,
                                  TF_DimensionHandle* result);

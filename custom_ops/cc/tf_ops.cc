@@ -9,7 +9,9 @@
 #include <string>
 #include <utility>
 
+#include "custom_ops/cc/fused_unit.h"
 #include "custom_ops/cc/isa.h"
+#include "custom_ops/cc/kernels.h"
 #include "custom_ops/cc/shift.h"
 #include "custom_ops/cc/tf_c_api.h"
 
@@ -34,6 +36,7 @@ namespace keras_shift {
 namespace {
 
 constexpr char kShift2D[] = "KerasShift>Shift2D";
+constexpr char kFusedUnit2D[] = "KerasShift>FusedUnit2D";
 constexpr char kSparseShift2DGrad[] = "KerasShift>SparseShift2DGrad";
 
 template <auto Delete>
@@ -105,32 +108,108 @@ struct Attributes {
   int64_t num_threads;
 };
 
-void* CreateKernel(TF_OpKernelConstruction* context) {
+int64_t NumThreads(TF_OpKernelConstruction* context) {
+  StatusPtr status(TF_NewStatus());
+  int64_t num_threads = 0;
+  TF_OpKernelConstruction_GetAttrInt64(context, "num_threads", &num_threads,
+                                       status.get());
+  ThrowUnlessOk(std::move(status));
+  if (num_threads < 0 || num_threads > kMaxThreads) {
+    throw InvalidArgument(
+        "Attribute `num_threads` must be 0 (one per core) or a number up to " +
+        std::to_string(kMaxThreads) +
+        ". Received: num_threads=" + std::to_string(num_threads));
+  }
+  return num_threads;
+}
+
+// What `make` makes of the node's attributes; null if it throws.
+template <typename Attributes>
+void* Create(TF_OpKernelConstruction* context,
+             Attributes (*make)(TF_OpKernelConstruction*)) {
   std::unique_ptr<Attributes> attributes;
-  Guarded(
-      [&] {
-        StatusPtr status(TF_NewStatus());
-        int64_t num_threads = 0;
-        TF_OpKernelConstruction_GetAttrInt64(context, "num_threads",
-                                             &num_threads, status.get());
-        ThrowUnlessOk(std::move(status));
-        if (num_threads < 0 || num_threads > kMaxThreads) {
-          throw InvalidArgument(
-              "Attribute `num_threads` must be 0 (one per core) or a number up "
-              "to " +
-              std::to_string(kMaxThreads) +
-              ". Received: num_threads=" + std::to_string(num_threads));
-        }
-        attributes.reset(new Attributes{num_threads});
-      },
-      [&](TF_Status* status) {
-        TF_OpKernelConstruction_Failure(context, status);
-      });
+  Guarded([&] { attributes.reset(new Attributes(make(context))); },
+          [&](TF_Status* status) {
+            TF_OpKernelConstruction_Failure(context, status);
+          });
   return attributes.release();
+}
+
+void* CreateKernel(TF_OpKernelConstruction* context) {
+  return Create<Attributes>(context, [](TF_OpKernelConstruction* node) {
+    return Attributes{NumThreads(node)};
+  });
 }
 
 void DeleteKernel(void* attributes) {
   delete static_cast<Attributes*>(attributes);
+}
+
+struct FusedUnitAttributes {
+  int64_t num_threads;
+  FusedUnit unit;  // but for what the weights' shapes tell
+};
+
+bool BoolAttribute(TF_OpKernelConstruction* context, const char* name) {
+  StatusPtr status(TF_NewStatus());
+  TF_Bool value = 0;
+  TF_OpKernelConstruction_GetAttrBool(context, name, &value, status.get());
+  ThrowUnlessOk(std::move(status));
+  return value != 0;
+}
+
+Pooling PoolingAttribute(TF_OpKernelConstruction* context) {
+  StatusPtr status(TF_NewStatus());
+  // Longer than those that the op definition admits.
+  char text[16] = {};
+  TF_OpKernelConstruction_GetAttrString(context, "pool", text, sizeof(text) - 1,
+                                        status.get());
+  ThrowUnlessOk(std::move(status));
+  const std::string pool = text;
+  if (pool == "valid") return Pooling::kValid;
+  if (pool == "same") return Pooling::kSame;
+  return Pooling::kNone;
+}
+
+void StridesAttribute(TF_OpKernelConstruction* context, int64_t* strides) {
+  StatusPtr status(TF_NewStatus());
+  int32_t count = 0;
+  int32_t total_size = 0;
+  TF_OpKernelConstruction_GetAttrSize(context, "strides", &count, &total_size,
+                                      status.get());
+  ThrowUnlessOk(std::move(status));
+  if (count != 2) {
+    throw InvalidArgument(
+        "Attribute `strides` must be two numbers, for rows and columns. "
+        "Received: " +
+        std::to_string(count) + " of them");
+  }
+  status.reset(TF_NewStatus());
+  TF_OpKernelConstruction_GetAttrInt64List(context, "strides", strides, 2,
+                                           status.get());
+  ThrowUnlessOk(std::move(status));
+}
+
+void* CreateFusedUnit(TF_OpKernelConstruction* context) {
+  return Create<FusedUnitAttributes>(
+      context, [](TF_OpKernelConstruction* node) {
+        FusedUnitAttributes attributes = {};
+        attributes.num_threads = NumThreads(node);
+        FusedUnit& unit = attributes.unit;
+        StatusPtr status(TF_NewStatus());
+        TF_OpKernelConstruction_GetAttrInt64(node, "filters", &unit.filters,
+                                             status.get());
+        ThrowUnlessOk(std::move(status));
+        StridesAttribute(node, unit.strides);
+        unit.pooling = PoolingAttribute(node);
+        unit.relu = BoolAttribute(node, "relu");
+        unit.residual = BoolAttribute(node, "residual");
+        return attributes;
+      });
+}
+
+void DeleteFusedUnit(void* attributes) {
+  delete static_cast<FusedUnitAttributes*>(attributes);
 }
 
 TensorPtr Input(TF_OpKernelContext* context, int index) {
@@ -142,18 +221,24 @@ TensorPtr Input(TF_OpKernelContext* context, int index) {
   return owned;
 }
 
+TensorPtr Output(TF_OpKernelContext* context, int index, TF_DataType type,
+                 const int64_t* dims, int rank) {
+  size_t bytes = TF_DataTypeSize(type);
+  for (int i = 0; i < rank; ++i) bytes *= dims[i];
+  StatusPtr status(TF_NewStatus());
+  TensorPtr tensor(
+      TF_AllocateOutput(context, index, type, dims, rank, bytes, status.get()));
+  ThrowUnlessOk(std::move(status));
+  return tensor;
+}
+
 // An output of the dtype and shape of `like`.
 TensorPtr Output(TF_OpKernelContext* context, int index,
                  const TF_Tensor* like) {
   int64_t dims[4];
   const int rank = TF_NumDims(like);
   for (int i = 0; i < rank; ++i) dims[i] = TF_Dim(like, i);
-  StatusPtr status(TF_NewStatus());
-  TensorPtr tensor(TF_AllocateOutput(context, index, TF_TensorType(like), dims,
-                                     rank, TF_TensorByteSize(like),
-                                     status.get()));
-  ThrowUnlessOk(std::move(status));
-  return tensor;
+  return Output(context, index, TF_TensorType(like), dims, rank);
 }
 
 std::string ShapeText(const TF_Tensor* tensor) {
@@ -175,12 +260,14 @@ ImageShape CheckImage(const TF_Tensor* x) {
   return {TF_Dim(x, 0), TF_Dim(x, 1), TF_Dim(x, 2), TF_Dim(x, 3)};
 }
 
-void CheckDisplacements(const TF_Tensor* displacements, int64_t channels) {
+void CheckDisplacements(const TF_Tensor* displacements, int64_t channels,
+                        const char* whose = "`x`") {
   if (TF_NumDims(displacements) != 2 || TF_Dim(displacements, 0) != 2 ||
       TF_Dim(displacements, 1) != channels) {
     throw InvalidArgument(
         "Argument `displacements` must have shape (2, channels), here (2, " +
-        std::to_string(channels) + "), as `x` has " + std::to_string(channels) +
+        std::to_string(channels) + "), as " + whose + " has " +
+        std::to_string(channels) +
         " channels. Received: displacements of shape " +
         ShapeText(displacements));
   }
@@ -195,6 +282,31 @@ void CheckUpstream(const TF_Tensor* upstream, const TF_Tensor* x) {
     throw InvalidArgument(
         "Argument `upstream` must have the shape of `x`, here " + ShapeText(x) +
         ". Received: upstream of shape " + ShapeText(upstream));
+  }
+}
+
+// Panels of 16 columns, as fused_unit.h has them. Returns the rows, without
+// that of the biases.
+int64_t CheckPanels(const char* name, const TF_Tensor* panels) {
+  if (TF_NumDims(panels) != 3 || TF_Dim(panels, 1) < 2 ||
+      TF_Dim(panels, 2) != kPanelColumns) {
+    throw InvalidArgument(
+        std::string("Argument `") + name +
+        "` must have shape (panels, 1 + rows, 16), where there is at least a "
+        "row. Received: " +
+        name + " of shape " + ShapeText(panels));
+  }
+  return TF_Dim(panels, 1) - 1;
+}
+
+void CheckPanelsFor(const char* name, const TF_Tensor* panels, const char* what,
+                    int64_t columns) {
+  const int64_t needed = (columns + kPanelColumns - 1) / kPanelColumns;
+  if (TF_Dim(panels, 0) != needed) {
+    throw InvalidArgument(
+        std::string("Argument `") + name + "` must have " +
+        std::to_string(needed) + " panels, for " + std::to_string(columns) +
+        " " + what + ". Received: " + name + " of shape " + ShapeText(panels));
   }
 }
 
@@ -255,6 +367,40 @@ void ComputeSparseShift2DGrad(void* kernel, TF_OpKernelContext* context) {
             static_cast<const Attributes*>(kernel)->num_threads,
             TF_TensorData(input_gradient.get()),
             TF_TensorData(displacement_gradient.get())));
+      },
+      [&](TF_Status* status) { TF_OpKernelContext_Failure(context, status); });
+}
+
+void ComputeFusedUnit2D(void* kernel, TF_OpKernelContext* context) {
+  Guarded(
+      [&] {
+        const TensorPtr x = Input(context, 0);
+        const TensorPtr expand = Input(context, 1);
+        const TensorPtr project = Input(context, 2);
+        const TensorPtr displacements = Input(context, 3);
+        const auto* attributes =
+            static_cast<const FusedUnitAttributes*>(kernel);
+        FusedUnit unit = attributes->unit;
+        const ImageShape shape = CheckImage(x.get());
+        unit.expanded = CheckPanels("expand", expand.get());
+        unit.hidden = CheckPanels("project", project.get());
+        ImageShape y_shape;
+        ThrowUnlessOk(FusedUnitShape(shape, unit, &y_shape));
+        CheckPanelsFor("expand", expand.get(),
+                       "hidden channels (the rows of `project`)", unit.hidden);
+        CheckPanelsFor("project", project.get(), "filters", unit.filters);
+        CheckDisplacements(displacements.get(), unit.hidden,
+                           "the hidden tensor");
+        const int64_t dims[] = {y_shape.batch, y_shape.height, y_shape.width,
+                                y_shape.channels};
+        const TensorPtr y = Output(context, 0, TF_FLOAT, dims, 4);
+        const auto floats = [](const TensorPtr& tensor) {
+          return static_cast<float*>(TF_TensorData(tensor.get()));
+        };
+        ThrowUnlessOk(FusedUnit2D(
+            shape, unit, floats(x), floats(expand), floats(project),
+            static_cast<const int32_t*>(TF_TensorData(displacements.get())),
+            attributes->num_threads, floats(y)));
       },
       [&](TF_Status* status) { TF_OpKernelContext_Failure(context, status); });
 }
@@ -343,6 +489,78 @@ void InferSparseShift2DGrad(TF_ShapeInferenceContext* context,
       });
 }
 
+// Dimension `index` of a shape as one of rank 1, or an unknown one.
+ShapePtr Dimension(TF_ShapeInferenceContext* context, TF_ShapeHandle* shape,
+                   int64_t index) {
+  ShapePtr dimension(TF_NewShapeHandle());
+  StatusPtr status(TF_NewStatus());
+  TF_ShapeInferenceContextSubshape(context, shape, index, index + 1,
+                                   dimension.get(), status.get());
+  ThrowUnlessOk(std::move(status));
+  return dimension;
+}
+
+ShapePtr UnknownShape(TF_ShapeInferenceContext* context, int64_t rank) {
+  ShapePtr shape(TF_NewShapeHandle());
+  StatusPtr status(TF_NewStatus());
+  TF_ShapeInferenceContextWithRank(context, shape.get(), rank, shape.get(),
+                                   status.get());
+  ThrowUnlessOk(std::move(status));
+  return shape;
+}
+
+ShapePtr Concatenated(TF_ShapeInferenceContext* context, const ShapePtr& first,
+                      const ShapePtr& second) {
+  ShapePtr shape(TF_NewShapeHandle());
+  StatusPtr status(TF_NewStatus());
+  TF_ShapeInferenceContextConcatenateShapes(context, first.get(), second.get(),
+                                            shape.get(), status.get());
+  ThrowUnlessOk(std::move(status));
+  return shape;
+}
+
+void InferFusedUnit2D(TF_ShapeInferenceContext* context, TF_Status* result) {
+  Guarded(
+      [&] {
+        const ShapePtr x = InputShape(context, 0, 4);
+        const ShapePtr expand = InputShape(context, 1, 3);
+        const ShapePtr project = InputShape(context, 2, 3);
+        const ShapePtr displacements = InputShape(context, 3, 2);
+        CheckSameSize("Dimension 2 of argument `expand`",
+                      Size(context, expand.get(), 2), kPanelColumns);
+        CheckSameSize("Dimension 2 of argument `project`",
+                      Size(context, project.get(), 2), kPanelColumns);
+        CheckSameSize("Dimension 0 of argument `displacements`",
+                      Size(context, displacements.get(), 0), 2);
+        const int64_t rows = Size(context, project.get(), 1);
+        const int64_t hidden = rows < 0 ? -1 : rows - 1;
+        CheckSameSize(
+            "Dimension 1 of argument `displacements`, the hidden channels,",
+            Size(context, displacements.get(), 1), hidden);
+        CheckSameSize(
+            "Dimension 0 of argument `expand`, its panels,",
+            Size(context, expand.get(), 0),
+            hidden < 0 ? -1 : (hidden + kPanelColumns - 1) / kPanelColumns);
+        const int64_t expand_rows = Size(context, expand.get(), 1);
+        const int64_t channels = Size(context, x.get(), 3);
+        if (expand_rows >= 0 && channels >= 0 && expand_rows - 1 > channels) {
+          throw InvalidArgument(
+              "Argument `expand` must not have more rows than `x` has "
+              "channels, and the one of the biases. Received: " +
+              std::to_string(expand_rows) + " rows for " +
+              std::to_string(channels) + " channels");
+        }
+        // The C API does not show attributes here, but those that are types.
+        SetOutputShape(context, 0,
+                       Concatenated(context, Dimension(context, x.get(), 0),
+                                    UnknownShape(context, 3))
+                           .get());
+      },
+      [&](TF_Status* status) {
+        TF_SetStatus(result, TF_GetCode(status), TF_Message(status));
+      });
+}
+
 // ---------------------------------------------------------------------------
 // Registration, when the library is loaded.
 
@@ -376,10 +594,16 @@ struct TypeConstraint {
   TF_DataType type;
 };
 
-void RegisterKernel(const char* op, void (*compute)(void*, TF_OpKernelContext*),
+struct KernelFunctions {
+  void* (*create)(TF_OpKernelConstruction*);
+  void (*compute)(void*, TF_OpKernelContext*);
+  void (*destroy)(void*);
+};
+
+void RegisterKernel(const char* op, const KernelFunctions& functions,
                     std::initializer_list<TypeConstraint> constraints) {
-  TF_KernelBuilder* builder =
-      TF_NewKernelBuilder(op, "CPU", CreateKernel, compute, DeleteKernel);
+  TF_KernelBuilder* builder = TF_NewKernelBuilder(
+      op, "CPU", functions.create, functions.compute, functions.destroy);
   std::string name = op;
   const StatusPtr status(TF_NewStatus());
   for (const TypeConstraint& constraint : constraints) {
@@ -408,7 +632,8 @@ void RegisterAll() {
   if (shift_registered) {
     for (TF_DataType type :
          {TF_HALF, TF_BFLOAT16, TF_FLOAT, TF_DOUBLE, TF_INT8}) {
-      RegisterKernel(kShift2D, ComputeShift2D, {{"T", type}});
+      RegisterKernel(kShift2D, {CreateKernel, ComputeShift2D, DeleteKernel},
+                     {{"T", type}});
     }
   }
   const bool gradient_registered =
@@ -421,10 +646,23 @@ void RegisterAll() {
   if (gradient_registered) {
     for (TF_DataType type : {TF_HALF, TF_BFLOAT16, TF_FLOAT, TF_DOUBLE}) {
       for (TF_DataType displacement_type : {TF_FLOAT, TF_DOUBLE}) {
-        RegisterKernel(kSparseShift2DGrad, ComputeSparseShift2DGrad,
+        RegisterKernel(kSparseShift2DGrad,
+                       {CreateKernel, ComputeSparseShift2DGrad, DeleteKernel},
                        {{"T", type}, {"D", displacement_type}});
       }
     }
+  }
+  const bool unit_registered = RegisterOp(
+      {kFusedUnit2D,
+       {"filters: int", "strides: list(int)",
+        "pool: {'none', 'valid', 'same'} = 'none'", "relu: bool = false",
+        "residual: bool = false", "num_threads: int = 0"},
+       {"x: float", "expand: float", "project: float", "displacements: int32"},
+       {"y: float"},
+       InferFusedUnit2D});
+  if (unit_registered) {
+    RegisterKernel(kFusedUnit2D,
+                   {CreateFusedUnit, ComputeFusedUnit2D, DeleteFusedUnit}, {});
   }
 }
 

@@ -1,0 +1,59 @@
+// A unit of a shift network at inference: 1x1 convolution, ReLU, shift (or
+// average pooling), 1x1 convolution, in one go. Knows nothing of TensorFlow.
+//
+//   wide  = relu(x[..., :k] @ expand)
+//   moved = wide, shifted as in shift.h, or averaged over 2 x 2 pixels
+//   y     = moved[:, ::strides[0], ::strides[1]] @ project
+//   y     = relu(y)           if asked for
+//   y     = y + x[..., :k]    if asked for
+//   y     = concat(y, x[..., k:])
+//
+// The wide tensor exists only in part, in the caches, and the shift is only
+// where the second convolution reads it from.
+
+#ifndef KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_H_
+#define KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_H_
+
+#include <cstdint>
+
+#include "custom_ops/cc/shift.h"
+#include "custom_ops/cc/status.h"
+
+namespace keras_shift {
+
+// By 2 x 2 pixels and as many strides. kValid leaves an odd row or column out;
+// with kSame it is averaged alone.
+enum class Pooling { kNone, kValid, kSame };
+
+struct FusedUnit {
+  int64_t expanded;  // k, the first channels of x; the others are copied to y
+  int64_t hidden;    // the channels of the wide tensor
+  int64_t filters;   // what they are projected to
+  int64_t strides[2];
+  Pooling pooling;  // instead of the shift
+  bool relu;
+  // Needs as many filters as channels are expanded. Like channels to copy, it
+  // needs images that keep their size.
+  bool residual;
+};
+
+// Checks all of it, and says what shape `y` has.
+Status FusedUnitShape(const ImageShape& shape, const FusedUnit& unit,
+                      ImageShape* y_shape) noexcept;
+
+// `expand` and `project` are matrices with a bias in front, in panels of 16
+// columns as kernels.h has them: float[panels][1 + rows][16]. What the last
+// panel has beyond the matrix does not matter.
+// `displacements` is a dense [2, hidden] array, of any values and in any order;
+// equal ones that follow each other cost least. With pooling, it must be zero.
+//
+// Sums are taken in float32, and are the same, bit for bit, for any
+// `num_threads`, which is that of shift.h. `x` and `y` must not overlap.
+Status FusedUnit2D(const ImageShape& shape, const FusedUnit& unit,
+                   const float* x, const float* expand, const float* project,
+                   const int32_t* displacements, int64_t num_threads,
+                   float* y) noexcept;
+
+}  // namespace keras_shift
+
+#endif  // KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_H_

@@ -1,0 +1,259 @@
+// Multiplying pixels by a matrix, written once. Included after kernels-inl.h,
+// whose rules it follows.
+//
+// A `Product` is
+//
+//   kLanes, Register: kLanes floats; a panel's columns are a multiple of them
+//   kPixels: the most in a tile, an even number
+//   kPanels: the most side by side, 1 or 2
+//   Load(p), Store(p, r): of any alignment
+//   LoadFirst(p, count), StoreFirst(p, r, count): less than all of them
+//   Fill(p): the float at p in all lanes
+//   MultiplyAdd(a, b, sum)
+//   Relu(r): of NaN it is NaN
+
+template <int kCount>
+struct PortableProduct {
+  static constexpr int kLanes = kCount;
+  static constexpr int kPanels = 1;
+  using Register = typename VectorOf<kCount>::Float;
+
+  static Register Load(const void* p) { return LoadAs<Register>(p); }
+  static void Store(float* p, Register r) { StoreAs(p, r); }
+  static Register LoadFirst(const float* p, int64_t count) {
+    Register r = {};
+    for (int64_t i = 0; i < count; ++i) r[i] = p[i];
+    return r;
+  }
+  static void StoreFirst(float* p, Register r, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) p[i] = r[i];
+  }
+  static Register Fill(const void* p) { return LoadAs<float>(p) - Register(); }
+  static Register MultiplyAdd(Register a, Register b, Register sum) {
+    return sum + a * b;
+  }
+  static Register Relu(Register r) { return r < 0 ? Register() : r; }
+};
+
+// Half of the pixels of a tile; those of one half follow each other in a row.
+struct HalfTile {
+  const float* const* x;
+  int64_t x_offset;
+  float* y;
+  const float* added;
+};
+
+// Pixels are few enough for an address to be a base and a multiple of one of
+// three registers, which is what x86-64 has.
+struct PixelSteps {
+  int64_t one, three, five;
+
+  template <int kPixel>
+  int64_t To() const {
+    if constexpr (kPixel == 3) return three;
+    if constexpr (kPixel == 5) return five;
+    if constexpr (kPixel == 6) return 2 * three;
+    return kPixel * one;
+  }
+};
+
+// Calls `function` with the constants 0 to kCount - 1.
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+template <int kCount, typename Function>
+__attribute__((always_inline)) inline void Repeat(Function&& function) {
+  if constexpr (kCount > 0) {
+    Repeat<kCount - 1>(function);
+    function(Constant<kCount - 1>());
+  }
+}
+
+// kPixels pixels by kPanels panels, of which `columns` columns are written.
+template <typename Product, int kPixels, int kPanels>
+__attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
+                                            const HalfTile* halves,
+                                            const float* panel,
+                                            int64_t columns) {
+  using Register = typename Product::Register;
+  constexpr int kLanes = Product::kLanes;
+  constexpr int kPerPanel = kPanelColumns / kLanes;
+  constexpr int kVectors = kPanels * kPerPanel;
+  constexpr int kFirstHalf = (kPixels + 1) / 2;
+  constexpr int64_t kRowBytes = kPanelColumns * sizeof(float);
+  // All of it is counted in bytes.
+  const int64_t panel_bytes = product.panel_size * sizeof(float);
+  const auto weights_at = [=](const char* row, auto v) {
+    constexpr int kVector = decltype(v)::value;
+    return Product::Load(row + (kVector / kPerPanel) * panel_bytes +
+                         (kVector % kPerPanel) * kLanes * sizeof(float));
+  };
+  const char* const bias = reinterpret_cast<const char*>(panel);
+  Register sums[kPixels][kVectors];
+  Repeat<kVectors>([&](auto v) {
+    const Register value = weights_at(bias, v);
+    Repeat<kPixels>([&](auto m) { sums[m.value][v.value] = value; });
+  });
+
+  const int64_t step = product.x_step * sizeof(float);
+  const PixelSteps steps = {step, 3 * step, 5 * step};
+  const ChannelRun* const end = product.runs + product.num_runs;
+  for (const ChannelRun* run = product.runs; run != end; ++run) {
+    const auto begin = [&](const HalfTile& half) {
+      return reinterpret_cast<const char*>(half.x[run->row] + half.x_offset +
+                                           run->offset);
+    };
+    const char* x_0 = begin(halves[0]);
+    const char* x_1 = begin(halves[1]);
+    const char* const x_end = x_0 + run->count * sizeof(float);
+    const char* row = bias + (1 + run->first) * kRowBytes;
+    for (; x_0 != x_end; x_0 += sizeof(float), x_1 += sizeof(float)) {
+      Register weights[kVectors];
+      Repeat<kVectors>([&](auto v) { weights[v.value] = weights_at(row, v); });
+      row += kRowBytes;
+      Repeat<kPixels>([&](auto m) {
+        constexpr int kPixel = decltype(m)::value;
+        const char* at;
+        if constexpr (kPixel < kFirstHalf) {
+          at = x_0 + steps.template To<kPixel>();
+        } else {
+          at = x_1 + steps.template To<kPixel - kFirstHalf>();
+        }
+        const Register x = Product::Fill(at);
+        Repeat<kVectors>([&](auto v) {
+          sums[kPixel][v.value] =
+              Product::MultiplyAdd(x, weights[v.value], sums[kPixel][v.value]);
+        });
+      });
+    }
+  }
+
+  Repeat<kPixels>([&](auto m) {
+    constexpr int kPixel = decltype(m)::value;
+    const HalfTile& half = halves[kPixel < kFirstHalf ? 0 : 1];
+    constexpr int kInHalf = kPixel < kFirstHalf ? kPixel : kPixel - kFirstHalf;
+    float* const y = half.y + kInHalf * product.y_step;
+    const float* const added = half.added == nullptr
+                                   ? nullptr
+                                   : half.added + kInHalf * product.added_step;
+    Repeat<kVectors>([&](auto v) {
+      constexpr int kColumn = decltype(v)::value * kLanes;
+      Register sum = sums[kPixel][v.value];
+      if (product.relu) sum = Product::Relu(sum);
+      const int64_t left = columns - kColumn;
+      if (left >= kLanes) {
+        if (added != nullptr) sum += Product::Load(added + kColumn);
+        Product::Store(y + kColumn, sum);
+      } else if (left > 0) {
+        if (added != nullptr) sum += Product::LoadFirst(added + kColumn, left);
+        Product::StoreFirst(y + kColumn, sum, left);
+      }
+    });
+  });
+}
+
+// The tile of so many pixels, at most kMost.
+template <typename Product, int kMost, int kPanels>
+inline void MultiplyTileOf(int64_t pixels, const PixelProduct& product,
+                           const HalfTile* halves, const float* panel,
+                           int64_t columns) {
+  if constexpr (kMost > 1) {
+    if (pixels < kMost) {
+      MultiplyTileOf<Product, kMost - 1, kPanels>(pixels, product, halves,
+                                                  panel, columns);
+      return;
+    }
+  }
+  MultiplyTile<Product, kMost, kPanels>(product, halves, panel, columns);
+}
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <typename Product, int kPanels>
+void MultiplyPanels(const PixelProduct& product, const PixelRow* rows,
+                    int64_t num_rows, int64_t width, int64_t first_panel) {
+  constexpr int64_t kMost = Product::kPixels;
+  const int64_t first_column = first_panel * kPanelColumns;
+  const float* const panel = product.panels + first_panel * product.panel_size;
+  const int64_t columns = product.columns - first_column;
+  // Two rows together, if that makes fewer tiles of them.
+  const bool pairs = CeilDiv(width, kMost / 2) < 2 * CeilDiv(width, kMost);
+  for (int64_t r = 0; r < num_rows;) {
+    const PixelRow& upper = rows[r];
+    const bool pair = pairs && r + 1 < num_rows;
+    const PixelRow& lower = rows[pair ? r + 1 : r];
+    r += pair ? 2 : 1;
+    const int64_t tiles = CeilDiv(width, pair ? kMost / 2 : kMost);
+    int64_t j = 0;
+    for (int64_t tile = 1; tile <= tiles; ++tile) {
+      const int64_t last = width * tile / tiles;
+      const int64_t pixels = (last - j) * (pair ? 2 : 1);
+      const auto half = [&](const PixelRow& row, int64_t column) {
+        return HalfTile{
+            row.x, column * product.x_step,
+            row.y + column * product.y_step + first_column,
+            row.added == nullptr
+                ? nullptr
+                : row.added + column * product.added_step + first_column};
+      };
+      const HalfTile halves[2] = {half(upper, j),
+                                  half(lower, pair ? j : j + (pixels + 1) / 2)};
+      MultiplyTileOf<Product, Product::kPixels, kPanels>(
+          pixels, product, halves, panel, columns);
+      j = last;
+    }
+  }
+}
+
+template <typename Product>
+void Multiply(const PixelProduct& product, const PixelRow* rows,
+              int64_t num_rows, int64_t width, int64_t first_panel,
+              int64_t last_panel) {
+  int64_t panel = first_panel;
+  if constexpr (Product::kPanels == 2) {
+    for (; panel + 2 <= last_panel; panel += 2) {
+      MultiplyPanels<Product, 2>(product, rows, num_rows, width, panel);
+    }
+  }
+  for (; panel < last_panel; ++panel) {
+    MultiplyPanels<Product, 1>(product, rows, num_rows, width, panel);
+  }
+}
+
+template <typename Product>
+void Pool(const float* upper, const float* lower, int64_t width, int64_t step,
+          int64_t channels, int64_t y_width, float* y) {
+  for (int64_t j = 0; j < y_width; ++j) {
+    // A pixel that does not exist leaves the average of the others alone if it
+    // is taken for a copy of its neighbour.
+    const int64_t left = 2 * j * step;
+    const int64_t right = 2 * j + 1 < width ? left + step : left;
+    for (int64_t c = 0; c < channels; c += Product::kLanes) {
+      const auto sum =
+          (Product::Load(upper + left + c) + Product::Load(upper + right + c)) +
+          (Product::Load(lower + left + c) + Product::Load(lower + right + c));
+      Product::Store(y + j * step + c, sum * 0.25f);
+    }
+  }
+}
+
+template <typename Product>
+void Copy(const float* x, int64_t x_step, int64_t pixels, int64_t channels,
+          float* y, int64_t y_step) {
+  for (int64_t p = 0; p < pixels; ++p, x += x_step, y += y_step) {
+    int64_t c = 0;
+    for (; c + Product::kLanes <= channels; c += Product::kLanes) {
+      Product::Store(y + c, Product::Load(x + c));
+    }
+    if (c < channels) {
+      const int64_t left = channels - c;
+      Product::StoreFirst(y + c, Product::LoadFirst(x + c, left), left);
+    }
+  }
+}
+
+template <typename Product>
+constexpr ProductKernel MakeProductKernel() {
+  return {Product::kPanels, Multiply<Product>, Pool<Product>, Copy<Product>};
+}
