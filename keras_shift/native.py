@@ -25,17 +25,18 @@ def why_unavailable():
     return custom_ops.why_unavailable()
 
 
-def serves(training=False):
+def serves(traced=False):
     """Returns whether the op should run here and now.
 
-    It runs eagerly, and in functions that are traced for training, on a machine
-    on which TensorFlow sees no other device than CPUs. It does not run in
-    functions that XLA compiles, which admit no custom ops, nor in functions
-    traced for inference, which may be on their way to a SavedModel or a
-    .tflite file that must do without it.
+    It runs eagerly, and in functions that may hold it, on a machine on which
+    TensorFlow sees no other device than CPUs. It does not run in functions that XLA
+    compiles, which admit no custom ops.
 
     Args:
-        training: Whether a traced function is known to be a training step.
+        traced: Whether a traced function may hold the op: that of a training step,
+            or of a model that is made of the op. Other functions that are traced
+            for inference may be on their way to a SavedModel or a .tflite file that
+            must do without it.
     """
     if keras.backend.backend() != "tensorflow":
         return False
@@ -43,7 +44,7 @@ def serves(training=False):
 
     if any(device.device_type != "CPU" for device in tf.config.get_visible_devices()):
         return False
-    if not (tf.executing_eagerly() or (training and not tracing.under_xla())):
+    if not (tf.executing_eagerly() or (traced and not tracing.under_xla())):
         return False
     return custom_ops.load() is not None
 
@@ -89,6 +90,26 @@ def sparse_shift(x, displacements):
         return shift(x, tf.round(displacements)), gradient
 
     return sparse_shift(x, displacements)
+
+
+def fused_unit(
+    x, expand, project, displacements, *, filters, strides, pool, relu, residual
+):
+    """`keras_shift.layers.FusedUnit2D` with its weights, of NHWC images in float32."""
+    import tensorflow as tf
+
+    return _op().keras_shift_fused_unit2d(
+        x=x,
+        expand=expand,
+        project=project,
+        displacements=displacements,
+        filters=filters,
+        strides=strides,
+        pool=pool or "none",
+        relu=relu,
+        residual=residual,
+        num_threads=_threads(tf),
+    )
 
 
 def _op():

@@ -1,11 +1,12 @@
 """From a trained model to a file for phones."""
 
 from keras_shift.deploy.agreement import Agreement, compare
+from keras_shift.deploy.fusing import fuse
 from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.lowering import lower_shifts
 from keras_shift.deploy.tflite import TFLiteReport, to_tflite
 from keras_shift.deploy.timing import Timing, machine, time_alternately
-from keras_shift.deploy.units import Unit, Units, find_units
+from keras_shift.deploy.units import Unit, Units, WriteBack, find_units
 
 __all__ = [
     "Agreement",
@@ -14,8 +15,10 @@ __all__ = [
     "Timing",
     "Unit",
     "Units",
+    "WriteBack",
     "compare",
     "find_units",
+    "fuse",
     "lower_shifts",
     "machine",
     "time_alternately",

@@ -1,12 +1,15 @@
 """Shift layers expressed in layers that every runtime has."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
-from keras_shift.deploy.units import Unit, find_units
+from keras_shift.deploy.rewriting import keep, rewrite
+from keras_shift.deploy.units import find_units
 from keras_shift.layers import ActiveShift2D
 from keras_shift.layers.shift_layer import ShiftLayer, shift_layers
 
@@ -44,7 +47,7 @@ def lower_shifts(model):
     Raises:
         ValueError: For a subclassed model, whose layers cannot be exchanged.
     """
-    return _lower(model, _shift_as_convolution)
+    return rewrite(model, shift_as_convolution)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +90,7 @@ def lower_units(model, quantize=None):
     units: dict[str, str] = {}
     left_alone: list[str] = []
     writer = _Writer(quantize, units, left_alone)
-    lowered = _lower(model, _substitute(quantize), writer)
+    lowered = rewrite(model, _substitute(quantize), writer.functions)
     return Lowered(lowered, units, tuple(left_alone))
 
 
@@ -99,15 +102,15 @@ def lower_layers(model, quantize=None):
         quantize: As in `to_tflite`.
     """
     left_alone = tuple(layer.name for layer in shift_layers(model))
-    return Lowered(_lower(model, _substitute(quantize)), {}, left_alone)
+    return Lowered(rewrite(model, _substitute(quantize)), {}, left_alone)
 
 
 def _substitute(quantize):
-    return _for_int8 if quantize == "int8" else _shift_as_convolution
+    return _for_int8 if quantize == "int8" else shift_as_convolution
 
 
 def _for_int8(layer):
-    return _shift_as_convolution(layer) or _mean_as_convolution(layer)
+    return shift_as_convolution(layer) or _mean_as_convolution(layer)
 
 
 def lower_for_int8(model):
@@ -123,60 +126,7 @@ def lower_for_int8(model):
     Returns:
         A `keras.Model` with weights of its own.
     """
-    return _lower(model, _for_int8)
-
-
-def _lower(model, substitute, writer=None, path=""):
-    """Copies a model, with other layers for some of its own.
-
-    `substitute` returns a layer and its weights to take a given layer's place, or
-    `None` for a copy of it. A `_Writer` writes units first.
-    """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise ValueError(
-            "Only functional and sequential models that are built can be lowered. "
-            f"Received: model={model}"
-        )
-    pairs = []
-    units = {} if writer is None else writer.units_to_write(model, path)
-    if units and isinstance(model, keras.Sequential):
-        # For which `clone_model` has no `call_function`.
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-
-    def replace(layer):
-        if layer.name in units:
-            return layer  # and `call` does not call it
-        if isinstance(layer, keras.Model):
-            return _lower(layer, substitute, writer, f"{path}{layer.name}/")
-        substituted = substitute(layer)
-        if substituted is not None:
-            pairs.append(substituted)
-            return substituted[0]
-        config = layer.get_config()
-        if not isinstance(layer, keras.layers.Layer):
-            # One of keras.ops, such as the choice of some channels.
-            return type(layer).from_config(config)
-        config["dtype"] = "float32"
-        # A Lambda's code runs in this process already.
-        options = {"safe_mode": False} if type(layer) is keras.layers.Lambda else {}
-        copy = type(layer).from_config(config, **options)
-        pairs.append((copy, layer.get_weights()))
-        return copy
-
-    def call(layer, *args, **kwargs):
-        unit = units.get(layer.name)
-        if unit is None:
-            return layer(*args, **kwargs)
-        # Every layer of a unit but the last hands on the unit's input.
-        x, *_ = keras.tree.flatten((args, kwargs))
-        return writer.write(unit, x) if layer.name == unit.layers[-1] else x
-
-    lowered = keras.models.clone_model(
-        model, clone_function=replace, call_function=call if units else None
-    )
-    for copy, weights in pairs:
-        copy.set_weights(weights)
-    return lowered
+    return rewrite(model, _for_int8)
 
 
 @dataclasses.dataclass
@@ -187,15 +137,15 @@ class _Writer:
     units: dict[str, str]
     left_alone: list[str]
 
-    def units_to_write(self, model, path):
-        """Returns the units to write instead of their layers, by all of these."""
+    def functions(self, model, path):
+        """Returns what to write instead of the layers of units, see `rewrite`."""
         units = find_units(model)
         self.left_alone += [
             path + name
             for name in units.left_alone
             if not isinstance(model.get_layer(name), keras.Model)
         ]
-        to_write: dict[str, Unit] = {}
+        functions: dict[str, Callable] = {}
         for unit in units.found:
             how = "no shift" if unit.pool is None else "pooling"
             if unit.displacements is not None:
@@ -204,9 +154,10 @@ class _Writer:
                 # A unit of constant output is too odd to be worth another way.
                 if len(shorter.expand_bias):
                     how = "split" if self._apart(shorter) else how
-                    to_write.update((name, shorter) for name in unit.layers)
+                    functions.update((name, keep) for name in unit.layers)
+                    functions[unit.layers[-1]] = functools.partial(self.write, shorter)
             self.units[path + unit.name] = how
-        return to_write
+        return functions
 
     def write(self, unit, x):
         """Returns a unit's output for an input, both tensors of a Keras graph."""
@@ -291,7 +242,7 @@ def _pointwise(x, kernel, bias, name, strides=(1, 1)):
     return y
 
 
-def _shift_as_convolution(layer):
+def shift_as_convolution(layer):
     if not isinstance(layer, ShiftLayer):
         return None
     displacements = layer.displacement_array()

@@ -1,11 +1,16 @@
 """The units that shift networks consist of, found in a model and folded."""
 
-import collections
 import dataclasses
 
 import keras
 import numpy as np
 
+from keras_shift.deploy.folding import (
+    folded,
+    is_normalization,
+    is_plain_convolution,
+)
+from keras_shift.deploy.graph import Graph
 from keras_shift.layers import GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import ShiftLayer
 
@@ -108,6 +113,24 @@ class Unit:
 
 
 @dataclasses.dataclass(frozen=True)
+class WriteBack:
+    """Units that change the first channels of a map, one after the other.
+
+    In an FE-block (SSL paper, Fig. 3 and Eq. 8) every unit but the last works on
+    some of the channels, and its output takes their place; then the next unit works
+    on more of them.
+
+    Attributes:
+        units: Names of the units, without the last, which works on all channels.
+        layers: Names of the operations that take channels out of the map, and of
+            the concatenations that put it together again.
+    """
+
+    units: tuple[str, ...]
+    layers: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Units:
     """What `find_units` found.
 
@@ -115,10 +138,12 @@ class Units:
         found: The units, in the order of their first layers' calls.
         left_alone: Names of shift layers that are in no unit, and of models in
             the model, which are not looked into.
+        write_backs: Which of the units change a part of the same map's channels.
     """
 
     found: tuple[Unit, ...]
     left_alone: tuple[str, ...]
+    write_backs: tuple[WriteBack, ...] = ()
 
 
 def find_units(model):
@@ -143,7 +168,7 @@ def find_units(model):
     Returns:
         A `Units`. No layer is in two of them.
     """
-    graph = _Graph(model)
+    graph = Graph(model)
     taken: set[str] = set()
     found = []
     # Where 1x1 convolutions stand in a row, those around a shift belong together.
@@ -153,9 +178,10 @@ def find_units(model):
             if chain is None or any(c.layer.name in taken for c in chain.values()):
                 continue
             taken.update(c.layer.name for c in chain.values())
-            found.append((index, _fold(chain)))
+            found.append((index, chain))
+    chains = [chain for _, chain in sorted(found, key=lambda pair: pair[0])]
     return Units(
-        found=tuple(unit for _, unit in sorted(found, key=lambda pair: pair[0])),
+        found=tuple(map(_fold, chains)),
         left_alone=tuple(
             dict.fromkeys(
                 call.layer.name
@@ -164,75 +190,8 @@ def find_units(model):
                 and call.layer.name not in taken
             )
         ),
+        write_backs=tuple(_write_backs(graph, chains)),
     )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Call:
-    """A layer's call: its tensors, in a copy of the model's graph."""
-
-    layer: keras.Operation
-    inputs: list
-    outputs: list
-    kwargs: dict
-
-
-class _Observer(keras.Operation):
-    """Stands in a layer's place in the copy: calling it would change the model."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def compute_output_spec(self, *args, **kwargs):
-        return self.layer.compute_output_spec(*args, **kwargs)
-
-
-class _Graph:
-    """The calls of a model's layers, and which of them use a tensor."""
-
-    def __init__(self, model):
-        self.calls: list[_Call] = []
-
-        def observe(layer, *args, **kwargs):
-            outputs = _Observer(layer)(*args, **kwargs)
-            tensors = (_tensors((args, kwargs)), _tensors(outputs))
-            self.calls.append(_Call(layer, *tensors, kwargs))
-            return outputs
-
-        self._copy = keras.models.clone_model(
-            # `call_function` does not serve sequential models.
-            keras.Model(model.inputs, model.outputs),
-            clone_function=lambda layer: layer,
-            call_function=observe,
-        )
-        # None stands for whoever takes the model's outputs.
-        self._users: dict[int, list[_Call | None]] = collections.defaultdict(list)
-        for call in self.calls:
-            for tensor in call.inputs:
-                self._users[id(tensor)].append(call)
-        for tensor in self._copy.outputs:
-            self._users[id(tensor)].append(None)
-        self._times_called = collections.Counter(id(call.layer) for call in self.calls)
-
-    def only_user(self, call):
-        """Returns the one call that uses what a call returns, or `None`."""
-        users = self._users[id(call.outputs[0])]
-        return users[0] if len(users) == 1 else None
-
-    def is_simple(self, call):
-        """Whether it is its layer's only call, as at inference, of a single map."""
-        return (
-            self._times_called[id(call.layer)] == 1
-            and len(call.outputs) == 1
-            and not any(value is not None for value in call.kwargs.values())
-            and all(len(tensor.shape) == 4 for tensor in call.inputs)
-        )
-
-
-def _tensors(structure):
-    flat = keras.tree.flatten(structure)
-    return [tensor for tensor in flat if keras.utils.is_keras_tensor(tensor)]
 
 
 def _match(graph, expand, middle):
@@ -252,14 +211,14 @@ def _match(graph, expand, middle):
         chain[part] = last = call
         return True
 
-    follow("expand_bn", _is_normalization)
+    follow("expand_bn", is_normalization)
     if not follow("expand_relu", _is_relu):
         return None
     if middle is not None and not follow("middle", middle):
         return None
     if not follow("project", _is_pointwise):
         return None
-    follow("project_bn", _is_normalization)
+    follow("project_bn", is_normalization)
     follow("project_relu", _is_relu)
     add = graph.only_user(last)
     if (
@@ -280,16 +239,11 @@ def _match(graph, expand, middle):
 
 def _is_pointwise(layer):
     return (
-        type(layer) is keras.layers.Conv2D
+        is_plain_convolution(layer)
+        and type(layer) is keras.layers.Conv2D
         and tuple(layer.kernel_size) == (1, 1)
         and layer.groups == 1
-        and layer.activation is keras.activations.linear
-        and layer.data_format == "channels_last"
     )
-
-
-def _is_normalization(layer):
-    return type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3)
 
 
 def _is_relu(layer):
@@ -320,8 +274,8 @@ def _is_pooling(layer):
 
 def _fold(chain):
     layers = {part: call.layer for part, call in chain.items()}
-    expand_kernel, expand_bias = _folded(layers["expand"], layers.get("expand_bn"))
-    project_kernel, project_bias = _folded(layers["project"], layers.get("project_bn"))
+    expand_kernel, expand_bias = folded(layers["expand"], layers.get("expand_bn"))
+    project_kernel, project_bias = folded(layers["project"], layers.get("project_bn"))
     middle = layers.get("middle")
     displacements = None
     if isinstance(middle, ShiftLayer):
@@ -330,9 +284,9 @@ def _fold(chain):
         displacements = rounded if rounded.any() else None
     return Unit(
         layers=tuple(layer.name for layer in layers.values()),
-        expand_kernel=expand_kernel,
+        expand_kernel=expand_kernel[0, 0],
         expand_bias=expand_bias,
-        project_kernel=project_kernel,
+        project_kernel=project_kernel[0, 0],
         project_bias=project_bias,
         displacements=displacements,
         pool=getattr(middle, "padding", None),
@@ -343,22 +297,71 @@ def _fold(chain):
     )
 
 
-def _folded(convolution, normalization):
-    """Returns a 1x1 convolution's matrix and bias, with what normalizes them."""
+def _write_backs(graph, chains):
+    """Yields a `WriteBack` for all that begin where channels are taken out of a map."""
+    by_input = {id(chain["expand"].inputs[0]): chain for chain in chains}
+    for chain in chains:
+        first = graph.maker(chain["expand"].inputs[0])
+        found = first and _follow_write_back(graph, by_input, first)
+        if found:
+            yield found
 
-    def array(variable, default):
-        if variable is None:
-            return np.float64(default)
-        return keras.ops.convert_to_numpy(variable).astype("float64")
 
-    kernel = array(convolution.kernel, 0)[0, 0]
-    bias = np.zeros(kernel.shape[1]) + array(convolution.bias, 0)
-    if normalization is not None:
-        variance = array(normalization.moving_variance, 1)
-        scale = array(normalization.gamma, 1) / np.sqrt(
-            variance + normalization.epsilon
-        )
-        kernel = kernel * scale
-        bias = (bias - array(normalization.moving_mean, 0)) * scale
-        bias = bias + array(normalization.beta, 0)
-    return kernel.astype("float32"), bias.astype("float32")
+def _follow_write_back(graph, by_input, first):
+    part = _channel_range(first)
+    if part is None or part[1] != 0:
+        return None
+    image, _, end = part
+    changed = first.outputs[0]
+    units, layers = [], [first.layer.name]
+    while end < image.shape[-1]:
+        chain = by_input.get(id(changed))
+        if chain is None or not _keeps_size(graph, chain):
+            return None
+        (output,) = list(chain.values())[-1].outputs
+        mix = graph.only_user(graph.maker(output))
+        if (
+            mix is None
+            or not graph.is_simple(mix)
+            or type(mix.layer) is not keras.layers.Concatenate
+            or mix.layer.axis not in (-1, 3)
+            or len(mix.inputs) != 2
+            or mix.inputs[0] is not output
+        ):
+            return None
+        rest = graph.maker(mix.inputs[1])
+        part = rest and _channel_range(rest)
+        if not part or part[0] is not image or part[1] != end:
+            return None
+        if graph.only_user(rest) is not mix:
+            return None
+        end = part[2]
+        (changed,) = mix.outputs
+        units.append(chain["expand"].layer.name)
+        layers += [rest.layer.name, mix.layer.name]
+    return WriteBack(tuple(units), tuple(layers)) if units else None
+
+
+def _keeps_size(graph, chain):
+    """Whether a unit's output fits in its input's place, which nothing else uses."""
+    x = chain["expand"].inputs[0]
+    return (
+        chain["project"].outputs[0].shape == x.shape
+        # Unknown sizes are equal, too.
+        and tuple(chain["project"].layer.strides) == (1, 1)
+        and not ("middle" in chain and _is_pooling(chain["middle"].layer))
+        and all(user in chain.values() for user in graph.users(x))
+    )
+
+
+def _channel_range(call):
+    """Returns `x`, `start` and `stop` of a call `x[..., start:stop]`, or `None`."""
+    if type(call.layer).__name__ != "GetItem" or len(call.args) != 2:
+        return None
+    x, key = call.args
+    if not (isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis):
+        return None
+    if not isinstance(key[1], slice) or len(x.shape) != 4:
+        return None
+    start, stop, step = key[1].indices(x.shape[-1])
+    return (x, start, stop) if step == 1 else None

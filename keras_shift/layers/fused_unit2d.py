@@ -1,0 +1,259 @@
+import keras
+import numpy as np
+from keras import ops
+
+from keras_shift import native as native_op
+from keras_shift import ops as shift_ops
+
+_PANEL = 16
+
+
+@keras.saving.register_keras_serializable(package="keras_shift")
+class FusedUnit2D(keras.layers.Layer):
+    """A unit of a trained shift network in one pass, for inference only.
+
+    With the first `channels` channels of the input as `x`, matrices `E` and `P`
+    and displacements `d`, it computes
+
+    ```
+    wide  = relu(x @ E + expand_bias)
+    moved[n, i, j, c] = wide[n, i + d[0, c], j + d[1, c], c]
+    y     = moved[:, ::strides[0], ::strides[1]] @ P + project_bias
+    y     = relu(y) if relu
+    y     = x + y if residual
+    ```
+
+    with zero outside the image; with `pool`, `moved` is the mean of 2x2 pixels of
+    `wide` instead. The remaining channels of the input follow `y` unchanged.
+
+    On TensorFlow, on a machine without other devices than CPUs, this is a compiled
+    op in which the wide tensor never leaves the processor's cache, so that a shift
+    costs next to nothing. Elsewhere, and under XLA, it is computed with `keras.ops`.
+    `keras_shift.deploy.fuse` makes a model of such layers; its SavedModels need the
+    op, which `keras_shift.custom_ops.load()` registers.
+
+    The matrices are kept as the op reads them, in panels of 16 columns below the
+    bias: `panels[p, 0, j]` is the bias of column `16 * p + j`, and
+    `panels[p, 1 + i, j]` is its `i`th row; columns that are too many are zero.
+
+    Example:
+
+    >>> x = np.random.rand(1, 14, 14, 24).astype("float32")
+    >>> layer = keras_shift.layers.FusedUnit2D(filters=24, wide_channels=144)
+    >>> y = layer(x)
+    >>> print(y.shape)
+    (1, 14, 14, 24)
+
+    Args:
+        filters: Int, the number of channels that it computes.
+        wide_channels: Int, the number of channels between the two matrices.
+        channels: Int, the number of the input's channels that it reads, or `None`
+            for all of them.
+        strides: A pair of ints, the strides of the second matrix.
+        pool: Padding of the 2x2 average pooling in place of the shift, `"valid"` or
+            `"same"`, or `None` for the shift.
+        relu: Whether a ReLU follows the second matrix.
+        residual: Whether the input is added.
+
+    Input shape:
+        4D tensor with shape `(batch_size, height, width, input_channels)`.
+
+    Output shape:
+        4D tensor with shape
+        `(batch_size, new_height, new_width, filters + input_channels - channels)`.
+
+    Raises:
+        ValueError: If it is called with `training=True`.
+    """
+
+    def __init__(
+        self,
+        filters,
+        wide_channels,
+        channels=None,
+        strides=(1, 1),
+        pool=None,
+        relu=False,
+        residual=False,
+        **kwargs,
+    ):
+        # The op computes in float32 only, whatever the global dtype policy is.
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if self.compute_dtype != "float32":
+            raise ValueError(
+                "FusedUnit2D computes in float32 only. "
+                f"Received: dtype={self.dtype_policy.name}"
+            )
+        if pool not in (None, "valid", "same"):
+            raise ValueError(
+                'Argument `pool` must be "valid", "same" or None. '
+                f"Received: pool={pool}"
+            )
+        self.filters = _positive(filters, "filters")
+        self.wide_channels = _positive(wide_channels, "wide_channels")
+        self.channels = None if channels is None else _positive(channels, "channels")
+        self.strides = tuple(_positive(stride, "strides") for stride in strides)
+        self.pool = pool
+        self.relu = bool(relu)
+        self.residual = bool(residual)
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+        # XLA knows no custom ops; asked for, it gets the layer in `keras.ops`.
+        self.supports_jit = False
+
+    def build(self, input_shape):
+        image_channels = input_shape[-1]
+        channels = image_channels if self.channels is None else self.channels
+        if image_channels is None or image_channels < channels:
+            raise ValueError(
+                f"Argument `channels` is {channels}, so images must have that many "
+                f"at least. Received: input_shape={tuple(input_shape)}"
+            )
+        in_place = self.strides == (1, 1) and self.pool is None
+        if self.residual and not (in_place and channels == self.filters):
+            raise ValueError(
+                "With residual=True, the unit's output must have the shape of what "
+                f"it reads. Received: channels={channels}, filters={self.filters}, "
+                f"strides={self.strides}, pool={self.pool}"
+            )
+        if image_channels > channels and not in_place:
+            raise ValueError(
+                "Channels can pass by only where the image keeps its size. "
+                f"Received: channels={channels}, input_shape={tuple(input_shape)}, "
+                f"strides={self.strides}, pool={self.pool}"
+            )
+        self.channels = channels
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: image_channels})
+        self.expand_panels = self._panels("expand_panels", channels, self.wide_channels)
+        self.project_panels = self._panels(
+            "project_panels", self.wide_channels, self.filters
+        )
+        self.displacements = self.add_weight(
+            name="displacements",
+            shape=(2, self.wide_channels),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+        )
+
+    def _panels(self, name, rows, columns):
+        return self.add_weight(
+            name=name,
+            shape=(-(-columns // _PANEL), 1 + rows, _PANEL),
+            initializer="zeros",
+            trainable=False,
+        )
+
+    def set_matrices(
+        self,
+        expand_kernel,
+        expand_bias,
+        project_kernel,
+        project_bias,
+        displacements=None,
+    ):
+        """Sets the weights of a layer that is built.
+
+        Args:
+            expand_kernel: Array of shape `(channels, wide_channels)`.
+            expand_bias: Array of shape `(wide_channels,)`.
+            project_kernel: Array of shape `(wide_channels, filters)`.
+            project_bias: Array of shape `(filters,)`.
+            displacements: Whole numbers of shape `(2, wide_channels)`, in pixels,
+                or `None` for no shift. It is fastest if equal ones stand together.
+        """
+        if displacements is None:
+            displacements = np.zeros((2, self.wide_channels), "int32")
+        self.set_weights(
+            [
+                _packed(expand_kernel, expand_bias),
+                _packed(project_kernel, project_bias),
+                displacements,
+            ]
+        )
+
+    def call(self, inputs, training=None):
+        if training:
+            raise ValueError(
+                "FusedUnit2D is for inference. Train the model that it was made of, "
+                "and call keras_shift.deploy.fuse again. Received: training=True"
+            )
+        if native_op.serves(traced=True):
+            return native_op.fused_unit(
+                inputs,
+                self.expand_panels,
+                self.project_panels,
+                self.displacements,
+                filters=self.filters,
+                strides=self.strides,
+                pool=self.pool,
+                relu=self.relu,
+                residual=self.residual,
+            )
+        return self._compute(inputs)
+
+    def _compute(self, inputs):
+        x = inputs[..., : self.channels]
+        wide = ops.relu(_product(x, self.expand_panels, self.wide_channels))
+        if self.pool is None:
+            displacements = ops.cast(self.displacements, "float32")
+            wide = shift_ops.shift(
+                wide, displacements, data_format="channels_last", native=False
+            )
+        else:
+            wide = ops.average_pool(
+                wide, 2, 2, padding=self.pool, data_format="channels_last"
+            )
+        wide = wide[:, :: self.strides[0], :: self.strides[1]]
+        y = _product(wide, self.project_panels, self.filters)
+        y = ops.relu(y) if self.relu else y
+        y = x + y if self.residual else y
+        if self.channels == inputs.shape[-1]:
+            return y
+        return ops.concatenate([y, inputs[..., self.channels :]], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        batch_size, height, width, image_channels = input_shape
+        channels = image_channels if self.channels is None else self.channels
+        size = []
+        for pixels, stride in zip((height, width), self.strides):
+            if pixels is not None:
+                if self.pool is not None:
+                    pixels = (pixels + (self.pool == "same")) // 2
+                pixels = -(-pixels // stride)
+            size.append(pixels)
+        return (batch_size, *size, self.filters + image_channels - channels)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "wide_channels": self.wide_channels,
+            "channels": self.channels,
+            "strides": self.strides,
+            "pool": self.pool,
+            "relu": self.relu,
+            "residual": self.residual,
+        }
+
+
+def _packed(kernel, bias):
+    rows = np.concatenate([np.asarray(bias)[None], np.asarray(kernel)])
+    missing = -rows.shape[1] % _PANEL
+    rows = np.pad(rows, [(0, 0), (0, missing)])
+    return rows.reshape(len(rows), -1, _PANEL).transpose(1, 0, 2)
+
+
+def _product(x, panels, columns):
+    """Returns `x @ kernel + bias` for a matrix in panels."""
+    rows = ops.transpose(panels, (1, 0, 2))
+    rows = ops.reshape(rows, (panels.shape[1], panels.shape[0] * _PANEL))
+    return ops.matmul(x, rows[1:, :columns]) + rows[0, :columns]
+
+
+def _positive(value, name):
+    if value != int(value) or value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be of positive integers. Received: {name}={value}"
+        )
+    return int(value)
