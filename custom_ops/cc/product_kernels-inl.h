@@ -7,7 +7,7 @@
 //   kPixels: the most in a tile, an even number
 //   kPanels: the most side by side, 1 or 2
 //   Load(p), Store(p, r): of any alignment
-//   LoadFirst(p, count), StoreFirst(p, r, count): less than all of them
+//   LoadFirst(p, count), StoreFirst(p, r, count): of `count` floats
 //   Fill(p): the float at p in all lanes
 //   MultiplyAdd(a, b, sum)
 //   Relu(r): of NaN it is NaN
@@ -40,7 +40,7 @@ struct HalfTile {
   const float* const* x;
   int64_t x_offset;
   float* y;
-  const float* added;
+  const float* added;  // null in both, or in none
 };
 
 // Pixels are few enough for an address to be a base and a multiple of one of
@@ -129,28 +129,63 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
     }
   }
 
+  // Calls `write` for each register of sums, with the offsets of a place in y
+  // and in what is added.
+  const auto for_each = [&](auto write) {
+    Repeat<kPixels>([&](auto m) {
+      constexpr int kPixel = decltype(m)::value;
+      constexpr int kHalf = kPixel < kFirstHalf ? 0 : 1;
+      const int64_t in_half = kPixel - kHalf * kFirstHalf;
+      Repeat<kVectors>([&](auto v) {
+        constexpr int kColumn = decltype(v)::value * kLanes;
+        write(sums[kPixel][v.value], halves[kHalf],
+              in_half * product.y_step + kColumn,
+              in_half * product.added_step + kColumn);
+      });
+    });
+  };
+  const bool adds = halves[0].added != nullptr;
+  if (columns >= kVectors * kLanes && !(adds && product.relu)) {
+    // The three that are common; choosing once takes less time.
+    if (product.relu) {
+      for_each([](Register sum, const HalfTile& half, int64_t y, int64_t) {
+        Product::Store(half.y + y, Product::Relu(sum));
+      });
+    } else if (adds) {
+      for_each([](Register sum, const HalfTile& half, int64_t y, int64_t at) {
+        Product::Store(half.y + y, sum + Product::Load(half.added + at));
+      });
+    } else {
+      for_each([](Register sum, const HalfTile& half, int64_t y, int64_t) {
+        Product::Store(half.y + y, sum);
+      });
+    }
+    return;
+  }
+  // Otherwise by way of memory, so that it need not be written out for each.
+  Register spilled[kPixels][kVectors];
   Repeat<kPixels>([&](auto m) {
-    constexpr int kPixel = decltype(m)::value;
-    const HalfTile& half = halves[kPixel < kFirstHalf ? 0 : 1];
-    constexpr int kInHalf = kPixel < kFirstHalf ? kPixel : kPixel - kFirstHalf;
-    float* const y = half.y + kInHalf * product.y_step;
-    const float* const added = half.added == nullptr
-                                   ? nullptr
-                                   : half.added + kInHalf * product.added_step;
     Repeat<kVectors>([&](auto v) {
-      constexpr int kColumn = decltype(v)::value * kLanes;
-      Register sum = sums[kPixel][v.value];
-      if (product.relu) sum = Product::Relu(sum);
-      const int64_t left = columns - kColumn;
-      if (left >= kLanes) {
-        if (added != nullptr) sum += Product::Load(added + kColumn);
-        Product::Store(y + kColumn, sum);
-      } else if (left > 0) {
-        if (added != nullptr) sum += Product::LoadFirst(added + kColumn, left);
-        Product::StoreFirst(y + kColumn, sum, left);
-      }
+      const Register sum = sums[m.value][v.value];
+      spilled[m.value][v.value] = product.relu ? Product::Relu(sum) : sum;
     });
   });
+  for (int m = 0; m < kPixels; ++m) {
+    const HalfTile& half = halves[m < kFirstHalf ? 0 : 1];
+    const int in_half = m < kFirstHalf ? m : m - kFirstHalf;
+    float* const y = half.y + in_half * product.y_step;
+    for (int v = 0; v < kVectors && v * kLanes < columns; ++v) {
+      const int column = v * kLanes;
+      const int64_t left = columns - column;
+      const int64_t count = left < kLanes ? left : kLanes;
+      Register sum = spilled[m][v];
+      if (adds) {
+        const int64_t at = in_half * product.added_step + column;
+        sum += Product::LoadFirst(half.added + at, count);
+      }
+      Product::StoreFirst(y + column, sum, count);
+    }
+  }
 }
 
 // The tile of so many pixels, at most kMost.
@@ -185,10 +220,12 @@ void MultiplyPanels(const PixelProduct& product, const PixelRow* rows,
     const PixelRow& lower = rows[pair ? r + 1 : r];
     r += pair ? 2 : 1;
     const int64_t tiles = CeilDiv(width, pair ? kMost / 2 : kMost);
+    // Of about the same width.
+    const int64_t narrow = width / tiles;
+    const int64_t wider = width % tiles;
     int64_t j = 0;
-    for (int64_t tile = 1; tile <= tiles; ++tile) {
-      const int64_t last = width * tile / tiles;
-      const int64_t pixels = (last - j) * (pair ? 2 : 1);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t tile_width = narrow + (tile < wider ? 1 : 0);
       const auto half = [&](const PixelRow& row, int64_t column) {
         return HalfTile{
             row.x, column * product.x_step,
@@ -197,11 +234,11 @@ void MultiplyPanels(const PixelProduct& product, const PixelRow* rows,
                 ? nullptr
                 : row.added + column * product.added_step + first_column};
       };
-      const HalfTile halves[2] = {half(upper, j),
-                                  half(lower, pair ? j : j + (pixels + 1) / 2)};
+      const HalfTile halves[2] = {
+          half(upper, j), half(lower, pair ? j : j + (tile_width + 1) / 2)};
       MultiplyTileOf<Product, Product::kPixels, kPanels>(
-          pixels, product, halves, panel, columns);
-      j = last;
+          pair ? 2 * tile_width : tile_width, product, halves, panel, columns);
+      j += tile_width;
     }
   }
 }

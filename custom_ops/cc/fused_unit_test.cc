@@ -1,0 +1,572 @@
+// Compares fused units with plain loops in double: shapes that fit no tile,
+// displacements of any size, strides, pooling, every instruction set that this
+// machine has, and several numbers of threads and callers.
+
+#include "custom_ops/cc/fused_unit.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
+
+#include "custom_ops/cc/isa.h"
+
+namespace keras_shift {
+namespace {
+
+constexpr unsigned kSeed = 20190312;
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+int checks = 0;
+int failures = 0;
+
+void Check(bool ok, const std::string& what) {
+  ++checks;
+  if (ok) return;
+  ++failures;
+  std::printf("FAILED (%s): %s\n", IsaName(BestIsa()), what.c_str());
+}
+
+// Memory with exactly so many floats, so that the address sanitizer sees every
+// access beyond them.
+struct Floats {
+  explicit Floats(int64_t size)
+      : size(size), data(new float[std::max<int64_t>(size, 1)]) {}
+  int64_t size;
+  std::unique_ptr<float[]> data;
+};
+
+struct Matrix {
+  int64_t rows;
+  int64_t columns;
+  std::vector<float> values;
+  std::vector<float> bias;
+};
+
+// In panels, with NaN where nothing may depend on it.
+Floats Packed(const Matrix& matrix) {
+  const int64_t panels = (matrix.columns + 15) / 16;
+  Floats packed(panels * (1 + matrix.rows) * 16);
+  std::fill_n(packed.data.get(), packed.size, kNan);
+  for (int64_t c = 0; c < matrix.columns; ++c) {
+    float* column =
+        packed.data.get() + c / 16 * (1 + matrix.rows) * 16 + c % 16;
+    column[0] = matrix.bias[c];
+    for (int64_t r = 0; r < matrix.rows; ++r) {
+      column[(1 + r) * 16] = matrix.values[r * matrix.columns + c];
+    }
+  }
+  return packed;
+}
+
+struct Case {
+  ImageShape shape;
+  FusedUnit unit;
+  std::vector<int32_t> displacements;
+};
+
+std::string Text(const Case& c) {
+  std::string text = "unit";
+  const auto add = [&](const char* name, int64_t value) {
+    text += std::string(" ") + name + "=" + std::to_string(value);
+  };
+  add("batch", c.shape.batch);
+  add("height", c.shape.height);
+  add("width", c.shape.width);
+  add("channels", c.shape.channels);
+  add("expanded", c.unit.expanded);
+  add("hidden", c.unit.hidden);
+  add("filters", c.unit.filters);
+  add("strides", c.unit.strides[0]);
+  add("and", c.unit.strides[1]);
+  add("pooling", static_cast<int64_t>(c.unit.pooling));
+  add("relu", c.unit.relu);
+  add("residual", c.unit.residual);
+  return text;
+}
+
+int64_t Size(const ImageShape& s) {
+  return s.batch * s.height * s.width * s.channels;
+}
+
+struct Inputs {
+  Floats x;
+  Matrix expand;
+  Matrix project;
+  Floats expand_panels;
+  Floats project_panels;
+};
+
+std::vector<float> Random(int64_t size, double scale, std::mt19937* random) {
+  std::uniform_real_distribution<float> reals(-scale, scale);
+  std::vector<float> values(size);
+  for (float& value : values) value = reals(*random);
+  return values;
+}
+
+Inputs DrawInputs(const Case& c, std::mt19937* random) {
+  const FusedUnit& unit = c.unit;
+  Matrix expand = {unit.expanded, unit.hidden,
+                   Random(unit.expanded * unit.hidden, 1, random),
+                   Random(unit.hidden, 1, random)};
+  Matrix project = {unit.hidden, unit.filters,
+                    Random(unit.hidden * unit.filters, 1, random),
+                    Random(unit.filters, 1, random)};
+  Floats x(Size(c.shape));
+  const std::vector<float> values = Random(x.size, 1, random);
+  std::copy(values.begin(), values.end(), x.data.get());
+  Floats expand_panels = Packed(expand);
+  Floats project_panels = Packed(project);
+  return {std::move(x), std::move(expand), std::move(project),
+          std::move(expand_panels), std::move(project_panels)};
+}
+
+// The unit as fused_unit.h has it, in double. `scale` gets the sums of absolute
+// values, against which rounding errors are to be measured.
+void Expected(const Case& c, const Inputs& in, const ImageShape& y_shape,
+              std::vector<double>* y, std::vector<double>* scale) {
+  const ImageShape& s = c.shape;
+  const FusedUnit& unit = c.unit;
+  std::vector<double> wide(s.batch * s.height * s.width * unit.hidden);
+  std::vector<double> wide_scale(wide.size());
+  for (int64_t p = 0; p < s.batch * s.height * s.width; ++p) {
+    for (int64_t e = 0; e < unit.hidden; ++e) {
+      double sum = in.expand.bias[e];
+      double sum_scale = std::abs(sum);
+      for (int64_t k = 0; k < unit.expanded; ++k) {
+        const double product =
+            static_cast<double>(in.x.data[p * s.channels + k]) *
+            in.expand.values[k * unit.hidden + e];
+        sum += product;
+        sum_scale += std::abs(product);
+      }
+      wide[p * unit.hidden + e] = std::max(sum, 0.0);
+      wide_scale[p * unit.hidden + e] = sum_scale;
+    }
+  }
+  // Of image n, at a place that need not be inside.
+  const auto at = [&](const std::vector<double>& values, int64_t n, int64_t i,
+                      int64_t j, int64_t e) {
+    if (i < 0 || i >= s.height || j < 0 || j >= s.width) return 0.0;
+    return values[((n * s.height + i) * s.width + j) * unit.hidden + e];
+  };
+  const auto moved = [&](const std::vector<double>& values, int64_t n,
+                         int64_t i, int64_t j, int64_t e) {
+    if (unit.pooling == Pooling::kNone) {
+      return at(values, n, i + c.displacements[e],
+                j + c.displacements[unit.hidden + e], e);
+    }
+    const double count =
+        (2 * i + 1 < s.height ? 2 : 1) * (2 * j + 1 < s.width ? 2 : 1);
+    return (at(values, n, 2 * i, 2 * j, e) +
+            at(values, n, 2 * i, 2 * j + 1, e) +
+            at(values, n, 2 * i + 1, 2 * j, e) +
+            at(values, n, 2 * i + 1, 2 * j + 1, e)) /
+           count;
+  };
+  y->clear();
+  scale->clear();
+  for (int64_t n = 0; n < y_shape.batch; ++n) {
+    for (int64_t i = 0; i < y_shape.height; ++i) {
+      for (int64_t j = 0; j < y_shape.width; ++j) {
+        const float* x =
+            in.x.data.get() + ((n * s.height + i) * s.width + j) * s.channels;
+        for (int64_t f = 0; f < unit.filters; ++f) {
+          double sum = in.project.bias[f];
+          double sum_scale = std::abs(sum);
+          for (int64_t e = 0; e < unit.hidden; ++e) {
+            const double weight = in.project.values[e * unit.filters + f];
+            const int64_t from_i = i * unit.strides[0];
+            const int64_t from_j = j * unit.strides[1];
+            sum += weight * moved(wide, n, from_i, from_j, e);
+            sum_scale +=
+                std::abs(weight) * moved(wide_scale, n, from_i, from_j, e);
+          }
+          if (unit.relu) sum = std::max(sum, 0.0);
+          if (unit.residual) sum += x[f];
+          y->push_back(sum);
+          scale->push_back(sum_scale + (unit.residual ? std::abs(x[f]) : 0));
+        }
+        for (int64_t k = unit.expanded; k < s.channels; ++k) {
+          y->push_back(x[k]);
+          scale->push_back(0);
+        }
+      }
+    }
+  }
+}
+
+Floats Run(const Case& c, const Inputs& in, int64_t threads) {
+  ImageShape y_shape;
+  Status status = FusedUnitShape(c.shape, c.unit, &y_shape);
+  Check(status.ok(), Text(c) + ": " + status.message());
+  Floats y(Size(y_shape));
+  std::fill_n(y.data.get(), y.size, kNan);
+  status =
+      FusedUnit2D(c.shape, c.unit, in.x.data.get(), in.expand_panels.data.get(),
+                  in.project_panels.data.get(), c.displacements.data(), threads,
+                  y.data.get());
+  Check(status.ok(), Text(c) + ": " + status.message());
+  return y;
+}
+
+bool SameBits(const Floats& a, const Floats& b) {
+  return a.size == b.size &&
+         std::memcmp(a.data.get(), b.data.get(), a.size * sizeof(float)) == 0;
+}
+
+void TestCase(const Case& c, std::mt19937* random) {
+  const Inputs in = DrawInputs(c, random);
+  ImageShape y_shape;
+  Check(FusedUnitShape(c.shape, c.unit, &y_shape).ok(), Text(c));
+  std::vector<double> expected, scale;
+  Expected(c, in, y_shape, &expected, &scale);
+  const Floats y = Run(c, in, 1);
+  Check(y.size == static_cast<int64_t>(expected.size()), Text(c) + ": size");
+  const double epsilon = std::numeric_limits<float>::epsilon();
+  int64_t wrong = 0;
+  for (int64_t k = 0; k < y.size; ++k) {
+    const double error = std::abs(y.data[k] - expected[k]);
+    if (!(error <= 4 * epsilon * scale[k])) ++wrong;  // nor is NaN allowed
+  }
+  Check(wrong == 0, Text(c) + ": " + std::to_string(wrong) + " wrong values");
+  for (int64_t threads : {2, 5}) {
+    Check(SameBits(Run(c, in, threads), y),
+          Text(c) + ": other bits on " + std::to_string(threads) + " threads");
+  }
+}
+
+// ---------------------------------------------------------------------------
+// What is drawn.
+
+int64_t Draw(int64_t least, int64_t most, std::mt19937* random) {
+  return least + static_cast<int64_t>((*random)() % (most - least + 1));
+}
+
+enum class Moves { kNone, kSorted, kSmall, kLarge, kExtreme, kRowsOnly, kAway };
+
+std::vector<int32_t> DrawDisplacements(Moves moves, int64_t channels,
+                                       std::mt19937* random) {
+  constexpr int32_t kExtremes[] = {std::numeric_limits<int32_t>::min(),
+                                   std::numeric_limits<int32_t>::max(),
+                                   1 << 30,
+                                   0,
+                                   -1,
+                                   1};
+  std::vector<std::pair<int32_t, int32_t>> pairs(channels);
+  for (auto& pair : pairs) {
+    for (int32_t* d : {&pair.first, &pair.second}) {
+      switch (moves) {
+        case Moves::kNone:
+          *d = 0;
+          break;
+        case Moves::kSorted:
+        case Moves::kSmall:
+          *d = Draw(0, 4, random) < 3 ? 0 : Draw(0, 2, random) - 1;
+          break;
+        case Moves::kLarge:
+          *d = Draw(-12, 12, random);
+          break;
+        case Moves::kExtreme:
+          *d = kExtremes[Draw(0, 5, random)];
+          break;
+        case Moves::kRowsOnly:
+          *d = d == &pair.first ? Draw(0, 1, random) * 2 : 0;
+          break;
+        case Moves::kAway:
+          *d = 1000;
+          break;
+      }
+    }
+  }
+  if (moves == Moves::kSorted) std::sort(pairs.begin(), pairs.end());
+  std::vector<int32_t> displacements(2 * channels);
+  for (int64_t c = 0; c < channels; ++c) {
+    displacements[c] = pairs[c].first;
+    displacements[channels + c] = pairs[c].second;
+  }
+  return displacements;
+}
+
+Case DrawCase(std::mt19937* random) {
+  Case c;
+  c.shape = {Draw(1, 3, random), Draw(1, 17, random), Draw(1, 33, random),
+             Draw(1, 40, random)};
+  FusedUnit& unit = c.unit;
+  unit.expanded = c.shape.channels;
+  unit.hidden = Draw(1, 70, random);
+  unit.filters = Draw(1, 70, random);
+  unit.strides[0] = unit.strides[1] = 1;
+  unit.pooling = Pooling::kNone;
+  unit.relu = Draw(0, 1, random);
+  unit.residual = false;
+  switch (Draw(0, 5, random)) {
+    case 0:
+      unit.pooling = Pooling::kValid;
+      break;
+    case 1:
+      unit.pooling = Pooling::kSame;
+      break;
+    case 2:
+      unit.strides[0] = Draw(1, 3, random);
+      unit.strides[1] = Draw(1, 3, random);
+      break;
+    case 3:
+      unit.residual = true;
+      unit.filters = unit.expanded;
+      break;
+    case 4:
+      unit.expanded = Draw(1, c.shape.channels, random);
+      unit.residual = Draw(0, 1, random);
+      if (unit.residual) unit.filters = unit.expanded;
+      break;
+  }
+  if (unit.pooling != Pooling::kNone) {
+    unit.strides[0] = Draw(1, 4, random) == 1 ? 2 : 1;
+    unit.strides[1] = Draw(1, 4, random) == 1 ? 3 : 1;
+  }
+  const Moves moves = unit.pooling != Pooling::kNone
+                          ? Moves::kNone
+                          : static_cast<Moves>(Draw(0, 6, random));
+  c.displacements = DrawDisplacements(moves, unit.hidden, random);
+  return c;
+}
+
+void TestRandom() {
+  std::mt19937 random(kSeed);
+  for (int k = 0; k < 120; ++k) TestCase(DrawCase(&random), &random);
+}
+
+// Each at least once: bands that roll through the buffer, bands of several
+// threads, phases, long rows, a pixel alone, and pixels that are far apart.
+void TestChosen() {
+  std::mt19937 random(kSeed);
+  const auto test = [&](const ImageShape& shape, const FusedUnit& unit,
+                        Moves moves) {
+    TestCase({shape, unit, DrawDisplacements(moves, unit.hidden, &random)},
+             &random);
+  };
+  const Pooling none = Pooling::kNone;
+  test({1, 41, 60, 9}, {9, 100, 5, {1, 1}, none, false, false}, Moves::kSorted);
+  test({1, 70, 60, 9}, {9, 80, 5, {2, 2}, none, true, false}, Moves::kSmall);
+  test({1, 90, 67, 4}, {4, 50, 5, {3, 1}, none, true, false}, Moves::kLarge);
+  test({1, 70, 60, 8}, {8, 64, 5, {1, 1}, Pooling::kValid, false, false},
+       Moves::kNone);
+  test({1, 75, 61, 8}, {8, 64, 5, {1, 1}, Pooling::kSame, false, false},
+       Moves::kNone);
+  test({1, 14, 14, 40}, {40, 256, 72, {1, 1}, none, false, false},
+       Moves::kSorted);
+  test({2, 7, 7, 40}, {40, 300, 40, {1, 1}, none, true, true}, Moves::kSmall);
+  test({1, 15, 14, 40}, {40, 256, 72, {1, 1}, Pooling::kSame, false, false},
+       Moves::kNone);
+  test({1, 14, 14, 60}, {20, 128, 20, {1, 1}, none, false, true},
+       Moves::kSmall);
+  test({1, 1, 1, 1}, {1, 1, 1, {1, 1}, none, false, false}, Moves::kSmall);
+  test({1, 1, 1, 3}, {3, 5, 3, {1, 1}, none, false, true}, Moves::kAway);
+  test({1, 1, 1, 3}, {3, 5, 3, {2, 2}, Pooling::kSame, false, false},
+       Moves::kNone);
+  test({2, 9, 9, 3}, {3, 20, 17, {4, 5}, none, false, false}, Moves::kRowsOnly);
+  test({1, 2, 300, 3}, {3, 33, 4, {1, 7}, none, false, false}, Moves::kSmall);
+}
+
+// All of their results must be those of one.
+void TestSeveralCallers() {
+  std::mt19937 random(kSeed);
+  const Case c = {{2, 20, 21, 12},
+                  {12, 70, 12, {1, 1}, Pooling::kNone, false, true},
+                  DrawDisplacements(Moves::kSmall, 70, &random)};
+  const Inputs in = DrawInputs(c, &random);
+  const Floats expected = Run(c, in, 1);
+  ImageShape y_shape;
+  Check(FusedUnitShape(c.shape, c.unit, &y_shape).ok(), "shape");
+  bool same[4] = {};
+  std::vector<std::thread> callers;
+  for (bool& ok : same) {
+    callers.emplace_back([&] {
+      ok = true;
+      for (int turn = 0; turn < 20; ++turn) {
+        Floats y(expected.size);
+        ok = ok &&
+             FusedUnit2D(c.shape, c.unit, in.x.data.get(),
+                         in.expand_panels.data.get(),
+                         in.project_panels.data.get(), c.displacements.data(),
+                         1 + turn % 3, y.data.get())
+                 .ok() &&
+             SameBits(y, expected);
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  for (bool ok : same) Check(ok, "several callers");
+}
+
+// Helpers must treat subnormal numbers as their caller does.
+void TestSubnormals() {
+#if defined(__SSE2__)
+  std::mt19937 random(kSeed);
+  const Case c = {{1, 30, 30, 16},
+                  {16, 96, 16, {1, 1}, Pooling::kNone, false, false},
+                  DrawDisplacements(Moves::kSmall, 96, &random)};
+  Inputs in = DrawInputs(c, &random);
+  for (int64_t k = 0; k < in.x.size; ++k) in.x.data[k] *= 1e-39f;
+  for (float* bias :
+       {in.expand_panels.data.get(), in.project_panels.data.get()}) {
+    const int64_t rows = 1 + (bias == in.expand_panels.data.get() ? 16 : 96);
+    const int64_t panels = bias == in.expand_panels.data.get() ? 6 : 1;
+    for (int64_t p = 0; p < panels; ++p)
+      std::fill_n(bias + p * rows * 16, 16, 0.0f);
+  }
+  const Floats kept = Run(c, in, 1);
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040);  // as TensorFlow's threads are set
+  const Floats one = Run(c, in, 1);
+  const Floats two = Run(c, in, 5);
+  _mm_setcsr(before);
+  Check(!SameBits(kept, one), "subnormal numbers taken for zero");
+  Check(SameBits(one, two), "subnormal numbers in helpers");
+#endif
+}
+
+// ---------------------------------------------------------------------------
+// Arguments.
+
+void TestNotANumber() {
+  const Case c = {
+      {1, 1, 2, 1}, {1, 1, 1, {1, 1}, Pooling::kNone, true, false}, {0, 0}};
+  Inputs in = {Floats(2),
+               {1, 1, {1}, {0}},
+               {1, 1, {1}, {0}},
+               Packed({1, 1, {1}, {0}}),
+               Packed({1, 1, {1}, {0}})};
+  in.x.data[0] = kNan;
+  in.x.data[1] = std::numeric_limits<float>::infinity();
+  const Floats y = Run(c, in, 1);
+  Check(std::isnan(y.data[0]), "relu(NaN) is NaN");
+  Check(y.data[1] == in.x.data[1], "relu(infinity) is infinity");
+}
+
+void TestEmpty() {
+  for (const ImageShape& shape :
+       {ImageShape{0, 2, 3, 4}, ImageShape{1, 0, 3, 4},
+        ImageShape{1, 2, 0, 4}}) {
+    for (Pooling pooling : {Pooling::kNone, Pooling::kValid, Pooling::kSame}) {
+      const FusedUnit unit = {4, 2, 3, {1, 1}, pooling, false, false};
+      const int32_t d[4] = {};
+      Check(FusedUnit2D(shape, unit, nullptr, nullptr, nullptr, d, 0, nullptr)
+                .ok(),
+            "empty image");
+    }
+  }
+  ImageShape y_shape;
+  const FusedUnit unit = {4, 2, 3, {1, 1}, Pooling::kValid, false, false};
+  Check(FusedUnitShape({2, 1, 7, 4}, unit, &y_shape).ok() &&
+            y_shape.batch == 2 && y_shape.height == 0 && y_shape.width == 3 &&
+            y_shape.channels == 3,
+        "nothing is left of a row");
+}
+
+void CheckRefused(const Status& status, const std::string& part) {
+  Check(status.code() == StatusCode::kInvalidArgument &&
+            status.message().find(part) != std::string::npos &&
+            status.message().find("Received: ") != std::string::npos,
+        "refused for " + part + ", but got: " + status.message());
+}
+
+void TestArguments() {
+  const ImageShape shape = {1, 2, 2, 3};
+  const FusedUnit good = {3, 2, 3, {1, 1}, Pooling::kNone, false, false};
+  const int32_t d[4] = {0, 0, 0, 1};
+  float y[12] = {};
+  const auto call = [&](const ImageShape& image, const FusedUnit& unit,
+                        int64_t threads) {
+    return FusedUnit2D(image, unit, y, y, y, d, threads, y);
+  };
+  const auto with = [&](auto change) {
+    FusedUnit unit = good;
+    change(&unit);
+    ImageShape y_shape;
+    const Status status = FusedUnitShape(shape, unit, &y_shape);
+    Check(call(shape, unit, 0).message() == status.message(), "same status");
+    return status;
+  };
+  CheckRefused(call({1, -2, 2, 3}, good, 0), "`x`");
+  CheckRefused(call({1ll << 40, 1ll << 40, 2, 3}, good, 0), "`x`");
+  CheckRefused(call(shape, good, -1), "num_threads=-1");
+  CheckRefused(call(shape, good, kMaxThreads + 1), "`num_threads`");
+  CheckRefused(with([](FusedUnit* u) { u->expanded = 0; }), "k=0");
+  CheckRefused(with([](FusedUnit* u) { u->expanded = 4; }), "k=4");
+  CheckRefused(with([](FusedUnit* u) { u->hidden = 0; }), "`project`");
+  CheckRefused(with([](FusedUnit* u) { u->filters = 0; }), "filters=0");
+  CheckRefused(with([](FusedUnit* u) { u->filters = -5; }), "filters=-5");
+  CheckRefused(with([](FusedUnit* u) { u->filters = 1ll << 60; }), "`filters`");
+  CheckRefused(with([](FusedUnit* u) { u->filters = 1ll << 56; }), "`filters`");
+  CheckRefused(with([](FusedUnit* u) { u->strides[0] = 0; }), "`strides`");
+  CheckRefused(with([](FusedUnit* u) { u->strides[1] = -1; }), "stride=-1");
+  CheckRefused(with([](FusedUnit* u) { u->strides[1] = 1ll << 40; }),
+               "`strides`");
+  CheckRefused(with([](FusedUnit* u) {
+                 u->residual = true;
+                 u->filters = 2;
+               }),
+               "`residual`");
+  CheckRefused(with([](FusedUnit* u) {
+                 u->residual = true;
+                 u->strides[1] = 2;
+               }),
+               "`residual`");
+  CheckRefused(with([](FusedUnit* u) {
+                 u->residual = true;
+                 u->pooling = Pooling::kSame;
+               }),
+               "`residual`");
+  CheckRefused(with([](FusedUnit* u) {
+                 u->expanded = 2;
+                 u->strides[0] = 2;
+               }),
+               "2 of 3 channels");
+  CheckRefused(with([](FusedUnit* u) {
+                 u->expanded = 2;
+                 u->pooling = Pooling::kSame;
+               }),
+               "2 of 3 channels");
+  FusedUnit pooled = good;
+  pooled.pooling = Pooling::kValid;
+  CheckRefused(call(shape, pooled, 0), "displacement=1");
+}
+
+int Main() {
+  std::printf("seed %u\n", kSeed);
+  const Isa best = BestIsa();
+  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa > best) continue;
+    LimitIsaForTesting(isa);
+    if (BestIsa() != isa) continue;
+    const int before = checks;
+    TestRandom();
+    TestChosen();
+    TestSeveralCallers();
+    TestSubnormals();
+    TestNotANumber();
+    std::printf("%s: %d checks\n", IsaName(isa), checks - before);
+  }
+  TestEmpty();
+  TestArguments();
+  std::printf("%d checks, %d failed\n", checks, failures);
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace keras_shift
+
+int main() { return keras_shift::Main(); }
