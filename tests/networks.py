@@ -15,18 +15,20 @@ from keras_shift.layers.shift_layer import LearnedShift
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def randomize(model, seed=0, reach=1.6):
+def randomize(model, seed=0, reach=1.6, off=0.05):
     """Gives a model what training would: uneven statistics, scattered shifts.
 
-    Batch statistics are random, a third of the gammas are negative, betas are not
-    zero (so that the map's border matters), and displacements are scattered over
-    `[-reach, reach]`. Returns the model.
+    Batch statistics are random, a third of the gammas are negative, a share `off` is
+    zero (which leaves half of these channels nothing but zeros), betas are not zero
+    (so that the map's border matters), and displacements are scattered over
+    `[-reach, reach]`, one in eight an exact half. Returns the model.
     """
     random = np.random.default_rng(seed)
     for layer in flat_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             shape = layer.moving_mean.shape
             sign = np.where(random.random(shape) < 1 / 3, -1, 1)
+            sign = np.where(random.random(shape) < off, 0, sign)
             if layer.scale:
                 layer.gamma.assign(sign * random.uniform(0.5, 1.5, shape))
             if layer.center:
@@ -35,7 +37,10 @@ def randomize(model, seed=0, reach=1.6):
             layer.moving_variance.assign(random.uniform(0.5, 2, shape))
         elif isinstance(layer, LearnedShift):
             shape = layer.displacements.shape
-            layer.displacements.assign(random.uniform(-reach, reach, shape))
+            displacements = random.uniform(-reach, reach, shape)
+            halves = random.random(shape) < 1 / 8
+            halved = np.floor(displacements) + 0.5
+            layer.displacements.assign(np.where(halves, halved, displacements))
     return model
 
 

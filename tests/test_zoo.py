@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_shift.analysis import multiply_adds
-from keras_shift.deploy import LiteRTModel, compare, to_tflite
+from keras_shift.deploy import LiteRTModel, compare, fuse, to_tflite
 from keras_shift.layers.shift_layer import LearnedShift
 from keras_shift.zoo import (
     FENet,
@@ -330,6 +330,10 @@ class TestEveryNetwork:
             "PAD",
             "STRIDED_SLICE",
         }
+
+    def test_fused(self, model, images, outputs):
+        same = compare(predict(fuse(model), images), outputs)
+        assert same.relative_difference < 1e-5
 
     @pytest.mark.parametrize(
         "pooling, channels", [("avg", 1), ("max", 4), (None, 3)], ids=str

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_shift.deploy.rewriting import keep, rewrite
 from keras_shift.deploy.units import find_units
-from keras_shift.layers import ActiveShift2D
+from keras_shift.layers import ActiveShift2D, FusedUnit2D
 from keras_shift.layers.shift_layer import ShiftLayer, shift_layers
 
 # Wide channels that a unit shifts and those that it does not are kept apart in
@@ -139,6 +139,12 @@ class _Writer:
 
     def functions(self, model, path):
         """Returns what to write instead of the layers of units, see `rewrite`."""
+        if any(isinstance(layer, FusedUnit2D) for layer in model.layers):
+            raise ValueError(
+                "Phones have no compiled op for the units of a fused model: pass the "
+                "model that it was made of. "
+                f"Received: a model of FusedUnit2D layers, {model.name!r}"
+            )
         units = find_units(model)
         self.left_alone += [
             path + name

@@ -1,0 +1,261 @@
+"""Fused models compute what the models that they are made of do."""
+
+import concurrent.futures
+
+import keras
+import numpy as np
+import pytest
+
+from keras_shift import native
+from keras_shift.deploy import compare, find_units, fuse, to_tflite
+from keras_shift.layers import FusedUnit2D
+from keras_shift.layers.shift_layer import shift_layers
+from keras_shift.zoo import FENet, ShiftResNet20
+from networks import pixels, predict, randomize, run_python
+from unit_models import CASES, model_of, one_unit, unit_layers
+
+
+def assert_same(outputs, expected, bound=1e-5):
+    assert compare(outputs, expected).relative_difference < bound
+
+
+def fused_units(model):
+    return [layer for layer in model.layers if isinstance(layer, FusedUnit2D)]
+
+
+def small_fenet(seed=0, **options):
+    keras.utils.set_random_seed(seed)
+    options = {"classifier_activation": None, "classes": 7, "alpha": 0.5, **options}
+    return randomize(FENet((45, 70, 3), **options), seed, reach=2.6)
+
+
+@pytest.fixture(params=["native", "keras.ops"])
+def implementation(request, monkeypatch):
+    """The compiled op, or `keras.ops` in its place."""
+    if request.param == "native":
+        if keras.backend.backend() != "tensorflow":
+            pytest.skip("the op is TensorFlow's")
+        assert native.why_unavailable() is None
+    else:
+        monkeypatch.setattr(native, "serves", lambda traced=False: False)
+    return request.param
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cases(case, implementation):
+    model = model_of(case)
+    fused = fuse(model)
+    assert [type(layer) for layer in fused.layers[1:]] == [FusedUnit2D]
+    images = pixels(3, *model.input_shape[1:]) / 255
+    assert_same(predict(fused, images), predict(model, images))
+    assert predict(fused, images[:0]).shape == (0, *model.output_shape[1:])
+
+
+@pytest.mark.parametrize(
+    "options, fused, left",
+    [
+        ({}, 20, 0),
+        ({"squeeze_excite": "v1"}, 20, 0),
+        ({"squeeze_excite": "v2"}, 0, 16),
+        ({"spatial": "active_shift"}, 4, 16),
+        ({"spatial": "depthwise"}, 4, 0),
+        ({"spatial": "none"}, 20, 0),
+        ({"expand_from": "output"}, 20, 0),
+        ({"output_stride": 8}, 20, 0),
+    ],
+    ids=str,
+)
+def test_variants_of_fenet(options, fused, left, implementation):
+    model = small_fenet(**options)
+    made = fuse(model)
+    assert len(fused_units(made)) == fused
+    assert len(find_units(model).left_alone) == left
+    # Those become depthwise convolutions.
+    assert shift_layers(made) == []
+    assert not any(
+        isinstance(layer, keras.layers.BatchNormalization) for layer in made.layers
+    )
+    images = pixels(2, *model.input_shape[1:])
+    assert_same(predict(made, images), predict(model, images))
+
+
+def test_channels_of_blocks_stay_in_place():
+    model = small_fenet()
+    blocks = find_units(model).write_backs
+    assert [len(block.units) for block in blocks] == [2, 3, 3, 3, 2]
+    kinds = [type(layer).__name__ for layer in fuse(model).layers]
+    assert "GetItem" not in kinds and "Concatenate" not in kinds
+
+
+@pytest.mark.parametrize("change", ["another use", "other order", "other channels"])
+def test_what_only_looks_like_a_block(change):
+    images = keras.Input((9, 7, 10))
+    x = images[..., :5]
+    y = x
+    for layer in unit_layers(filters=5).values():
+        y = layer(y)
+    rest = images[..., 5:] if change != "other channels" else images[..., 4:]
+    parts = [rest, y] if change == "other order" else [y, rest]
+    outputs = [keras.layers.Concatenate()(parts)]
+    if change == "another use":
+        outputs.append(rest)
+    model = randomize(keras.Model(images, outputs))
+    assert find_units(model).write_backs == ()
+    batch = pixels(2, 9, 7, 10) / 255
+    for found, expected in zip(
+        keras.tree.flatten(fuse(model)(batch)), keras.tree.flatten(model(batch))
+    ):
+        assert_same(found, expected)
+
+
+def test_sc2_modules_and_nested_models():
+    model = randomize(ShiftResNet20(module="sc2", classifier_activation=None))
+    images = pixels(2, 32, 32, 3)
+    nested = keras.Sequential([keras.Input((32, 32, 3)), model])
+    made = fuse(nested)
+    assert len(fused_units(made.layers[-1])) == 9
+    assert_same(predict(made, images), predict(model, images))
+
+
+def test_convolutions_are_folded():
+    images = x = keras.Input((9, 8, 3))
+    for layer in (
+        keras.layers.Conv2D(6, 3, strides=2, use_bias=False),
+        keras.layers.BatchNormalization(),
+        keras.layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same"),
+        keras.layers.BatchNormalization(scale=False),
+        keras.layers.Conv2D(8, 3, groups=4, dilation_rate=2, padding="same"),
+        keras.layers.BatchNormalization(center=False),
+        keras.layers.Conv2D(8, 1, activation="relu"),
+        keras.layers.BatchNormalization(name="after_relu"),
+    ):
+        x = layer(x)
+    model = randomize(keras.Model(images, x))
+    made = fuse(model)
+    assert [layer.name for layer in made.layers if "norm" in layer.name] == []
+    assert made.get_layer("after_relu") is made.layers[-1]
+    batch = pixels(2, 9, 8, 3) / 255
+    assert_same(predict(made, batch), predict(model, batch))
+
+
+def test_original_stays_as_it_is():
+    model = one_unit()
+    config, weights = model.get_config(), model.get_weights()
+    fuse(model)
+    assert model.get_config() == config
+    for weight, before in zip(model.get_weights(), weights):
+        np.testing.assert_array_equal(weight, before)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_fenet()
+
+
+@pytest.fixture(scope="module")
+def fused(model):
+    return fuse(model)
+
+
+@pytest.fixture(scope="module")
+def images(model):
+    return pixels(10, *model.input_shape[1:])
+
+
+@pytest.fixture(scope="module")
+def expected(model, images):
+    return predict(model, images)
+
+
+@pytest.mark.tensorflow
+class TestUse:
+    """As servers use it."""
+
+    def test_predict_runs_the_op(self, fused, images, expected):
+        import tensorflow as tf
+
+        assert_same(fused.predict(images, batch_size=4, verbose=0), expected)
+        graph = tf.function(fused).get_concrete_function(images).graph
+        types = [operation.type for operation in graph.get_operations()]
+        assert types.count("KerasShift>FusedUnit2D") == 20
+
+    @pytest.mark.parametrize("jit_compile", [False, True])
+    def test_jit(self, fused, images, expected, jit_compile):
+        import tensorflow as tf
+
+        function = tf.function(fused, jit_compile=jit_compile)
+        assert_same(function(images), expected)
+
+    def test_keras_file_and_saved_model_in_a_fresh_process(
+        self, fused, images, expected, tmp_path
+    ):
+        fused.save(tmp_path / "model.keras")
+        fused.export(tmp_path / "saved_model", verbose=False)
+        np.save(tmp_path / "images.npy", images)
+        run_python(
+            """
+import sys
+import keras, keras_shift, numpy as np, tensorflow as tf
+keras_shift.custom_ops.load()
+folder = sys.argv[1]
+images = np.load(folder + "/images.npy")
+model = keras.saving.load_model(folder + "/model.keras")
+np.save(folder + "/keras.npy", model.predict(images, verbose=0))
+loaded = tf.saved_model.load(folder + "/saved_model")
+np.save(folder + "/saved_model.npy", loaded.serve(images))
+""",
+            tmp_path,
+        )
+        assert_same(np.load(tmp_path / "keras.npy"), expected)
+        assert_same(np.load(tmp_path / "saved_model.npy"), expected)
+
+    def test_ten_threads_at_once(self, fused, images):
+        """Bit for bit what one thread gets."""
+        import tensorflow as tf
+
+        function = tf.function(fused)
+        one = [function(image[None]).numpy() for image in images]
+        with concurrent.futures.ThreadPoolExecutor(10) as pool:
+            for _ in range(3):
+                at_once = pool.map(lambda image: function(image[None]).numpy(), images)
+                for outputs, alone in zip(at_once, one):
+                    np.testing.assert_array_equal(outputs, alone)
+
+    def test_weights_of_another_fused_model(self, images, tmp_path):
+        """Nothing is kept but the weights."""
+        model, other = small_fenet(), small_fenet(seed=1)
+        fused, fresh = fuse(model), fuse(other)
+        before, expected = predict(fused, images), predict(fresh, images)
+        assert not np.allclose(before, expected)
+        fused.set_weights(fresh.get_weights())
+        np.testing.assert_array_equal(predict(fused, images), expected)
+        fused = fuse(model)
+        np.testing.assert_array_equal(predict(fused, images), before)
+        fresh.save_weights(tmp_path / "fused.weights.h5")
+        fused.load_weights(tmp_path / "fused.weights.h5")
+        np.testing.assert_array_equal(predict(fused, images), expected)
+
+    def test_training_is_refused(self, fused, images):
+        with pytest.raises(ValueError, match="(?s)for inference.*training=True"):
+            fused(images, training=True)
+
+    def test_phone_files_are_made_of_the_original(self, fused, tmp_path):
+        with pytest.raises(ValueError, match="(?s)was made of.*FusedUnit2D"):
+            to_tflite(fused, tmp_path / "model.tflite")
+
+    def test_mixed_precision(self, images):
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            fused = fuse(small_fenet())
+        finally:
+            keras.config.set_dtype_policy(before)
+        assert {layer.compute_dtype for layer in fused.layers[1:]} == {"float32"}
+
+
+def test_subclassed_model():
+    class Subclassed(keras.Model):
+        pass
+
+    with pytest.raises(ValueError, match="(?s)functional or sequential.*Received"):
+        fuse(Subclassed())

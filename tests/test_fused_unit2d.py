@@ -1,0 +1,157 @@
+"""The layer of a fused unit, on every backend."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_shift.layers import FusedUnit2D
+from reference import integer_shift
+
+# Arguments, and the shape of the images.
+CASES = [
+    ({"filters": 5, "wide_channels": 40}, (2, 6, 5, 7)),
+    ({"filters": 33, "wide_channels": 1, "relu": True}, (1, 6, 5, 1)),
+    ({"filters": 7, "wide_channels": 16, "residual": True}, (3, 1, 1, 7)),
+    ({"filters": 4, "wide_channels": 50, "strides": (2, 3)}, (2, 7, 8, 5)),
+    ({"filters": 4, "wide_channels": 50, "pool": "valid"}, (2, 7, 8, 5)),
+    ({"filters": 4, "wide_channels": 5, "pool": "same", "relu": True}, (2, 7, 1, 5)),
+    (
+        {"filters": 3, "wide_channels": 20, "channels": 3, "residual": True},
+        (2, 6, 5, 11),
+    ),
+    ({"filters": 9, "wide_channels": 20, "channels": 4, "relu": True}, (2, 6, 5, 6)),
+]
+every_case = pytest.mark.parametrize("arguments, shape", CASES)
+
+
+def matrices(arguments, channels, seed=1):
+    random = np.random.default_rng(seed)
+    wide, filters = arguments["wide_channels"], arguments["filters"]
+    displacements = random.choice([0, 0, 0, 1, -1, 2, -9, 2**31 - 1], (2, wide))
+    return {
+        "expand_kernel": random.normal(size=(channels, wide)),
+        "expand_bias": random.normal(size=wide),
+        "project_kernel": random.normal(size=(wide, filters)),
+        "project_bias": random.normal(size=filters),
+        "displacements": None if "pool" in arguments else displacements,
+    }
+
+
+def layer_of(arguments, shape, seed=1):
+    layer = FusedUnit2D(**arguments)
+    layer.build(shape)
+    layer.set_matrices(**matrices(arguments, layer.channels, seed))
+    return layer
+
+
+def images(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def expected(arguments, inputs):
+    """The docstring's formula in NumPy."""
+    channels = arguments.get("channels") or inputs.shape[-1]
+    of = matrices(arguments, channels)
+    inputs = inputs.astype("float64")
+    x, rest = inputs[..., :channels], inputs[..., channels:]
+    wide = np.maximum(x @ of["expand_kernel"] + of["expand_bias"], 0)
+    pool = arguments.get("pool")
+    if pool is None:
+        wide = integer_shift(wide, of["displacements"])
+    else:
+        wide = ops.convert_to_numpy(
+            ops.average_pool(wide, 2, padding=pool, data_format="channels_last")
+        )
+    rows, columns = arguments.get("strides", (1, 1))
+    y = wide[:, ::rows, ::columns] @ of["project_kernel"] + of["project_bias"]
+    y = np.maximum(y, 0) if arguments.get("relu") else y
+    y = x + y if arguments.get("residual") else y
+    return np.concatenate([y, rest], axis=-1) if rest.shape[-1] else y
+
+
+@every_case
+def test_formula(arguments, shape):
+    x = images(shape)
+    layer = layer_of(arguments, shape)
+    y = ops.convert_to_numpy(layer(x))
+    correct = expected(arguments, x)
+    assert y.shape == correct.shape == layer.compute_output_shape(shape)
+    np.testing.assert_allclose(y, correct, rtol=0, atol=1e-5 * np.abs(correct).max())
+    empty = layer(x[:0])
+    assert tuple(empty.shape) == (0, *correct.shape[1:])
+
+
+@every_case
+def test_one_model_takes_images_of_any_size(arguments, shape):
+    inputs = keras.Input((None, None, shape[-1]))
+    layer = FusedUnit2D(**arguments)
+    model = keras.Model(inputs, layer(inputs))
+    layer.set_matrices(**matrices(arguments, layer.channels))
+    for size in ((2, 6, 5), (1, 3, 9), (3, 8, 2)):
+        x = images((*size, shape[-1]))
+        correct = expected(arguments, x)
+        np.testing.assert_allclose(
+            model.predict(x, verbose=0), correct, atol=1e-5 * np.abs(correct).max()
+        )
+
+
+@every_case
+def test_config_and_weights(arguments, shape, tmp_path):
+    layer = layer_of(arguments, shape)
+    again = FusedUnit2D.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    again.build(shape)
+    again.set_weights(layer.get_weights())
+    assert again.trainable_weights == []
+    x = images(shape)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(again(x)), ops.convert_to_numpy(layer(x))
+    )
+
+
+def test_panels():
+    """In the order that the docstring tells."""
+    arguments, shape = {"filters": 3, "wide_channels": 20}, (1, 2, 2, 5)
+    layer = layer_of(arguments, shape)
+    of = matrices(arguments, 5)
+    panels = ops.convert_to_numpy(layer.expand_panels)
+    assert panels.shape == (2, 6, 16)
+    np.testing.assert_allclose(panels[1, 0, :4], of["expand_bias"][16:], rtol=1e-6)
+    np.testing.assert_allclose(panels[0, 3], of["expand_kernel"][2, :16], rtol=1e-6)
+    assert not panels[1, :, 4:].any()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"filters": 0}, "(?s)`filters`.*Received: filters=0"),
+        ({"strides": (1, -1)}, "(?s)`strides`.*Received: strides=-1"),
+        ({"pool": "full"}, "(?s)`pool`.*Received: pool=full"),
+        ({"dtype": "mixed_float16"}, "float32 only.*Received: dtype=mixed_float16"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        FusedUnit2D(**{"filters": 4, "wide_channels": 8, **arguments})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"channels": 9}, "`channels` is 9"),
+        ({"residual": True}, "residual=True.*Received: channels=6, filters=4"),
+        ({"channels": 4, "pool": "same"}, "keeps its size.*pool=same"),
+        ({"channels": 4, "strides": (1, 2)}, r"keeps its size.*strides=\(1, 2\)"),
+    ],
+)
+def test_wrong_images(arguments, message):
+    layer = FusedUnit2D(filters=4, wide_channels=8, **arguments)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        layer.build((None, 5, 5, 6))
+
+
+def test_training_is_refused():
+    layer = layer_of(*CASES[0])
+    with pytest.raises(ValueError, match="(?s)for inference.*training=True"):
+        layer(images(CASES[0][1]), training=True)
