@@ -202,7 +202,7 @@ class FusedUnit2D(keras.layers.Layer):
             )
         else:
             wide = ops.average_pool(
-                wide, 2, 2, padding=self.pool, data_format="channels_last"
+                wide, (2, 2), (2, 2), padding=self.pool, data_format="channels_last"
             )
         wide = wide[:, :: self.strides[0], :: self.strides[1]]
         y = _product(wide, self.project_panels, self.filters)
