@@ -6,6 +6,7 @@ from keras_shift.deploy.lowering import lower_shifts
 from keras_shift.deploy.tflite import TFLiteReport, to_tflite
 from keras_shift.deploy.timing import Timing, machine, time_alternately
 from keras_shift.deploy.units import Unit, Units, find_units
+from keras_shift.deploy.verification import Verification, verify
 
 __all__ = [
     "Agreement",
@@ -14,10 +15,12 @@ __all__ = [
     "Timing",
     "Unit",
     "Units",
+    "Verification",
     "compare",
     "find_units",
     "lower_shifts",
     "machine",
     "time_alternately",
     "to_tflite",
+    "verify",
 ]
