@@ -4,18 +4,26 @@ from keras_shift.deploy.agreement import Agreement, compare
 from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.lowering import lower_shifts
 from keras_shift.deploy.tflite import TFLiteReport, to_tflite
-from keras_shift.deploy.timing import Timing, machine, time_alternately
+from keras_shift.deploy.timing import (
+    Benchmark,
+    Timing,
+    benchmark,
+    machine,
+    time_alternately,
+)
 from keras_shift.deploy.units import Unit, Units, find_units
 from keras_shift.deploy.verification import Verification, verify
 
 __all__ = [
     "Agreement",
+    "Benchmark",
     "LiteRTModel",
     "TFLiteReport",
     "Timing",
     "Unit",
     "Units",
     "Verification",
+    "benchmark",
     "compare",
     "find_units",
     "lower_shifts",

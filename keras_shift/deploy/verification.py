@@ -60,7 +60,7 @@ class Verification:
     def _rows(self):
         same = self.agreement
         rows = {
-            "size": f"{self.bytes / 1e6:.2f} MB",
+            "size": _size(self.bytes),
             "input": f"{self.input_shape} {self.input_type}",
             "output": f"{self.output_shape} {self.output_type}",
             "same top-1 as Keras": f"{same.top1:.1%} of {same.images} images "
@@ -197,6 +197,10 @@ def _classes(labels, output_shape):
             f"{classes.min()} to {classes.max()}"
         )
     return classes
+
+
+def _size(count):
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def _counted(operations):
