@@ -215,7 +215,8 @@ class TestTypes:
             ({"labels": ["a", "b", "c\nd"]}, "one line"),
             ({"labels": ["a", "b", ""]}, "one line"),
             ({"normalization": 255}, "`normalization`.*255"),
-            ({"normalization": (0, 0)}, r"positive std.*\(0, 0\)"),
+            ({"normalization": (0, 0)}, r"positive number.*\(0, 0\)"),
+            ({"normalization": (-1, 1)}, r"0 to 255.*\(-1, 1\)"),
             ({"normalization": (0, 1, 2)}, r"pair.*\(0, 1, 2\)"),
         ],
     )

@@ -10,6 +10,10 @@ import numpy as np
 
 FILE_IDENTIFIER = b"TFL3"
 
+# What `keras_shift.deploy.metadata` adds: a buffer, and a file behind the model.
+METADATA = b"TFLITE_METADATA"
+LABELS = "labels.txt"
+
 # Below any scale of an activation. For one that is always zero the converter takes
 # the range from -1e-6 to 1e-6, in 255 steps.
 _NO_RANGE = 1e-8
@@ -165,7 +169,7 @@ def _has_its_files(model, content):
     """Whether labels that metadata speak of lie behind the model."""
     for entry in model.metadata or ():
         data = model.buffers[entry.buffer].data
-        if entry.name == b"TFLITE_METADATA" and b"labels.txt" in bytes(data):
+        if entry.name == METADATA and LABELS.encode() in bytes(data):
             with zipfile.ZipFile(io.BytesIO(content)) as files:
                 return files.testzip() is None
     return True

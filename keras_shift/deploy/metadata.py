@@ -13,9 +13,6 @@ import numpy as np
 
 from keras_shift.deploy import flatbuffer
 
-LABELS = "labels.txt"
-
-_NAME = b"TFLITE_METADATA"
 _IDENTIFIER = b"M001"
 
 # From the schema: the fields of a table, in their order, as far as we need them. A
@@ -76,7 +73,7 @@ def annotate(model, name, normalization=(0.0, 1.0), labels=None):
     )
     files = _Table(
         "AssociatedFile",
-        name=LABELS,
+        name=flatbuffer.LABELS,
         description="Names of the classes, one on every line.",
         type=_TENSOR_AXIS_LABELS,
     )
@@ -134,7 +131,7 @@ def _attach(model, metadata):
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(metadata, "uint8")
     entry = schema.MetadataT()
-    entry.name = _NAME
+    entry.name = flatbuffer.METADATA
     entry.buffer = len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or ()), entry]
@@ -145,7 +142,7 @@ def _with_file(content, text):
     with zipfile.ZipFile(file, "a") as archive:
         # Uncompressed, since MediaPipe reads it in place; with the date that
         # `ZipInfo` starts from, equal models are equal files.
-        archive.writestr(zipfile.ZipInfo(LABELS), text.encode())
+        archive.writestr(zipfile.ZipInfo(flatbuffer.LABELS), text.encode())
     return file.getvalue()
 
 

@@ -121,7 +121,8 @@ def to_tflite(
             file, or `None`.
         normalization: Pair of numbers `(mean, std)`: the model's input is
             `(pixel - mean) / std` for pixel values in [0, 255]. Networks of the zoo
-            take pixel values as they are.
+            take pixel values as they are. In front of an uint8 input, the mean is
+            rounded to a pixel value.
 
     Returns:
         A `TFLiteReport`; print it.
@@ -255,13 +256,14 @@ def _check_interface(quantize, input_type, output_type, input_name, output_name)
 def _check_normalization(normalization):
     try:
         mean, std = map(float, normalization)
-        right = math.isfinite(mean) and 0 < std < math.inf
+        right = 0 <= mean <= 255 and 0 < std < math.inf
     except (TypeError, ValueError):
         right = False
     if not right:
         raise ValueError(
-            "Argument `normalization` must be a pair of numbers (mean, std) with a "
-            f"positive std. Received: normalization={normalization!r}"
+            "Argument `normalization` must be a pair of numbers (mean, std), a pixel "
+            "value from 0 to 255 and a positive number. Received: "
+            f"normalization={normalization!r}"
         )
 
 
