@@ -4,13 +4,20 @@ Every sub-command is one function, which describes its arguments and holds what 
 """
 
 import argparse
+import os
+import sys
 
 import keras
 import rich.box
+import rich.console
+import rich.progress
 import rich.table
 
-from keras_shift import analysis, zoo
+from keras_shift import analysis, deploy, zoo
 from keras_shift.table import to_text
+
+# Images in one step of `--data`.
+_BATCH_SIZE = 32
 
 
 def main(arguments=None):
@@ -20,7 +27,8 @@ def main(arguments=None):
         arguments: Strings, or `None` for those of the command line.
 
     Raises:
-        SystemExit: With status 2 and a message, if the arguments are wrong.
+        SystemExit: With status 2 and a message, if the arguments are wrong; with
+            status 1 from `verify`, if file and model disagree.
     """
     parser = argparse.ArgumentParser(
         prog="keras-shift", description="Networks that see with shifts, for Keras 3."
@@ -31,8 +39,10 @@ def main(arguments=None):
     parsed = parser.parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         parser.exit(2, f"keras-shift: error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\nkeras-shift: interrupted\n")
 
 
 def _list(commands):
@@ -98,10 +108,229 @@ def _summary(commands):
     parser.set_defaults(run=run)
 
 
-_COMMANDS = (_list, _summary)
+def _export(commands):
+    about = "write a network as a .tflite file, run it, and compare it with Keras"
+    parser = commands.add_parser("export", help=about, description=about)
+    _add_model_arguments(parser)
+    parser.add_argument("out", metavar="OUT.tflite", help="the file to write")
+    parser.add_argument(
+        "--quantize",
+        choices=["float16", "dynamic", "int8"],
+        help="float32 by default; int8 needs --data",
+    )
+    _add_data_argument(parser, "to calibrate int8 with, and to compare on")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="images that the file takes at once; one by default",
+    )
+    for side in ("input", "output"):
+        parser.add_argument(
+            f"--{side}-type",
+            choices=["float32", "uint8", "int8"],
+            default="float32",
+            help=f"type of the file's {side}; others than float32 need --quantize int8",
+        )
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="text file with the name of a class on every line, to be kept in the "
+        ".tflite file; by default the names of the folders in --data, if there is one "
+        "for every class",
+    )
+
+    def run(arguments):
+        if arguments.quantize == "int8" and arguments.data is None:
+            raise ValueError(
+                "--quantize int8 learns the ranges of activations from images: name "
+                "a folder of some of the training images with --data."
+            )
+        labels = arguments.labels and _lines(arguments.labels)
+        model = _model_with_weights(arguments)
+        images = None
+        if arguments.data is not None:
+            dataset = _dataset(arguments.data, model, shuffle=True)
+            images = dataset.map(lambda images, labels: images)
+            if not labels and len(dataset.class_names) == model.output_shape[-1]:
+                labels = dataset.class_names
+        _say(f"Converting {model.name}, running the file and comparing it with Keras.")
+        print(
+            deploy.to_tflite(
+                model,
+                arguments.out,
+                arguments.quantize,
+                images,
+                arguments.batch_size,
+                input_type=arguments.input_type,
+                output_type=arguments.output_type,
+                labels=labels,
+            )
+        )
+
+    parser.set_defaults(run=run)
+
+
+def _verify(commands):
+    about = "compare what a .tflite file answers with what its network does"
+    parser = commands.add_parser(
+        "verify",
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}. The exit status is 1 if they "
+        "disagree more than --min-agreement and --max-difference allow.",
+    )
+    parser.add_argument("file", metavar="FILE.tflite", help="the file")
+    _add_model_arguments(parser)
+    _add_data_argument(parser, "to compare on, all of them")
+    parser.add_argument(
+        "--min-agreement",
+        type=float,
+        default=0.9,
+        metavar="SHARE",
+        help="share of the images on which both must have the same top-1; 0.9 by "
+        "default",
+    )
+    parser.add_argument(
+        "--max-difference",
+        type=float,
+        metavar="SHARE",
+        help="largest difference of two outputs that is allowed, as a share of the "
+        "largest output, such as 1e-4 for a float32 file; any by default",
+    )
+
+    def run(arguments):
+        model = _model_with_weights(arguments)
+        data = None
+        if arguments.data is not None:
+            dataset = _dataset(arguments.data, model, shuffle=False)
+            data = _progress(dataset, "Comparing")
+            classes = len(dataset.class_names)
+            if classes != model.output_shape[-1]:
+                _say(
+                    f"{arguments.data} has {classes} folders and the network "
+                    f"{model.output_shape[-1]} classes, so there is no accuracy."
+                )
+                data = (images for images, labels in data)
+        result = deploy.verify(arguments.file, model, data)
+        print(result)
+        same = result.agreement
+        # Written so that a difference which is not a number is too large.
+        if not same.top1 >= arguments.min_agreement:
+            _disagree(
+                f"They agree on {same.top1:.1%} of the images, which is less than "
+                f"--min-agreement {arguments.min_agreement:g}."
+            )
+        most = arguments.max_difference
+        if most is not None and not same.relative_difference <= most:
+            _disagree(
+                f"The largest difference is {same.relative_difference:.2g} of the "
+                f"largest output, which is more than --max-difference {most:g}."
+            )
+
+    parser.set_defaults(run=run)
+
+
+def _benchmark(commands):
+    about = "time .tflite files on this machine, in turns"
+    parser = commands.add_parser("benchmark", help=about, description=about)
+    parser.add_argument("files", nargs="+", metavar="FILE.tflite", help="a file")
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="one by default"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=50,
+        metavar="N",
+        help="counted runs of every file; 50 by default",
+    )
+
+    def run(arguments):
+        print(
+            deploy.benchmark(
+                *arguments.files, threads=arguments.threads, repeats=arguments.repeats
+            )
+        )
+
+    parser.set_defaults(run=run)
+
+
+_COMMANDS = (_list, _summary, _export, _verify, _benchmark)
 
 
 # What several sub-commands take
+
+
+def _add_data_argument(parser, purpose):
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help=f"folder with one folder of images for each class, {purpose}; random "
+        "pixels by default",
+    )
+
+
+def _dataset(folder, model, shuffle):
+    """Images with pixel values in [0, 255], as large as the model takes them."""
+    height, width, channels = model.input_shape[1:]
+    modes = {1: "grayscale", 3: "rgb", 4: "rgba"}
+    if None in (height, width) or channels not in modes:
+        raise ValueError(
+            "The network must take images of a fixed size with 1, 3 or 4 channels to "
+            f"be shown those of --data. Received: images of shape "
+            f"{model.input_shape[1:]}"
+        )
+    if not os.path.isdir(folder):
+        raise ValueError(f"--data must be a folder. Received: --data {folder}")
+    return keras.utils.image_dataset_from_directory(
+        folder,
+        color_mode=modes[channels],
+        batch_size=_BATCH_SIZE,
+        image_size=(height, width),
+        shuffle=shuffle,
+        seed=0,
+        crop_to_aspect_ratio=True,
+        verbose=False,
+    )
+
+
+def _lines(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+def _say(text):
+    """Tells what goes on, without mixing it with results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _disagree(text):
+    _say(text)
+    sys.exit(1)
+
+
+def _progress(dataset, description):
+    console = rich.console.Console(stderr=True)
+    return rich.progress.track(
+        dataset,
+        description,
+        total=len(dataset),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _model_with_weights(arguments):
+    """The network; one of the zoo has the same random weights every time."""
+    if not arguments.name.endswith(".keras"):
+        keras.utils.set_random_seed(0)
+        _say(
+            f"{arguments.name} has random weights (of seed 0), since no trained ones "
+            "are published yet; name a .keras file for a trained network."
+        )
+    return _model(arguments)
 
 
 def _add_model_arguments(parser):

@@ -1,11 +1,14 @@
 """The command `keras-shift`."""
 
 import json
+import re
 import runpy
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -48,7 +51,8 @@ class TestStart:
             main(["--help"])
         assert end.value.code == 0
         out = capsys.readouterr().out
-        assert "list the networks" in out and "show what each layer" in out
+        for command in ("list", "summary", "export", "verify", "benchmark"):
+            assert re.search(rf"\n    {command}\s", out)
 
     def test_as_a_module(self, saved, capsys, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["keras_shift", "summary", saved])
@@ -157,3 +161,171 @@ class TestSummary:
         assert "--classes 5" in fails(["summary", saved, "--classes", "5"], capsys)
         both = ["--csv", "a", "--markdown", "b"]
         assert "not allowed with" in fails(["summary", saved, *both], capsys)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A folder of class folders of images, larger than a network's."""
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog", "emu"):
+        (folder / name).mkdir()
+        for number in range(12):
+            pixels = random.integers(0, 256, (20, 24, 3)).astype("uint8")
+            path = str(folder / name / f"{number}.png")
+            tf.io.write_file(path, tf.io.encode_png(pixels))
+    return str(folder)
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    keras.utils.set_random_seed(0)
+    images = keras.Input((10, 8, 3))
+    x = SparseShift2D(name="shift")(layers.Conv2D(9, 1, name="stem")(images))
+    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+    path = tmp_path / "animals.keras"
+    keras.Model(images, x, name="animals").save(path)
+    return str(path)
+
+
+@pytest.mark.tensorflow
+class TestExport:
+    def test_file(self, classifier, tmp_path, capsys):
+        path = str(tmp_path / "animals.tflite")
+        main(["export", classifier, path, "--batch-size", "2"])
+        out, progress = capsys.readouterr()
+        assert out.startswith(f"{path}\n") and "100.0% of 8 images" in out
+        assert "(2, 10, 8, 3) float32" in out and "labels" not in out
+        assert "Converting animals" in progress and "random weights" not in progress
+
+    def test_int8_with_pixels_and_labels(
+        self, classifier, photographs, tmp_path, capsys
+    ):
+        path = str(tmp_path / "animals.tflite")
+        command = ["export", classifier, path, "--quantize", "int8"]
+        command += ["--data", photographs, "--input-type", "uint8"]
+        main([*command, "--output-type", "int8"])
+        out = capsys.readouterr().out
+        assert "(1, 10, 8, 3) uint8" in out and "(1, 3) int8, with 3 labels" in out
+        assert "32 images (representative_data)" in out
+        with zipfile.ZipFile(path) as archive:
+            assert archive.read("labels.txt") == b"cat\ndog\nemu\n"
+
+    def test_labels_of_a_file(self, classifier, photographs, tmp_path, capsys):
+        labels = tmp_path / "labels.txt"
+        labels.write_text("a\nb\nc\n")
+        path = str(tmp_path / "animals.tflite")
+        command = ["export", classifier, path, "--data", photographs]
+        main([*command, "--labels", str(labels)])
+        with zipfile.ZipFile(path) as archive:
+            assert archive.read("labels.txt") == b"a\nb\nc\n"
+        capsys.readouterr()
+        labels.write_text("a\nb\n")
+        message = fails([*command, "--labels", str(labels)], capsys)
+        assert "names of 3 classes" in message and "['a', 'b']" in message
+
+    def test_network_of_the_zoo(self, tmp_path, capsys):
+        """Its weights are random, but the same ones when the file is verified."""
+        path = str(tmp_path / "shiftresnet.tflite")
+        network = ["shiftresnet20_e3", "--input-shape", "8", "8", "3"]
+        main(["export", network[0], path, *network[1:]])
+        assert "random weights" in capsys.readouterr().err
+        main(["verify", path, *network])
+        out, progress = capsys.readouterr()
+        assert "100.0% of 8 images (random pixels)" in out
+        assert "random weights" in progress
+
+    def test_errors(self, classifier, saved, photographs, tmp_path, capsys):
+        path = str(tmp_path / "animals.tflite")
+        command = ["export", classifier, path]
+        for arguments, message in {
+            ("--quantize", "int8"): "with --data",
+            ("--data", "nowhere"): "--data nowhere",
+            ("--data", str(tmp_path)): "No images found",
+            ("--input-type", "uint8"): "`input_type`",
+            ("--quantize", "int4"): "invalid choice",
+            ("--labels", "nowhere.txt"): "nowhere.txt",
+            ("--batch-size", "0"): "`batch_size`",
+        }.items():
+            assert message in fails([*command, *arguments], capsys)
+        assert "end in .tflite" in fails(["export", classifier, "a.onnx"], capsys)
+        size = str(tmp_path / "any_size.keras")
+        small((None, None)).save(size)
+        assert "fixed image size" in fails(["export", size, path], capsys)
+        command = ["export", size, path, "--data", photographs]
+        assert "fixed size" in fails(command, capsys)
+
+    def test_operations_that_a_phone_lacks(self, tmp_path, capsys):
+        images = keras.Input((9, 7, 5))
+        path = str(tmp_path / "erf.keras")
+        keras.Model(images, keras.ops.erfinv(images / 256)).save(path)
+        message = fails(["export", path, str(tmp_path / "erf.tflite")], capsys)
+        assert "Erfinv" in message
+
+
+@pytest.mark.tensorflow
+class TestVerify:
+    @pytest.fixture
+    def exported(self, classifier, tmp_path, capsys):
+        path = str(tmp_path / "animals.tflite")
+        main(["export", classifier, path])
+        capsys.readouterr()
+        return path
+
+    def test_folder(self, exported, classifier, photographs, capsys):
+        main(["verify", exported, classifier, "--data", photographs])
+        out = capsys.readouterr().out
+        assert "100.0% of 36 images (data)" in out and "top-1 accuracy" in out
+
+    def test_folder_of_other_classes(self, exported, classifier, tmp_path, capsys):
+        import tensorflow as tf
+
+        (tmp_path / "other" / "yak").mkdir(parents=True)
+        image = tf.io.encode_png(np.zeros((9, 9, 3), "uint8"))
+        tf.io.write_file(str(tmp_path / "other" / "yak" / "1.png"), image)
+        main(["verify", exported, classifier, "--data", str(tmp_path / "other")])
+        out, notes = capsys.readouterr()
+        assert "of 1 images" in out and "accuracy" not in out
+        assert "1 folders" in notes and "3 classes" in notes
+
+    def test_disagreement_is_status_1(self, exported, classifier, capsys):
+        model = keras.models.load_model(classifier)
+        dense = model.layers[-1]
+        dense.kernel.assign(-dense.kernel)
+        model.save(classifier)
+        for arguments, message in {
+            (): "agree on 0.0% .* less than --min-agreement 0.9",
+            ("--min-agreement", "0", "--max-difference", "1"): "--max-difference 1",
+        }.items():
+            with pytest.raises(SystemExit) as end:
+                main(["verify", exported, classifier, *arguments])
+            assert end.value.code == 1
+            out, notes = capsys.readouterr()
+            assert "same top-1" in out and re.search(message, notes)
+        main(["verify", exported, classifier, "--min-agreement", "0"])
+
+    def test_errors(self, exported, classifier, saved, tmp_path, capsys):
+        assert "missing.tflite" in fails(["verify", "missing.tflite", saved], capsys)
+        assert "made from" in fails(["verify", exported, saved], capsys)
+        Path(exported).write_bytes(Path(exported).read_bytes()[:999])
+        assert "undamaged" in fails(["verify", exported, classifier], capsys)
+
+
+@pytest.mark.tensorflow
+class TestBenchmark:
+    def test_files(self, classifier, tmp_path, capsys):
+        paths = [str(tmp_path / name) for name in ("a.tflite", "b.tflite")]
+        for path in paths:
+            main(["export", classifier, path])
+        capsys.readouterr()
+        main(["benchmark", *paths, "--threads", "2", "--repeats", "3"])
+        out = capsys.readouterr().out
+        for text in (*paths, "2 threads", "3 runs of each file, in turns", "Ratio"):
+            assert text in out
+
+    def test_errors(self, saved, capsys):
+        assert "no.tflite" in fails(["benchmark", "no.tflite"], capsys)
+        assert "undamaged" in fails(["benchmark", saved], capsys)
+        assert "usage" in fails(["benchmark"], capsys)

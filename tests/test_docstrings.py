@@ -25,6 +25,7 @@ MODULES = [
 # Public, without an example: bases, results, and what needs none.
 WITHOUT_EXAMPLE = {
     "Agreement",
+    "Benchmark",
     "BoundedDisplacements",
     "LayerSummary",
     "LearnedShift",
@@ -35,6 +36,7 @@ WITHOUT_EXAMPLE = {
     "Timing",
     "Unit",
     "Units",
+    "Verification",
     "active_shift",
     "check_max_displacement",
     "compare",
@@ -87,7 +89,7 @@ def names():
 @pytest.mark.parametrize("name", sorted(set(public_objects()) - WITHOUT_EXAMPLE))
 def test_examples_run(name, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if name == "LiteRTModel":
+    if name in ("LiteRTModel", "benchmark", "verify"):
         keras_shift.deploy.to_tflite(names["model"], "model.tflite")
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     runner = doctest.DocTestRunner(optionflags=flags)

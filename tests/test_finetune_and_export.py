@@ -233,7 +233,7 @@ class TestMain:
         if stage == "save":
             monkeypatch.setattr(keras.Model, "save", half_save)
         elif stage == "to_tflite":
-            monkeypatch.setattr("keras_shift.deploy.tflite.LiteRTModel", interrupt)
+            monkeypatch.setattr("keras_shift.deploy.tflite.verify", interrupt)
         else:
             monkeypatch.setattr(csv.DictWriter, "writerows", interrupt)
         with pytest.raises(KeyboardInterrupt):

@@ -10,7 +10,7 @@ import pytest
 from keras_shift.deploy import LiteRTModel, compare, lower_shifts
 from keras_shift.deploy import tflite as tflite_module
 from keras_shift.deploy import time_alternately, to_tflite
-from keras_shift.deploy.interpreter import operations
+from keras_shift.deploy.flatbuffer import operations
 from keras_shift.deploy.lowering import bilinear_kernel, lower_for_int8
 from keras_shift.layers import ActiveShift2D, GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import shift_layers
@@ -391,7 +391,7 @@ def fail(*args, **kwargs):
 class TestNothingHalfWritten:
     @pytest.mark.parametrize("exception", [interrupt, fail])
     @pytest.mark.parametrize(
-        "where", ["_convert", "LiteRTModel", "LiteRTModel.predict", "os.replace"]
+        "where", ["_convert", "verify", "LiteRTModel.predict", "os.replace"]
     )
     def test_failure_leaves_the_folder_as_it_was(
         self, tmp_path, monkeypatch, where, exception

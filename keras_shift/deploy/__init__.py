@@ -5,17 +5,27 @@ from keras_shift.deploy.fusing import fuse
 from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.lowering import lower_shifts
 from keras_shift.deploy.tflite import TFLiteReport, to_tflite
-from keras_shift.deploy.timing import Timing, machine, time_alternately
+from keras_shift.deploy.timing import (
+    Benchmark,
+    Timing,
+    benchmark,
+    machine,
+    time_alternately,
+)
 from keras_shift.deploy.units import Unit, Units, WriteBack, find_units
+from keras_shift.deploy.verification import Verification, verify
 
 __all__ = [
     "Agreement",
+    "Benchmark",
     "LiteRTModel",
     "TFLiteReport",
     "Timing",
     "Unit",
     "Units",
     "WriteBack",
+    "Verification",
+    "benchmark",
     "compare",
     "find_units",
     "fuse",
@@ -23,4 +33,5 @@ __all__ = [
     "machine",
     "time_alternately",
     "to_tflite",
+    "verify",
 ]

@@ -56,3 +56,18 @@ def compare(outputs, reference):
         largest_difference=float(np.abs(outputs - reference).max()),
         largest_output=float(np.abs(reference).max()),
     )
+
+
+def pool(agreements):
+    """Returns the agreement on all images of several batches.
+
+    Args:
+        agreements: A list of the batches' `Agreement`s.
+    """
+    images = sum(part.images for part in agreements)
+    return Agreement(
+        images=images,
+        top1=sum(part.top1 * part.images for part in agreements) / images,
+        largest_difference=max(part.largest_difference for part in agreements),
+        largest_output=max(part.largest_output for part in agreements),
+    )

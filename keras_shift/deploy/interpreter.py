@@ -1,17 +1,17 @@
 """Running a .tflite file as a phone would."""
 
 import os
-from collections import Counter
 
 import numpy as np
 
-# Below any scale of an activation. For one that is always zero the converter takes
-# the range from -1e-6 to 1e-6, in 255 steps.
-_NO_RANGE = 1e-8
+from keras_shift.deploy import flatbuffer
 
 
 class LiteRTModel:
     """A .tflite file with one input and one output, run by LiteRT.
+
+    Images and outputs are the Keras model's, whatever the file's types are: they are
+    quantized and scaled back here.
 
     Example:
 
@@ -21,6 +21,11 @@ class LiteRTModel:
     Args:
         path: Path of the file.
         num_threads: Number of threads that the interpreter may use.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it is not an undamaged .tflite file with one input and one
+            output.
     """
 
     def __init__(self, path, num_threads=1):
@@ -33,15 +38,42 @@ class LiteRTModel:
                 '`"keras-shift[cpu]"` and `"keras-shift[tf]"`.'
             ) from error
         self.path = os.fspath(path)
-        self._interpreter = Interpreter(self.path, num_threads=num_threads)
-        self._interpreter.allocate_tensors()
-        (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
+        content = flatbuffer.read(self.path)
+        try:
+            self._interpreter = Interpreter(
+                model_content=content, num_threads=num_threads
+            )
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise ValueError(f"LiteRT cannot run {self.path}: {error}") from error
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                "Argument `path` must be a file with one input and one output. "
+                f"Received: {self.path}, which has {len(inputs)} and {len(outputs)}"
+            )
+        (self._input,), (self._output,) = inputs, outputs
 
     @property
     def input_shape(self):
         """Shape of the input, the batch included."""
         return tuple(int(size) for size in self._input["shape"])
+
+    @property
+    def output_shape(self):
+        """Shape of the output, the batch included."""
+        return tuple(int(size) for size in self._output["shape"])
+
+    @property
+    def input_type(self):
+        """Type of the input's numbers, such as `"float32"` or `"uint8"`."""
+        return np.dtype(self._input["dtype"]).name
+
+    @property
+    def output_type(self):
+        """Type of the output's numbers."""
+        return np.dtype(self._output["dtype"]).name
 
     def predict(self, images):
         """Returns the outputs for any number of images, as floats.
@@ -67,7 +99,7 @@ class LiteRTModel:
             full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
             outputs.append(self._run(full)[: len(batch)])
         if not outputs:
-            return np.zeros((0, *self._output["shape"][1:]), "float32")
+            return np.zeros((0, *self.output_shape[1:]), "float32")
         return np.concatenate(outputs)
 
     def invoke(self):
@@ -104,60 +136,3 @@ def _quantized(batch, details):
     limits = np.iinfo(details["dtype"])
     steps = np.rint(batch / scale + zero_point)
     return np.clip(steps, limits.min, limits.max).astype(details["dtype"])
-
-
-def operations(content):
-    """Counts the operations of a .tflite file.
-
-    Args:
-        content: The file's bytes.
-
-    Returns:
-        A pair of `collections.Counter`s by name: builtin operations, and those
-        that are not builtin (custom and TensorFlow "flex" operations), which a
-        plain runtime on a phone refuses.
-    """
-    schema, model = _parse(content)
-    names = {
-        code: name
-        for name, code in vars(schema.BuiltinOperator).items()
-        if isinstance(code, int)
-    }
-    builtin: Counter[str] = Counter()
-    other: Counter[str] = Counter()
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            code = model.operatorCodes[operator.opcodeIndex]
-            if code.customCode:
-                other[code.customCode.decode()] += 1
-            else:
-                number = max(code.builtinCode, code.deprecatedBuiltinCode)
-                builtin[names[number]] += 1
-    return builtin, other
-
-
-def always_zero(content):
-    """Returns names of activations that quantization has never seen but zero.
-
-    The scale that the converter makes up for them is so small that XNNPACK refuses
-    the file, or crashes.
-
-    Args:
-        content: The bytes of an int8 .tflite file.
-    """
-    _, model = _parse(content)
-    return [
-        tensor.name.decode()
-        for graph in model.subgraphs
-        for tensor in graph.tensors
-        if model.buffers[tensor.buffer].data is None
-        and tensor.quantization is not None
-        and tensor.quantization.scale is not None
-        and tensor.quantization.scale.max() < _NO_RANGE
-    ]
-
-
-def _parse(content):
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema, schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))

@@ -2,17 +2,23 @@
 
 import collections
 import dataclasses
+import functools
+import math
 import os
 import re
 
 import keras
 import numpy as np
 
-from keras_shift.deploy.agreement import Agreement, compare
-from keras_shift.deploy.interpreter import LiteRTModel, always_zero, operations
+from keras_shift.deploy import flatbuffer
+from keras_shift.deploy.flatbuffer import always_zero, operations
+from keras_shift.deploy.images import collect, random_pixels
 from keras_shift.deploy.lowering import lower_layers, lower_units
+from keras_shift.deploy.metadata import annotate
+from keras_shift.deploy.verification import Verification, verify
 
 _QUANTIZE = (None, "float16", "dynamic", "int8")
+_TYPES = ("float32", "uint8", "int8")
 
 # Enough for a comparison, few enough for a large network.
 _COMPARED_IMAGES = 32
@@ -25,19 +31,12 @@ _CALIBRATION_IMAGES = 512
 
 
 @dataclasses.dataclass(frozen=True)
-class TFLiteReport:
+class TFLiteReport(Verification):
     """What `to_tflite` wrote, and how it compares with the Keras model.
 
-    Attributes:
-        path: Where the file is.
+    Attributes beside those of a `keras_shift.deploy.Verification`:
         quantize: How it was quantized.
-        input_shape: Shape of its input, the batch included.
-        bytes: Its size.
-        operations: Number of operations by name, most frequent first.
-        partitions: Into how many parts XNNPACK cut it, see
-            `keras_shift.deploy.LiteRTModel.partitions`.
-        agreement: Agreement with the Keras model.
-        compared_on: `"representative_data"` or `"random pixels"`.
+        labels: Number of class names in the file.
         units: What became of every unit that was found, by the name of its first
             layer: `"split"` (only wide channels that move go through a depthwise
             convolution), `"depthwise"` (all of them do), `"pooling"` or
@@ -46,51 +45,47 @@ class TFLiteReport:
             depthwise convolutions.
     """
 
-    path: str
     quantize: str | None
-    input_shape: tuple[int, ...]
-    bytes: int
-    operations: dict[str, int]
-    partitions: int | None
-    agreement: Agreement
-    compared_on: str
+    labels: int
     units: dict[str, str]
     left_alone: tuple[str, ...]
 
-    def __str__(self):
-        same = self.agreement
-        ops = ", ".join(f"{count} {name}" for name, count in self.operations.items())
-        partitions = "not known" if self.partitions is None else self.partitions
+    def _rows(self):
+        rows = super()._rows()
+        operations = rows.pop("operations")
         kinds = collections.Counter(self.units.values()).most_common()
-        units = ", ".join(f"{count} {kind}" for kind, count in kinds) or "none"
         other = ", ".join(self.left_alone[:_NAMED])
         if len(self.left_alone) > _NAMED:
             other += f" and {len(self.left_alone) - _NAMED} more"
-        return "\n".join(
-            [
-                f"{self.path}",
-                f"  size                 {self.bytes / 1e6:.2f} MB "
-                f"({self.quantize or 'float32'})",
-                f"  input                {self.input_shape}",
-                f"  same top-1 as Keras  {same.top1:.1%} of {same.images} images "
-                f"({self.compared_on})",
-                f"  largest difference   {same.largest_difference:.2g} "
-                f"({same.relative_difference:.2g} of the largest output)",
-                f"  XNNPACK partitions   {partitions}",
-                f"  units                {units}",
-                f"  other shift layers   {other or 'none'}",
-                f"  operations           {ops}",
-            ]
-        )
+        rows["size"] += f" ({self.quantize or 'float32'})"
+        if self.labels:
+            rows["output"] += f", with {self.labels} labels"
+        rows["units"] = ", ".join(f"{n} {kind}" for kind, n in kinds) or "none"
+        rows["other shift layers"] = other or "none"
+        return {**rows, "operations": operations}
 
 
-def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1):
+def to_tflite(
+    model,
+    path,
+    quantize=None,
+    representative_data=None,
+    batch_size=1,
+    *,
+    input_type="float32",
+    output_type="float32",
+    input_name="image",
+    output_name="predictions",
+    labels=None,
+    normalization=(0.0, 1.0),
+):
     """Writes a model as a .tflite file, runs it, and compares it with Keras.
 
     The file holds builtin operations only, so that every LiteRT runtime can run
     it; shifts become depthwise convolutions, in units (see `find_units`) of only the
-    channels that move. Nothing is written at `path` before
-    the interpreter has run the new file.
+    channels that move. It tells Android's tools, such as MediaPipe's Image
+    Classifier, how pixels become its input and what its outputs are called. Nothing
+    is written at `path` before the interpreter has run the new file.
 
     Example:
 
@@ -105,16 +100,29 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
         path: Path of the file, ending in `.tflite`.
         quantize: `None` for float32; `"float16"` for weights in half the size;
             `"dynamic"` for int8 weights with activations quantized at run time;
-            `"int8"` for int8 weights and activations. Inputs and outputs are
-            float32 in all of them.
+            `"int8"` for int8 weights and activations.
         representative_data: Images like those the model will see, in the range
             the model expects: an array, or an iterable (such as a
-            `tf.data.Dataset`) of batches or of `(images, labels)` pairs. Needed
+            `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator) of images,
+            of batches, or of tuples `(images, labels)`. Needed
             for `"int8"`, which learns the ranges of activations from the first
             512 of them at most; otherwise used for the comparison, and random
             pixels in their place.
         batch_size: Number of images the file takes at once. One is what a phone
             needs.
+        input_type: Type of the file's input: `"float32"`, or with
+            `quantize="int8"` also `"uint8"`, which takes pixels as a camera gives
+            them, and `"int8"`.
+        output_type: Type of the file's output, one of the same.
+        input_name: Name of the input, in the signature `"serving_default"` and of
+            the tensor.
+        output_name: Name of the output.
+        labels: A list with the name of every class, which is kept inside of the
+            file, or `None`.
+        normalization: Pair of numbers `(mean, std)`: the model's input is
+            `(pixel - mean) / std` for pixel values in [0, 255]. Networks of the zoo
+            take pixel values as they are. In front of an uint8 input, the mean is
+            rounded to a pixel value.
 
     Returns:
         A `TFLiteReport`; print it.
@@ -125,16 +133,27 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
             are not builtin, or one of its activations is always zero (int8).
     """
     _check(model, path, quantize, representative_data, batch_size)
+    _check_interface(quantize, input_type, output_type, input_name, output_name)
+    _check_normalization(normalization)
+    labels = _checked_labels(labels, model)
     # Without a list around the one input, as in models of keras.applications.
     model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     images, compared_on = _images(model, representative_data)
+    convert = functools.partial(
+        _convert,
+        quantize=quantize,
+        images=images,
+        batch_size=batch_size,
+        types=(input_type, output_type),
+        names=(input_name, output_name),
+    )
     lowered = lower_units(model, quantize)
-    content = _convert(lowered.model, quantize, images, batch_size)
+    content = convert(lowered.model)
     if quantize == "int8" and lowered.units and always_zero(content):
         # Of the channels that move, none may ever be on, but then of all some are.
         lowered = lower_layers(model, quantize)
-        content = _convert(lowered.model, quantize, images, batch_size)
-    builtin, other = operations(content)
+        content = convert(lowered.model)
+    _, other = operations(content)
     if other:
         raise _NotBuiltin(other)
     if quantize == "int8" and (dead := always_zero(content)):
@@ -143,30 +162,24 @@ def to_tflite(model, path, quantize=None, representative_data=None, batch_size=1
             f"{', '.join(dead)}, and LiteRT cannot run an int8 file with that. Are "
             "these real images, and larger than their shifts where they are smallest?"
         )
+    content = _described(
+        content, model.name, (input_name, output_name), normalization, labels
+    )
     path = os.fspath(path)
     temporary = f"{path}.{os.getpid()}.unfinished"
     try:
         with open(temporary, "wb") as file:
             file.write(content)
-        lite = LiteRTModel(temporary)
-        some = images[:_COMPARED_IMAGES]
-        agreement = compare(lite.predict(some), _predict(model, some))
-        partitions = lite.partitions()
-        input_shape = lite.input_shape
-        del lite  # releases its hold on the file
+        verification = verify(temporary, model, images[:_COMPARED_IMAGES])
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+    found = {**vars(verification), "path": path, "compared_on": compared_on}
     return TFLiteReport(
-        path=path,
+        **found,
         quantize=quantize,
-        input_shape=input_shape,
-        bytes=len(content),
-        operations=dict(builtin.most_common()),
-        partitions=partitions,
-        agreement=agreement,
-        compared_on=compared_on,
+        labels=len(labels or ()),
         units=lowered.units,
         left_alone=lowered.left_alone,
     )
@@ -217,58 +230,90 @@ def _check(model, path, quantize, representative_data, batch_size):
         )
 
 
+def _check_interface(quantize, input_type, output_type, input_name, output_name):
+    allowed = _TYPES if quantize == "int8" else _TYPES[:1]
+    for argument, value in {
+        "input_type": input_type,
+        "output_type": output_type,
+    }.items():
+        if value not in allowed:
+            raise ValueError(
+                f"Argument `{argument}` must be one of {allowed} with "
+                f'quantize={quantize!r}; quantize="int8" allows {_TYPES}. '
+                f"Received: {argument}={value!r}"
+            )
+    for argument, value in {
+        "input_name": input_name,
+        "output_name": output_name,
+    }.items():
+        if not isinstance(value, str) or not value.isidentifier():
+            raise ValueError(
+                f"Argument `{argument}` must be a name of letters, digits and "
+                f"underscores. Received: {argument}={value!r}"
+            )
+
+
+def _check_normalization(normalization):
+    try:
+        mean, std = map(float, normalization)
+        right = 0 <= mean <= 255 and 0 < std < math.inf
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        raise ValueError(
+            "Argument `normalization` must be a pair of numbers (mean, std), a pixel "
+            "value from 0 to 255 and a positive number. Received: "
+            f"normalization={normalization!r}"
+        )
+
+
+def _checked_labels(labels, model):
+    if labels is None:
+        return None
+    classes = model.outputs[0].shape[-1]
+    names = [] if isinstance(labels, (str, dict)) else list(labels)
+    lines = all(isinstance(name, str) and len(name.splitlines()) == 1 for name in names)
+    if not lines or len(names) != classes:
+        raise ValueError(
+            f"Argument `labels` must be a list of the names of {classes} classes, each "
+            f"on one line. Received: {len(names)} names, labels={labels!r}"
+        )
+    return names
+
+
 def _images(model, representative_data):
     shape = tuple(model.inputs[0].shape[1:])
     if representative_data is None:
-        random = np.random.default_rng(0)
-        pixels = random.uniform(0, 255, (8, *shape)).astype("float32")
-        return pixels, "random pixels"
-    if isinstance(representative_data, np.ndarray):
-        representative_data = [representative_data]
-    batches, count = [], 0
-    for batch in representative_data:
-        if isinstance(batch, (tuple, list)):
-            batch = batch[0]
-        batch = np.asarray(batch)
-        if batch.shape == shape:
-            batch = batch[None]
-        if batch.shape[1:] != shape:
-            raise ValueError(
-                f"Argument `representative_data` must hold images of shape {shape}. "
-                f"Received: a batch of shape {batch.shape}"
-            )
-        batches.append(batch[: _CALIBRATION_IMAGES - count].astype("float32"))
-        count += len(batches[-1])
-        if count >= _CALIBRATION_IMAGES:
-            break
-    if not count:
-        raise ValueError(
-            "Argument `representative_data` must hold one image at least. "
-            "Received: none"
-        )
-    return np.concatenate(batches), "representative_data"
+        return random_pixels(shape), "random pixels"
+    name = "representative_data"
+    return collect(representative_data, shape, name, _CALIBRATION_IMAGES), name
 
 
-def _convert(model, quantize, images, batch_size):
+def _convert(model, quantize, images, batch_size, types, names):
     import tensorflow as tf
 
     constants = [(variable, np.asarray(variable)) for variable in model.variables]
     shape = (batch_size, *model.inputs[0].shape[1:])
+    input_name, output_name = names
 
     @tf.function(
-        input_signature=[tf.TensorSpec(shape, "float32", "image")], autograph=False
+        input_signature=[tf.TensorSpec(shape, "float32", input_name)], autograph=False
     )
     def serve(image):
         # Through model.export, weights would pass through a SavedModel's variables,
         # which takes most of the time, and only end as constants, too.
         with keras.StatelessScope([(v, tf.constant(value)) for v, value in constants]):
-            return model(image, training=False)
+            return {output_name: model(image, training=False)}
 
     # The module, which holds nothing, makes the converter keep the signature's names.
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [serve.get_concrete_function()], tf.Module()
     )
     _configure(converter, tf, quantize, images, batch_size)
+    if quantize == "int8":
+        converter.inference_input_type, converter.inference_output_type = (
+            tf.as_dtype(type) for type in types
+        )
     try:
         return converter.convert()
     except Exception as error:  # its class is not public
@@ -276,6 +321,29 @@ def _convert(model, quantize, images, batch_size):
         if refused:
             raise _NotBuiltin(refused) from error
         raise RuntimeError(f"LiteRT's converter failed: {error}") from error
+
+
+def _described(content, model_name, names, normalization, labels):
+    """The file with names, metadata and labels in it."""
+    model = flatbuffer.parse(content)
+    (graph,) = model.subgraphs
+    given, returned = graph.inputs[0], graph.outputs[0]
+    for index, name in zip((given, returned), names):
+        graph.tensors[index].name = name.encode()
+    if graph.tensors[given].type == flatbuffer.type_number("UINT8"):
+        _take_pixels(graph.tensors[given].quantization, normalization)
+    return annotate(model, model_name, normalization, labels)
+
+
+def _take_pixels(quantization, normalization):
+    """Makes an input's steps those of pixel values, whatever was calibrated.
+
+    Cameras' pixels go into an uint8 input as they are. It is read by one operation,
+    QUANTIZE, which goes over to the calibrated range.
+    """
+    mean, std = normalization
+    quantization.scale = np.array([1 / std], "float32")
+    quantization.zeroPoint = np.array([round(mean)])
 
 
 class _NotBuiltin(RuntimeError):
@@ -303,11 +371,3 @@ def _configure(converter, tf, quantize, images, batch_size):
                 yield [batch]
 
         converter.representative_dataset = calibration
-
-
-def _predict(model, images):
-    outputs = [
-        np.asarray(model(images[start : start + 32], training=False), "float32")
-        for start in range(0, len(images), 32)
-    ]
-    return np.concatenate(outputs)

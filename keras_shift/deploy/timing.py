@@ -6,6 +6,15 @@ import platform
 import time
 
 import numpy as np
+import rich.box
+import rich.table
+
+from keras_shift.deploy.images import random_pixels
+from keras_shift.deploy.interpreter import LiteRTModel
+from keras_shift.table import to_text
+
+# Not counted, and enough for caches and the processor's clock.
+_WARM_UP_SECONDS = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +37,123 @@ class Timing:
     ratio: float
     ratio_low: float
     ratio_high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """How long .tflite files take on this machine.
+
+    Attributes:
+        timings: `Timing` of one run of every file, by its path; ratios are to the
+            first file.
+        batch_sizes: How many images one run takes, by path.
+        partitions: Into how many parts XNNPACK cut a file, by path, see
+            `keras_shift.deploy.LiteRTModel.partitions`.
+        threads: Number of threads.
+        repeats: Number of counted runs of every file.
+        machine: The processor and its number of cores.
+    """
+
+    timings: dict[str, Timing]
+    batch_sizes: dict[str, int]
+    partitions: dict[str, int | None]
+    threads: int
+    repeats: int
+    machine: str
+
+    def __str__(self):
+        table = rich.table.Table(
+            box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        )
+        table.add_column("File", overflow="fold")
+        several = len(self.timings) > 1
+        for column in ("Images", "Median", "Quartiles", "Partitions"):
+            table.add_column(column, justify="right", no_wrap=True)
+        if several:
+            table.add_column("Ratio", justify="right", no_wrap=True)
+            table.add_column("Quartiles", justify="right", no_wrap=True)
+        for path, timing in self.timings.items():
+            partitions = self.partitions[path]
+            row = [
+                path,
+                str(self.batch_sizes[path]),
+                f"{timing.median * 1000:.3g} ms",
+                f"{timing.low * 1000:.3g} to {timing.high * 1000:.3g}",
+                "not known" if partitions is None else str(partitions),
+            ]
+            if several:
+                row += [
+                    f"{timing.ratio:.2f}",
+                    f"{timing.ratio_low:.2f} to {timing.ratio_high:.2f}",
+                ]
+            table.add_row(*row)
+        turns = " of each file, in turns" if several else ""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return (
+            f"{to_text(table)}\n\n{self.repeats} runs{turns}, {threads}, "
+            f"{self.machine}."
+        )
+
+
+def benchmark(path, *others, threads=1, repeats=50):
+    """Times .tflite files with LiteRT on this machine.
+
+    Several files run in turns, so that what else the machine does slows all of them
+    alike, and their ratios tell more than their times.
+
+    Example:
+
+    >>> result = keras_shift.deploy.benchmark("model.tflite", repeats=10)
+    >>> result.timings["model.tflite"].median < 1.0
+    True
+    >>> print(result)
+    File ...
+
+    Args:
+        path: Path of a file.
+        *others: Paths of files to compare with it.
+        threads: Number of threads that LiteRT may use.
+        repeats: Number of runs that are counted, after others that are not.
+
+    Returns:
+        A `Benchmark`; print it.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If a file is damaged or named twice, or a number is not positive.
+    """
+    paths = [os.fspath(name) for name in (path, *others)]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"Every file must be named once. Received: {paths}")
+    for argument, value in {"threads": threads, "repeats": repeats}.items():
+        if value != int(value) or value < 1:
+            raise ValueError(
+                f"Argument `{argument}` must be a positive integer. "
+                f"Received: {argument}={value}"
+            )
+    files = {name: LiteRTModel(name, num_threads=threads) for name in paths}
+    for lite in files.values():
+        _warm_up(lite)
+    return Benchmark(
+        timings=time_alternately(
+            {name: lite.invoke for name, lite in files.items()}, repeats
+        ),
+        batch_sizes={name: lite.input_shape[0] for name, lite in files.items()},
+        partitions={name: lite.partitions() for name, lite in files.items()},
+        threads=threads,
+        repeats=repeats,
+        machine=machine(),
+    )
+
+
+def _warm_up(lite):
+    """Runs on pixels, not on the zeros that the input starts with."""
+    batch_size, *shape = lite.input_shape
+    pixels = random_pixels(shape)
+    lite.predict(np.resize(pixels, (batch_size, *shape)))
+    start = time.perf_counter()
+    while time.perf_counter() - start < _WARM_UP_SECONDS:
+        lite.invoke()
 
 
 def time_alternately(calls, repeats=30, seed=0):

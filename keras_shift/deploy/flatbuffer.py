@@ -1,0 +1,187 @@
+"""What is in a .tflite file."""
+
+import io
+import math
+import os
+import zipfile
+from collections import Counter
+
+import numpy as np
+
+FILE_IDENTIFIER = b"TFL3"
+
+# What `keras_shift.deploy.metadata` adds: a buffer, and a file behind the model.
+METADATA = b"TFLITE_METADATA"
+LABELS = "labels.txt"
+
+# Below any scale of an activation. For one that is always zero the converter takes
+# the range from -1e-6 to 1e-6, in 255 steps.
+_NO_RANGE = 1e-8
+
+# Of what one element takes; of other types, buffers are not checked.
+_BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1}
+
+
+def read(path):
+    """Reads a .tflite file, and refuses one that LiteRT might crash on.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it is something else, or damaged.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        parse(content)
+    except ValueError as error:
+        raise ValueError(
+            f"Argument `path` must be an undamaged .tflite file. {error} "
+            f"Received: path={os.fspath(path)}"
+        ) from error
+    return content
+
+
+def parse(content):
+    """Returns a .tflite file's content as LiteRT's schema has it.
+
+    Args:
+        content: The file's bytes.
+
+    Returns:
+        A `ModelT`.
+
+    Raises:
+        ValueError: If these are not the bytes of a whole .tflite file.
+    """
+    schema = _schema()
+    if content[4:8] != FILE_IDENTIFIER:
+        raise ValueError(
+            f"It lacks the mark {FILE_IDENTIFIER.decode()} that all of them have."
+        )
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+        whole = _is_whole(model) and _has_its_files(model, content)
+    except Exception as error:  # whatever offsets into nowhere lead to
+        raise ValueError(f"It cannot be read to its end ({error!r}).") from error
+    if not whole:
+        raise ValueError("Parts of it do not fit together.")
+    return model
+
+
+def pack(model):
+    """Returns the bytes of a .tflite file.
+
+    Args:
+        model: A `ModelT`.
+    """
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def type_number(name):
+    """Returns the number of a type of tensors, such as `"UINT8"`."""
+    return getattr(_schema().TensorType, name)
+
+
+def operations(content):
+    """Counts the operations of a .tflite file.
+
+    Args:
+        content: The file's bytes.
+
+    Returns:
+        A pair of `collections.Counter`s by name: builtin operations, and those
+        that are not builtin (custom and TensorFlow "flex" operations), which a
+        plain runtime on a phone refuses.
+    """
+    model = parse(content)
+    names = _names(_schema().BuiltinOperator)
+    builtin: Counter[str] = Counter()
+    other: Counter[str] = Counter()
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            if code.customCode:
+                other[code.customCode.decode()] += 1
+            else:
+                number = max(code.builtinCode, code.deprecatedBuiltinCode)
+                builtin[names[number]] += 1
+    return builtin, other
+
+
+def always_zero(content):
+    """Returns names of activations that quantization has never seen but zero.
+
+    The scale that the converter makes up for them is so small that XNNPACK refuses
+    the file, or crashes.
+
+    Args:
+        content: The bytes of an int8 .tflite file.
+    """
+    model = parse(content)
+    return [
+        tensor.name.decode()
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if model.buffers[tensor.buffer].data is None
+        and tensor.quantization is not None
+        and tensor.quantization.scale is not None
+        and tensor.quantization.scale.max() < _NO_RANGE
+    ]
+
+
+def _is_whole(model):
+    sizes = {
+        number: _BYTES.get(name)
+        for number, name in _names(_schema().TensorType).items()
+    }
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            shape = () if tensor.shape is None else tensor.shape
+            size = sizes[tensor.type]
+            if data is None or size is None or tensor.sparsity is not None:
+                continue
+            if len(data) != size * math.prod(int(length) for length in shape):
+                return False
+        used = [graph.inputs, graph.outputs]
+        for operator in graph.operators:
+            used += [operator.inputs, operator.outputs]
+            if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
+                return False
+        indices = np.concatenate([part for part in used if part is not None])
+        # -1 stands for an input that an operation can do without
+        if not ((-1 <= indices) & (indices < len(graph.tensors))).all():
+            return False
+    return True
+
+
+def _has_its_files(model, content):
+    """Whether labels that metadata speak of lie behind the model."""
+    for entry in model.metadata or ():
+        data = model.buffers[entry.buffer].data
+        if entry.name == METADATA and LABELS.encode() in bytes(data):
+            with zipfile.ZipFile(io.BytesIO(content)) as files:
+                return files.testzip() is None
+    return True
+
+
+def _names(enumeration):
+    return {
+        code: name for name, code in vars(enumeration).items() if isinstance(code, int)
+    }
+
+
+def _schema():
+    from ai_edge_litert import schema_py_generated
+
+    return schema_py_generated

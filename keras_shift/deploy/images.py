@@ -1,0 +1,105 @@
+"""Images out of whatever holds them."""
+
+import itertools
+
+import keras
+import numpy as np
+
+_RANDOM_IMAGES = 8
+
+
+def random_pixels(shape):
+    """Returns a few images of pixel values between 0 and 255, always the same ones.
+
+    Args:
+        shape: Shape of one image.
+    """
+    random = np.random.default_rng(0)
+    return random.uniform(0, 255, (_RANDOM_IMAGES, *shape)).astype("float32")
+
+
+def batches(data, shape, argument):
+    """Iterates over images in batches, with their labels where there are any.
+
+    Args:
+        data: An array of images, a pair of arrays `(images, labels)`, or an iterable
+            of images, of batches, or of tuples `(images, labels, ...)`, such as a
+            `tf.data.Dataset`, a generator, a list or a `keras.utils.PyDataset`.
+        shape: Shape of one image.
+        argument: Name of the argument that `data` came in, for messages.
+
+    Yields:
+        Pairs of a float32 array of shape `(count, *shape)` and an array of `count`
+        labels, or `None`.
+    """
+    for batch in _iterate(data, shape, argument):
+        labels = None
+        if isinstance(batch, (tuple, list)):
+            batch, labels = batch[0], batch[1] if len(batch) > 1 else None
+        if isinstance(batch, dict):
+            raise ValueError(
+                f"Argument `{argument}` must hold images or tuples (images, labels). "
+                f"Received: a dictionary with the keys {list(batch)}. Pass, for "
+                'example, `data.map(lambda batch: batch["image"])`.'
+            )
+        images = np.asarray(batch)
+        if images.shape == shape:
+            images = images[None]
+            labels = None if labels is None else np.asarray(labels)[None]
+        if images.shape[1:] != shape or images.dtype.kind not in "biuf":
+            raise ValueError(
+                f"Argument `{argument}` must hold images of shape {shape}. "
+                f"Received: a batch of shape {images.shape} and type {images.dtype}"
+            )
+        if labels is not None and np.shape(labels)[:1] != images.shape[:1]:
+            raise ValueError(
+                f"Argument `{argument}` must hold as many labels as images. Received: "
+                f"{len(images)} images with labels of shape {np.shape(labels)}"
+            )
+        yield images.astype("float32"), labels if labels is None else np.asarray(labels)
+
+
+def collect(data, shape, argument, most):
+    """Returns the first images of any iterable as one array.
+
+    Args:
+        data: See `batches`.
+        shape: See `batches`.
+        argument: See `batches`.
+        most: How many images to read at most.
+    """
+    found, missing = [], most
+    for images, _ in batches(data, shape, argument):
+        found.append(images[:missing])
+        missing -= len(found[-1])
+        if not missing:
+            break
+    if missing == most:
+        raise no_image(argument)
+    return np.concatenate(found)
+
+
+def no_image(argument):
+    """Returns what to raise when there is nothing to look at."""
+    return ValueError(
+        f"Argument `{argument}` must hold one image at least. Received: none"
+    )
+
+
+def _iterate(data, shape, argument):
+    pair = isinstance(data, tuple) and len(data) == 2
+    if pair and np.shape(data[0])[1:] == shape != np.shape(data[1])[1:]:
+        return [data]
+    if hasattr(data, "shape"):
+        return [data]
+    if isinstance(data, keras.utils.PyDataset):
+        # Iterating over it itself never ends.
+        count = data.num_batches
+        numbers = itertools.count() if count is None else range(count)
+        return map(data.__getitem__, numbers)
+    if isinstance(data, (str, dict)) or not hasattr(data, "__iter__"):
+        raise ValueError(
+            f"Argument `{argument}` must be an array of images or an iterable of "
+            f"images, of batches or of tuples (images, labels). Received: {data!r}"
+        )
+    return data

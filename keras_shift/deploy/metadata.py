@@ -1,0 +1,193 @@
+"""Labels and preprocessing, where Android's tools look for them in a .tflite file.
+
+They read a second flatbuffer, whose schema is metadata_schema.fbs of MediaPipe (and
+of TensorFlow Lite Support before it), from a buffer of the model, and label files from
+a zip archive behind the model. MediaPipe's own writers of it come with 500 MB of
+other things.
+"""
+
+import io
+import zipfile
+
+import numpy as np
+
+from keras_shift.deploy import flatbuffer
+
+_IDENTIFIER = b"M001"
+
+# From the schema: the fields of a table, in their order, as far as we need them. A
+# union is two fields.
+_FIELDS = {
+    "AssociatedFile": ("name", "description", "type"),
+    "Content": ("content_properties_type", "content_properties"),
+    "FeatureProperties": (),
+    "ImageProperties": ("color_space",),
+    "ModelMetadata": (
+        *("name", "description", "version", "subgraph_metadata"),
+        *("author", "license", "associated_files", "min_parser_version"),
+    ),
+    "NormalizationOptions": ("mean", "std"),
+    "ProcessUnit": ("options_type", "options"),
+    "SubGraphMetadata": (
+        *("name", "description", "input_tensor_metadata", "output_tensor_metadata"),
+    ),
+    "TensorMetadata": (
+        *("name", "description", "dimension_names", "content", "process_units"),
+        *("stats", "associated_files"),
+    ),
+}
+
+# From the schema's enumerations and unions, all of one byte.
+_FEATURE, _IMAGE = 1, 2
+_NORMALIZATION = 1
+_TENSOR_AXIS_LABELS = 2
+_COLOR_SPACES = {3: 1, 1: 2}  # RGB and GRAYSCALE, by the number of channels
+
+
+def annotate(model, name, normalization=(0.0, 1.0), labels=None):
+    """Adds metadata to a model of one input and one output.
+
+    Args:
+        model: A `ModelT`, see `flatbuffer.parse`, which is changed.
+        name: Name of the model.
+        normalization: Pair `(mean, std)`: what the input takes is
+            `(pixel - mean) / std`, with pixel values in [0, 255].
+        labels: A list with the name of every class, or `None`.
+
+    Returns:
+        The bytes of the .tflite file, with `labels` behind the model.
+    """
+    graph = model.subgraphs[0]
+    given, returned = (
+        graph.tensors[indices[0]] for indices in (graph.inputs, graph.outputs)
+    )
+    mean, std = normalization
+    normalize = _Table(
+        "ProcessUnit",
+        options_type=_NORMALIZATION,
+        options=_Table(
+            "NormalizationOptions",
+            mean=np.array([mean], "float32"),
+            std=np.array([std], "float32"),
+        ),
+    )
+    files = _Table(
+        "AssociatedFile",
+        name=flatbuffer.LABELS,
+        description="Names of the classes, one on every line.",
+        type=_TENSOR_AXIS_LABELS,
+    )
+    subgraph = _Table(
+        "SubGraphMetadata",
+        input_tensor_metadata=[
+            _Table(
+                "TensorMetadata",
+                name=given.name.decode(),
+                description="Pixel values p from 0 to 255, as "
+                f"(p - {mean:g}) / {std:g}.",
+                content=_content(given.shape),
+                process_units=[normalize],
+            )
+        ],
+        output_tensor_metadata=[
+            _Table(
+                "TensorMetadata",
+                name=returned.name.decode(),
+                description="A number for every class.",
+                content=_content(()),
+                associated_files=[files] if labels else None,
+            )
+        ],
+    )
+    metadata = _Table(
+        "ModelMetadata",
+        name=name,
+        subgraph_metadata=[subgraph],
+        min_parser_version="1.0.0",
+    )
+    _attach(model, metadata.packed())
+    content = flatbuffer.pack(model)
+    return _with_file(content, "\n".join(labels) + "\n") if labels else content
+
+
+def _content(shape):
+    """Type of what a tensor of this shape holds: an image, or plain numbers."""
+    color_space = _COLOR_SPACES.get(int(shape[-1])) if len(shape) == 4 else None
+    if color_space is None:
+        kind, properties = _FEATURE, _Table("FeatureProperties")
+    else:
+        kind = _IMAGE
+        properties = _Table("ImageProperties", color_space=color_space)
+    return _Table(
+        "Content",
+        content_properties_type=kind,
+        content_properties=properties,
+    )
+
+
+def _attach(model, metadata):
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(metadata, "uint8")
+    entry = schema.MetadataT()
+    entry.name = flatbuffer.METADATA
+    entry.buffer = len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or ()), entry]
+
+
+def _with_file(content, text):
+    file = io.BytesIO(content)
+    with zipfile.ZipFile(file, "a") as archive:
+        # Uncompressed, since MediaPipe reads it in place; with the date that
+        # `ZipInfo` starts from, equal models are equal files.
+        archive.writestr(zipfile.ZipInfo(flatbuffer.LABELS), text.encode())
+    return file.getvalue()
+
+
+class _Table:
+    """A table of the schema, to be written without generated code."""
+
+    def __init__(self, kind, **values):
+        self.fields = _FIELDS[kind]
+        self.values = {
+            field: value for field, value in values.items() if value is not None
+        }
+
+    def write(self, builder):
+        # What a table refers to must be complete before it starts.
+        offsets = {
+            field: _write(builder, value)
+            for field, value in self.values.items()
+            if not isinstance(value, int)
+        }
+        builder.StartObject(len(self.fields))
+        for field, value in self.values.items():
+            slot = self.fields.index(field)
+            if field in offsets:
+                builder.PrependUOffsetTRelativeSlot(slot, offsets[field], 0)
+            else:
+                builder.PrependUint8Slot(slot, value, 0)
+        return builder.EndObject()
+
+    def packed(self):
+        import flatbuffers
+
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(self.write(builder), _IDENTIFIER)
+        return bytes(builder.Output())
+
+
+def _write(builder, value):
+    if isinstance(value, str):
+        return builder.CreateString(value)
+    if isinstance(value, _Table):
+        return value.write(builder)
+    if isinstance(value, np.ndarray):
+        return builder.CreateNumpyVector(value)
+    offsets = [_write(builder, entry) for entry in value]
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return builder.EndVector()
