@@ -71,11 +71,12 @@ __attribute__((always_inline)) inline void Repeat(Function&& function) {
 }
 
 // kPixels pixels by kPanels panels, of which `columns` columns are written.
+// Memory that is so many bytes `ahead` of each row of a panel will be needed.
 template <typename Product, int kPixels, int kPanels>
 __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
                                             const HalfTile* halves,
-                                            const float* panel,
-                                            int64_t columns) {
+                                            const float* panel, int64_t columns,
+                                            int64_t ahead) {
   using Register = typename Product::Register;
   constexpr int kLanes = Product::kLanes;
   constexpr int kPerPanel = kPanelColumns / kLanes;
@@ -111,6 +112,7 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
     for (; x_0 != x_end; x_0 += sizeof(float), x_1 += sizeof(float)) {
       Register weights[kVectors];
       Repeat<kVectors>([&](auto v) { weights[v.value] = weights_at(row, v); });
+      __builtin_prefetch(row + ahead, 0, 2);
       row += kRowBytes;
       Repeat<kPixels>([&](auto m) {
         constexpr int kPixel = decltype(m)::value;
@@ -192,55 +194,85 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
 template <typename Product, int kMost, int kPanels>
 inline void MultiplyTileOf(int64_t pixels, const PixelProduct& product,
                            const HalfTile* halves, const float* panel,
-                           int64_t columns) {
+                           int64_t columns, int64_t ahead) {
   if constexpr (kMost > 1) {
     if (pixels < kMost) {
       MultiplyTileOf<Product, kMost - 1, kPanels>(pixels, product, halves,
-                                                  panel, columns);
+                                                  panel, columns, ahead);
       return;
     }
   }
-  MultiplyTile<Product, kMost, kPanels>(product, halves, panel, columns);
+  MultiplyTile<Product, kMost, kPanels>(product, halves, panel, columns, ahead);
 }
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// The panels that a product has come to.
+struct PanelGroup {
+  const float* panel;
+  int64_t first_column;
+  int64_t columns;  // from there on
+  // Panels to ask for in advance: all rows will need them before long, and they
+  // may be in a slow cache. A tile takes care of one panel.
+  int64_t following;
+  int64_t asked_for;
+};
+
+// Multiplies rows, kRows of them in a tile; how many there are is a multiple of
+// it.
+template <typename Product, int kPanels, int kRows>
+void MultiplyRows(const PixelProduct& product, const PixelRow* rows,
+                  int64_t num_rows, int64_t width, PanelGroup* group) {
+  constexpr int64_t kMost = Product::kPixels / kRows;
+  const int64_t tiles = CeilDiv(width, kMost);
+  // Of about the same width.
+  const int64_t narrow = width / tiles;
+  const int64_t wider = width % tiles;
+  const int64_t panel_bytes = product.panel_size * sizeof(float);
+  int64_t j = 0;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t tile_width = narrow + (tile < wider ? 1 : 0);
+    const int64_t second = kRows == 1 ? j + (tile_width + 1) / 2 : j;
+    // One row after the other: with displacements, the next one needs pixels
+    // that are in the first cache now.
+    for (int64_t r = 0; r < num_rows; r += kRows) {
+      const auto half = [&](const PixelRow& row, int64_t column) {
+        return HalfTile{row.x, column * product.x_step,
+                        row.y + column * product.y_step + group->first_column,
+                        row.added == nullptr
+                            ? nullptr
+                            : row.added + column * product.added_step +
+                                  group->first_column};
+      };
+      const HalfTile halves[2] = {half(rows[r], j),
+                                  half(rows[r + kRows - 1], second)};
+      const int64_t ahead = group->asked_for < group->following
+                                ? (kPanels + group->asked_for++) * panel_bytes
+                                : 0;
+      MultiplyTileOf<Product, Product::kPixels, kPanels>(
+          kRows * tile_width, product, halves, group->panel, group->columns,
+          ahead);
+    }
+    j += tile_width;
+  }
+}
+
 template <typename Product, int kPanels>
 void MultiplyPanels(const PixelProduct& product, const PixelRow* rows,
-                    int64_t num_rows, int64_t width, int64_t first_panel) {
+                    int64_t num_rows, int64_t width, int64_t panel,
+                    int64_t last_panel) {
   constexpr int64_t kMost = Product::kPixels;
-  const int64_t first_column = first_panel * kPanelColumns;
-  const float* const panel = product.panels + first_panel * product.panel_size;
-  const int64_t columns = product.columns - first_column;
+  const int64_t first_column = panel * kPanelColumns;
+  const int64_t left = last_panel - panel - kPanels;
+  PanelGroup group = {product.panels + panel * product.panel_size, first_column,
+                      product.columns - first_column,
+                      left < kPanels ? left : kPanels, 0};
   // Two rows together, if that makes fewer tiles of them.
   const bool pairs = CeilDiv(width, kMost / 2) < 2 * CeilDiv(width, kMost);
-  for (int64_t r = 0; r < num_rows;) {
-    const PixelRow& upper = rows[r];
-    const bool pair = pairs && r + 1 < num_rows;
-    const PixelRow& lower = rows[pair ? r + 1 : r];
-    r += pair ? 2 : 1;
-    const int64_t tiles = CeilDiv(width, pair ? kMost / 2 : kMost);
-    // Of about the same width.
-    const int64_t narrow = width / tiles;
-    const int64_t wider = width % tiles;
-    int64_t j = 0;
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t tile_width = narrow + (tile < wider ? 1 : 0);
-      const auto half = [&](const PixelRow& row, int64_t column) {
-        return HalfTile{
-            row.x, column * product.x_step,
-            row.y + column * product.y_step + first_column,
-            row.added == nullptr
-                ? nullptr
-                : row.added + column * product.added_step + first_column};
-      };
-      const HalfTile halves[2] = {
-          half(upper, j), half(lower, pair ? j : j + (tile_width + 1) / 2)};
-      MultiplyTileOf<Product, Product::kPixels, kPanels>(
-          pair ? 2 * tile_width : tile_width, product, halves, panel, columns);
-      j += tile_width;
-    }
-  }
+  const int64_t paired = pairs ? num_rows - num_rows % 2 : 0;
+  MultiplyRows<Product, kPanels, 2>(product, rows, paired, width, &group);
+  MultiplyRows<Product, kPanels, 1>(product, rows + paired, num_rows - paired,
+                                    width, &group);
 }
 
 template <typename Product>
@@ -250,11 +282,13 @@ void Multiply(const PixelProduct& product, const PixelRow* rows,
   int64_t panel = first_panel;
   if constexpr (Product::kPanels == 2) {
     for (; panel + 2 <= last_panel; panel += 2) {
-      MultiplyPanels<Product, 2>(product, rows, num_rows, width, panel);
+      MultiplyPanels<Product, 2>(product, rows, num_rows, width, panel,
+                                 last_panel);
     }
   }
   for (; panel < last_panel; ++panel) {
-    MultiplyPanels<Product, 1>(product, rows, num_rows, width, panel);
+    MultiplyPanels<Product, 1>(product, rows, num_rows, width, panel,
+                               last_panel);
   }
 }
 
