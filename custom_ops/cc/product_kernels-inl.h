@@ -233,8 +233,6 @@ void MultiplyRows(const PixelProduct& product, const PixelRow* rows,
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t tile_width = narrow + (tile < wider ? 1 : 0);
     const int64_t second = kRows == 1 ? j + (tile_width + 1) / 2 : j;
-    // One row after the other: with displacements, the next one needs pixels
-    // that are in the first cache now.
     for (int64_t r = 0; r < num_rows; r += kRows) {
       const auto half = [&](const PixelRow& row, int64_t column) {
         return HalfTile{row.x, column * product.x_step,
