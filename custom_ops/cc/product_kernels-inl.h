@@ -43,35 +43,26 @@ struct HalfTile {
   const float* added;  // null in both, or in none
 };
 
-// Pixels are few enough for an address to be a base and a multiple of one of
-// three registers, which is what x86-64 has.
+// Few enough for an address to be a base and a multiple of one of three
+// registers, which is what x86-64 has.
+constexpr int kMostInHalf = 7;
+
 struct PixelSteps {
   int64_t one, three, five;
 
-  template <int kPixel>
-  int64_t To() const {
-    if constexpr (kPixel == 3) return three;
-    if constexpr (kPixel == 5) return five;
-    if constexpr (kPixel == 6) return 2 * three;
-    return kPixel * one;
+  int64_t To(int pixel) const {
+    return pixel == 3   ? three
+           : pixel == 5 ? five
+           : pixel == 6 ? 2 * three
+                        : pixel * one;
   }
 };
-
-// Calls `function` with the constants 0 to kCount - 1.
-template <int kValue>
-struct Constant {
-  static constexpr int value = kValue;
-};
-template <int kCount, typename Function>
-__attribute__((always_inline)) inline void Repeat(Function&& function) {
-  if constexpr (kCount > 0) {
-    Repeat<kCount - 1>(function);
-    function(Constant<kCount - 1>());
-  }
-}
 
 // kPixels pixels by kPanels panels, of which `columns` columns are written.
 // Memory that is so many bytes `ahead` of each row of a panel will be needed.
+//
+// All loops but those over channels are to be unrolled, so that sums stay in
+// registers.
 template <typename Product, int kPixels, int kPanels>
 __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
                                             const HalfTile* halves,
@@ -82,20 +73,21 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
   constexpr int kPerPanel = kPanelColumns / kLanes;
   constexpr int kVectors = kPanels * kPerPanel;
   constexpr int kFirstHalf = (kPixels + 1) / 2;
+  static_assert(kFirstHalf <= kMostInHalf && kPixels <= 14 && kVectors <= 4);
   constexpr int64_t kRowBytes = kPanelColumns * sizeof(float);
-  // All of it is counted in bytes.
   const int64_t panel_bytes = product.panel_size * sizeof(float);
-  const auto weights_at = [=](const char* row, auto v) {
-    constexpr int kVector = decltype(v)::value;
-    return Product::Load(row + (kVector / kPerPanel) * panel_bytes +
-                         (kVector % kPerPanel) * kLanes * sizeof(float));
+  const auto weights_at = [=](const char* row, int v) {
+    return Product::Load(row + (v / kPerPanel) * panel_bytes +
+                         (v % kPerPanel) * kLanes * sizeof(float));
   };
   const char* const bias = reinterpret_cast<const char*>(panel);
   Register sums[kPixels][kVectors];
-  Repeat<kVectors>([&](auto v) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
     const Register value = weights_at(bias, v);
-    Repeat<kPixels>([&](auto m) { sums[m.value][v.value] = value; });
-  });
+#pragma GCC unroll 14
+    for (int m = 0; m < kPixels; ++m) sums[m][v] = value;
+  }
 
   const int64_t step = product.x_step * sizeof(float);
   const PixelSteps steps = {step, 3 * step, 5 * step};
@@ -111,40 +103,37 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
     const char* row = bias + (1 + run->first) * kRowBytes;
     for (; x_0 != x_end; x_0 += sizeof(float), x_1 += sizeof(float)) {
       Register weights[kVectors];
-      Repeat<kVectors>([&](auto v) { weights[v.value] = weights_at(row, v); });
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) weights[v] = weights_at(row, v);
       __builtin_prefetch(row + ahead, 0, 2);
       row += kRowBytes;
-      Repeat<kPixels>([&](auto m) {
-        constexpr int kPixel = decltype(m)::value;
-        const char* at;
-        if constexpr (kPixel < kFirstHalf) {
-          at = x_0 + steps.template To<kPixel>();
-        } else {
-          at = x_1 + steps.template To<kPixel - kFirstHalf>();
+#pragma GCC unroll 14
+      for (int m = 0; m < kPixels; ++m) {
+        const Register x =
+            Product::Fill(m < kFirstHalf ? x_0 + steps.To(m)
+                                         : x_1 + steps.To(m - kFirstHalf));
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          sums[m][v] = Product::MultiplyAdd(x, weights[v], sums[m][v]);
         }
-        const Register x = Product::Fill(at);
-        Repeat<kVectors>([&](auto v) {
-          sums[kPixel][v.value] =
-              Product::MultiplyAdd(x, weights[v.value], sums[kPixel][v.value]);
-        });
-      });
+      }
     }
   }
 
   // Calls `write` for each register of sums, with the offsets of a place in y
   // and in what is added.
   const auto for_each = [&](auto write) {
-    Repeat<kPixels>([&](auto m) {
-      constexpr int kPixel = decltype(m)::value;
-      constexpr int kHalf = kPixel < kFirstHalf ? 0 : 1;
-      const int64_t in_half = kPixel - kHalf * kFirstHalf;
-      Repeat<kVectors>([&](auto v) {
-        constexpr int kColumn = decltype(v)::value * kLanes;
-        write(sums[kPixel][v.value], halves[kHalf],
-              in_half * product.y_step + kColumn,
-              in_half * product.added_step + kColumn);
-      });
-    });
+#pragma GCC unroll 14
+    for (int m = 0; m < kPixels; ++m) {
+      const bool first = m < kFirstHalf;
+      const int64_t in_half = first ? m : m - kFirstHalf;
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        write(sums[m][v], halves[first ? 0 : 1],
+              in_half * product.y_step + v * kLanes,
+              in_half * product.added_step + v * kLanes);
+      }
+    }
   };
   const bool adds = halves[0].added != nullptr;
   if (columns >= kVectors * kLanes && !(adds && product.relu)) {
@@ -166,12 +155,12 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
   }
   // Otherwise by way of memory, so that it need not be written out for each.
   Register spilled[kPixels][kVectors];
-  Repeat<kPixels>([&](auto m) {
-    Repeat<kVectors>([&](auto v) {
-      const Register sum = sums[m.value][v.value];
-      spilled[m.value][v.value] = product.relu ? Product::Relu(sum) : sum;
-    });
-  });
+#pragma GCC unroll 14
+  for (int m = 0; m < kPixels; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) spilled[m][v] = sums[m][v];
+  }
+#pragma GCC unroll 1
   for (int m = 0; m < kPixels; ++m) {
     const HalfTile& half = halves[m < kFirstHalf ? 0 : 1];
     const int in_half = m < kFirstHalf ? m : m - kFirstHalf;
@@ -181,6 +170,7 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
       const int64_t left = columns - column;
       const int64_t count = left < kLanes ? left : kLanes;
       Register sum = spilled[m][v];
+      if (product.relu) sum = Product::Relu(sum);
       if (adds) {
         const int64_t at = in_half * product.added_step + column;
         sum += Product::LoadFirst(half.added + at, count);
