@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <exception>
 #include <limits>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -494,8 +493,11 @@ void Runner::RunInBands(int64_t threads) {
   int64_t bands = 1;
   if (threads > 1 && shape_.batch < 4 * threads) {
     const int64_t halo = row_before_ + row_after_;
-    bands = std::clamp<int64_t>(height / (4 * (halo + 1)), 1,
-                                CeilDiv(2 * threads, shape_.batch));
+    // Two a thread even out what else the machine is doing, unless that makes
+    // neighbours expand a lot both.
+    const int64_t fair = CeilDiv(threads, shape_.batch);
+    bands = height / (2 * fair) < 8 * halo ? fair : 2 * fair;
+    bands = std::min(bands, std::max<int64_t>(1, height / (2 + halo)));
   }
   const int64_t x_image = shape_.height * shape_.width * shape_.channels;
   const int64_t y_image = height * y_shape_.width * y_shape_.channels;
