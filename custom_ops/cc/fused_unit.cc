@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <exception>
 #include <limits>
-#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "custom_ops/cc/arguments.h"
@@ -493,8 +493,11 @@ void Runner::RunInBands(int64_t threads) {
   int64_t bands = 1;
   if (threads > 1 && shape_.batch < 4 * threads) {
     const int64_t halo = row_before_ + row_after_;
-    bands = std::clamp<int64_t>(height / (4 * (halo + 1)), 1,
-                                CeilDiv(2 * threads, shape_.batch));
+    // Two a thread even out what else the machine is doing, unless that makes
+    // neighbours expand a lot both.
+    const int64_t fair = CeilDiv(threads, shape_.batch);
+    bands = height / (2 * fair) < 8 * halo ? fair : 2 * fair;
+    bands = std::min(bands, std::max<int64_t>(1, height / (2 + halo)));
   }
   const int64_t x_image = shape_.height * shape_.width * shape_.channels;
   const int64_t y_image = height * y_shape_.width * y_shape_.channels;
@@ -561,12 +564,32 @@ void Runner::RunInPhases(int64_t threads) {
   const Parts projecting(y_shape_.height, y_panels_, kernel_.panels, wanted);
   const int64_t x_image = shape_.height * shape_.width * shape_.channels;
   const int64_t y_image = y_shape_.height * y_shape_.width * y_shape_.channels;
+  // One loop for all of it, as helpers take long to wake up: images one after
+  // the other, and of each these two phases.
+  const int64_t phases[] = {expanding.count(), projecting.count()};
+  const int64_t parts = phases[0] + phases[1];
   const SameRounding rounding;
-  for (int64_t image = 0; image < shape_.batch; ++image) {
+  std::atomic<int64_t> done{0};
+  ParallelFor(shape_.batch * parts, threads, [&](int64_t index, int64_t) {
+    const int64_t image = index / parts;
+    const int64_t part = index % parts;
+    const bool projects = part >= phases[0];
     const float* const x = x_ + image * x_image;
     float* const y = y_ + image * y_image;
-    ParallelFor(expanding.count(), threads, [&](int64_t part, int64_t) {
-      rounding.Call([&] {
+    // Those that it builds upon have begun, as indices are taken in order.
+    const int64_t before = image * parts + (projects ? phases[0] : 0);
+    while (done.load(std::memory_order_acquire) < before) {
+      std::this_thread::yield();
+    }
+    rounding.Call([&] {
+      if (projects) {
+        projecting.Call(
+            part - phases[0], [&](int64_t first, int64_t last,
+                                  int64_t first_panel, int64_t last_panel) {
+              Project(x, first, last, first_panel, last_panel, buffer, y);
+              if (first_panel == 0) CopyOthers(x, first, last, y);
+            });
+      } else {
         expanding.Call(part, [&](int64_t first, int64_t last,
                                  int64_t first_panel, int64_t last_panel) {
           if (pooled_) {
@@ -575,18 +598,10 @@ void Runner::RunInPhases(int64_t threads) {
             Expand(x, first, last, first_panel, last_panel, buffer);
           }
         });
-      });
+      }
     });
-    ParallelFor(projecting.count(), threads, [&](int64_t part, int64_t) {
-      rounding.Call([&] {
-        projecting.Call(part, [&](int64_t first, int64_t last,
-                                  int64_t first_panel, int64_t last_panel) {
-          Project(x, first, last, first_panel, last_panel, buffer, y);
-          if (first_panel == 0) CopyOthers(x, first, last, y);
-        });
-      });
-    });
-  }
+    done.fetch_add(1, std::memory_order_release);
+  });
   scratch.ReleaseIfLarge();
 }
 

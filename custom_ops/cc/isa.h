@@ -30,6 +30,7 @@ void LimitIsaForTesting(Isa isa);
 // get those of a lesser instruction set.
 const ShiftKernel& BestShiftKernel(int64_t pixel_bytes);
 const SumKernel& BestSumKernel(FloatType type, int64_t channels);
+// Those for matrices of any size.
 const ProductKernel& BestProductKernel();
 
 }  // namespace keras_shift

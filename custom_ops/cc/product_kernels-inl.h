@@ -43,58 +43,51 @@ struct HalfTile {
   const float* added;  // null in both, or in none
 };
 
-// Pixels are few enough for an address to be a base and a multiple of one of
-// three registers, which is what x86-64 has.
+// Few enough for an address to be a base and a multiple of one of three
+// registers, which is what x86-64 has.
+constexpr int kMostInHalf = 7;
+
 struct PixelSteps {
   int64_t one, three, five;
 
-  template <int kPixel>
-  int64_t To() const {
-    if constexpr (kPixel == 3) return three;
-    if constexpr (kPixel == 5) return five;
-    if constexpr (kPixel == 6) return 2 * three;
-    return kPixel * one;
+  int64_t To(int pixel) const {
+    return pixel == 3   ? three
+           : pixel == 5 ? five
+           : pixel == 6 ? 2 * three
+                        : pixel * one;
   }
 };
-
-// Calls `function` with the constants 0 to kCount - 1.
-template <int kValue>
-struct Constant {
-  static constexpr int value = kValue;
-};
-template <int kCount, typename Function>
-__attribute__((always_inline)) inline void Repeat(Function&& function) {
-  if constexpr (kCount > 0) {
-    Repeat<kCount - 1>(function);
-    function(Constant<kCount - 1>());
-  }
-}
 
 // kPixels pixels by kPanels panels, of which `columns` columns are written.
+// Memory that is so many bytes `ahead` of each row of a panel will be needed.
+//
+// All loops but those over channels are to be unrolled, so that sums stay in
+// registers.
 template <typename Product, int kPixels, int kPanels>
 __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
                                             const HalfTile* halves,
-                                            const float* panel,
-                                            int64_t columns) {
+                                            const float* panel, int64_t columns,
+                                            int64_t ahead) {
   using Register = typename Product::Register;
   constexpr int kLanes = Product::kLanes;
   constexpr int kPerPanel = kPanelColumns / kLanes;
   constexpr int kVectors = kPanels * kPerPanel;
   constexpr int kFirstHalf = (kPixels + 1) / 2;
+  static_assert(kFirstHalf <= kMostInHalf && kPixels <= 14 && kVectors <= 4);
   constexpr int64_t kRowBytes = kPanelColumns * sizeof(float);
-  // All of it is counted in bytes.
   const int64_t panel_bytes = product.panel_size * sizeof(float);
-  const auto weights_at = [=](const char* row, auto v) {
-    constexpr int kVector = decltype(v)::value;
-    return Product::Load(row + (kVector / kPerPanel) * panel_bytes +
-                         (kVector % kPerPanel) * kLanes * sizeof(float));
+  const auto weights_at = [=](const char* row, int v) {
+    return Product::Load(row + (v / kPerPanel) * panel_bytes +
+                         (v % kPerPanel) * kLanes * sizeof(float));
   };
   const char* const bias = reinterpret_cast<const char*>(panel);
   Register sums[kPixels][kVectors];
-  Repeat<kVectors>([&](auto v) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
     const Register value = weights_at(bias, v);
-    Repeat<kPixels>([&](auto m) { sums[m.value][v.value] = value; });
-  });
+#pragma GCC unroll 14
+    for (int m = 0; m < kPixels; ++m) sums[m][v] = value;
+  }
 
   const int64_t step = product.x_step * sizeof(float);
   const PixelSteps steps = {step, 3 * step, 5 * step};
@@ -110,39 +103,37 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
     const char* row = bias + (1 + run->first) * kRowBytes;
     for (; x_0 != x_end; x_0 += sizeof(float), x_1 += sizeof(float)) {
       Register weights[kVectors];
-      Repeat<kVectors>([&](auto v) { weights[v.value] = weights_at(row, v); });
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) weights[v] = weights_at(row, v);
+      __builtin_prefetch(row + ahead, 0, 2);
       row += kRowBytes;
-      Repeat<kPixels>([&](auto m) {
-        constexpr int kPixel = decltype(m)::value;
-        const char* at;
-        if constexpr (kPixel < kFirstHalf) {
-          at = x_0 + steps.template To<kPixel>();
-        } else {
-          at = x_1 + steps.template To<kPixel - kFirstHalf>();
+#pragma GCC unroll 14
+      for (int m = 0; m < kPixels; ++m) {
+        const Register x =
+            Product::Fill(m < kFirstHalf ? x_0 + steps.To(m)
+                                         : x_1 + steps.To(m - kFirstHalf));
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          sums[m][v] = Product::MultiplyAdd(x, weights[v], sums[m][v]);
         }
-        const Register x = Product::Fill(at);
-        Repeat<kVectors>([&](auto v) {
-          sums[kPixel][v.value] =
-              Product::MultiplyAdd(x, weights[v.value], sums[kPixel][v.value]);
-        });
-      });
+      }
     }
   }
 
   // Calls `write` for each register of sums, with the offsets of a place in y
   // and in what is added.
   const auto for_each = [&](auto write) {
-    Repeat<kPixels>([&](auto m) {
-      constexpr int kPixel = decltype(m)::value;
-      constexpr int kHalf = kPixel < kFirstHalf ? 0 : 1;
-      const int64_t in_half = kPixel - kHalf * kFirstHalf;
-      Repeat<kVectors>([&](auto v) {
-        constexpr int kColumn = decltype(v)::value * kLanes;
-        write(sums[kPixel][v.value], halves[kHalf],
-              in_half * product.y_step + kColumn,
-              in_half * product.added_step + kColumn);
-      });
-    });
+#pragma GCC unroll 14
+    for (int m = 0; m < kPixels; ++m) {
+      const bool first = m < kFirstHalf;
+      const int64_t in_half = first ? m : m - kFirstHalf;
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        write(sums[m][v], halves[first ? 0 : 1],
+              in_half * product.y_step + v * kLanes,
+              in_half * product.added_step + v * kLanes);
+      }
+    }
   };
   const bool adds = halves[0].added != nullptr;
   if (columns >= kVectors * kLanes && !(adds && product.relu)) {
@@ -164,12 +155,12 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
   }
   // Otherwise by way of memory, so that it need not be written out for each.
   Register spilled[kPixels][kVectors];
-  Repeat<kPixels>([&](auto m) {
-    Repeat<kVectors>([&](auto v) {
-      const Register sum = sums[m.value][v.value];
-      spilled[m.value][v.value] = product.relu ? Product::Relu(sum) : sum;
-    });
-  });
+#pragma GCC unroll 14
+  for (int m = 0; m < kPixels; ++m) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) spilled[m][v] = sums[m][v];
+  }
+#pragma GCC unroll 1
   for (int m = 0; m < kPixels; ++m) {
     const HalfTile& half = halves[m < kFirstHalf ? 0 : 1];
     const int in_half = m < kFirstHalf ? m : m - kFirstHalf;
@@ -179,6 +170,7 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
       const int64_t left = columns - column;
       const int64_t count = left < kLanes ? left : kLanes;
       Register sum = spilled[m][v];
+      if (product.relu) sum = Product::Relu(sum);
       if (adds) {
         const int64_t at = in_half * product.added_step + column;
         sum += Product::LoadFirst(half.added + at, count);
@@ -192,55 +184,83 @@ __attribute__((noinline)) void MultiplyTile(const PixelProduct& product,
 template <typename Product, int kMost, int kPanels>
 inline void MultiplyTileOf(int64_t pixels, const PixelProduct& product,
                            const HalfTile* halves, const float* panel,
-                           int64_t columns) {
+                           int64_t columns, int64_t ahead) {
   if constexpr (kMost > 1) {
     if (pixels < kMost) {
       MultiplyTileOf<Product, kMost - 1, kPanels>(pixels, product, halves,
-                                                  panel, columns);
+                                                  panel, columns, ahead);
       return;
     }
   }
-  MultiplyTile<Product, kMost, kPanels>(product, halves, panel, columns);
+  MultiplyTile<Product, kMost, kPanels>(product, halves, panel, columns, ahead);
 }
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// The panels that a product has come to.
+struct PanelGroup {
+  const float* panel;
+  int64_t first_column;
+  int64_t columns;  // from there on
+  // Panels to ask for in advance: all rows will need them before long, and they
+  // may be in a slow cache. A tile takes care of one panel.
+  int64_t following;
+  int64_t asked_for;
+};
+
+// Multiplies rows, kRows of them in a tile; how many there are is a multiple of
+// it.
+template <typename Product, int kPanels, int kRows>
+void MultiplyRows(const PixelProduct& product, const PixelRow* rows,
+                  int64_t num_rows, int64_t width, PanelGroup* group) {
+  constexpr int64_t kMost = Product::kPixels / kRows;
+  const int64_t tiles = CeilDiv(width, kMost);
+  // Of about the same width.
+  const int64_t narrow = width / tiles;
+  const int64_t wider = width % tiles;
+  const int64_t panel_bytes = product.panel_size * sizeof(float);
+  int64_t j = 0;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t tile_width = narrow + (tile < wider ? 1 : 0);
+    const int64_t second = kRows == 1 ? j + (tile_width + 1) / 2 : j;
+    for (int64_t r = 0; r < num_rows; r += kRows) {
+      const auto half = [&](const PixelRow& row, int64_t column) {
+        return HalfTile{row.x, column * product.x_step,
+                        row.y + column * product.y_step + group->first_column,
+                        row.added == nullptr
+                            ? nullptr
+                            : row.added + column * product.added_step +
+                                  group->first_column};
+      };
+      const HalfTile halves[2] = {half(rows[r], j),
+                                  half(rows[r + kRows - 1], second)};
+      const int64_t ahead = group->asked_for < group->following
+                                ? (kPanels + group->asked_for++) * panel_bytes
+                                : 0;
+      MultiplyTileOf<Product, Product::kPixels, kPanels>(
+          kRows * tile_width, product, halves, group->panel, group->columns,
+          ahead);
+    }
+    j += tile_width;
+  }
+}
+
 template <typename Product, int kPanels>
 void MultiplyPanels(const PixelProduct& product, const PixelRow* rows,
-                    int64_t num_rows, int64_t width, int64_t first_panel) {
+                    int64_t num_rows, int64_t width, int64_t panel,
+                    int64_t last_panel) {
   constexpr int64_t kMost = Product::kPixels;
-  const int64_t first_column = first_panel * kPanelColumns;
-  const float* const panel = product.panels + first_panel * product.panel_size;
-  const int64_t columns = product.columns - first_column;
+  const int64_t first_column = panel * kPanelColumns;
+  const int64_t left = last_panel - panel - kPanels;
+  PanelGroup group = {product.panels + panel * product.panel_size, first_column,
+                      product.columns - first_column,
+                      left < kPanels ? left : kPanels, 0};
   // Two rows together, if that makes fewer tiles of them.
   const bool pairs = CeilDiv(width, kMost / 2) < 2 * CeilDiv(width, kMost);
-  for (int64_t r = 0; r < num_rows;) {
-    const PixelRow& upper = rows[r];
-    const bool pair = pairs && r + 1 < num_rows;
-    const PixelRow& lower = rows[pair ? r + 1 : r];
-    r += pair ? 2 : 1;
-    const int64_t tiles = CeilDiv(width, pair ? kMost / 2 : kMost);
-    // Of about the same width.
-    const int64_t narrow = width / tiles;
-    const int64_t wider = width % tiles;
-    int64_t j = 0;
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t tile_width = narrow + (tile < wider ? 1 : 0);
-      const auto half = [&](const PixelRow& row, int64_t column) {
-        return HalfTile{
-            row.x, column * product.x_step,
-            row.y + column * product.y_step + first_column,
-            row.added == nullptr
-                ? nullptr
-                : row.added + column * product.added_step + first_column};
-      };
-      const HalfTile halves[2] = {
-          half(upper, j), half(lower, pair ? j : j + (tile_width + 1) / 2)};
-      MultiplyTileOf<Product, Product::kPixels, kPanels>(
-          pair ? 2 * tile_width : tile_width, product, halves, panel, columns);
-      j += tile_width;
-    }
-  }
+  const int64_t paired = pairs ? num_rows - num_rows % 2 : 0;
+  MultiplyRows<Product, kPanels, 2>(product, rows, paired, width, &group);
+  MultiplyRows<Product, kPanels, 1>(product, rows + paired, num_rows - paired,
+                                    width, &group);
 }
 
 template <typename Product>
@@ -250,11 +270,13 @@ void Multiply(const PixelProduct& product, const PixelRow* rows,
   int64_t panel = first_panel;
   if constexpr (Product::kPanels == 2) {
     for (; panel + 2 <= last_panel; panel += 2) {
-      MultiplyPanels<Product, 2>(product, rows, num_rows, width, panel);
+      MultiplyPanels<Product, 2>(product, rows, num_rows, width, panel,
+                                 last_panel);
     }
   }
   for (; panel < last_panel; ++panel) {
-    MultiplyPanels<Product, 1>(product, rows, num_rows, width, panel);
+    MultiplyPanels<Product, 1>(product, rows, num_rows, width, panel,
+                               last_panel);
   }
 }
 

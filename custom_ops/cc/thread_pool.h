@@ -13,7 +13,8 @@ namespace keras_shift {
 int64_t NumCores();
 
 // Calls `function(index, worker)` once for each index in [0, count), on this
-// thread and up to `max_threads - 1` helpers, and returns when all is done.
+// thread and up to `max_threads - 1` helpers, and returns when all is done. An
+// index is taken after all smaller ones, so that it may wait for these.
 // `worker`, in [0, max_threads), is different for any two calls that overlap:
 // use it to give each thread a scratch of its own.
 //
