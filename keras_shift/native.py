@@ -93,12 +93,22 @@ def sparse_shift(x, displacements):
 
 
 def fused_unit(
-    x, expand, project, displacements, *, filters, strides, pool, relu, residual
+    x,
+    expand,
+    project,
+    displacements,
+    *,
+    filters,
+    strides,
+    pool,
+    relu,
+    residual,
+    output_shape,
 ):
     """`keras_shift.layers.FusedUnit2D` with its weights, of NHWC images in float32."""
     import tensorflow as tf
 
-    return _op().keras_shift_fused_unit2d(
+    y = _op().keras_shift_fused_unit2d(
         x=x,
         expand=expand,
         project=project,
@@ -110,6 +120,9 @@ def fused_unit(
         residual=residual,
         num_threads=_threads(tf),
     )
+    # The C API shows no attribute but types to an op's own shape inference.
+    y.set_shape(output_shape)
+    return y
 
 
 def _op():

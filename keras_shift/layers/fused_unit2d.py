@@ -189,6 +189,7 @@ class FusedUnit2D(keras.layers.Layer):
                 pool=self.pool,
                 relu=self.relu,
                 residual=self.residual,
+                output_shape=self.compute_output_shape(inputs.shape),
             )
         return self._compute(inputs)
 
