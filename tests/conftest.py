@@ -33,6 +33,12 @@ def path(request):
     return {"native": False, "max_displacement": bound}
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    """Paths of temporary files, which may be long, are not folded in tables."""
+    monkeypatch.setenv("COLUMNS", "300")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Keeps tests in one process that share what takes long: a file's, a network's.

@@ -37,6 +37,7 @@ WITHOUT_EXAMPLE = {
     "Unit",
     "Units",
     "Verification",
+    "WriteBack",
     "active_shift",
     "check_max_displacement",
     "compare",

@@ -355,7 +355,7 @@ class TestErrors:
             with pytest.raises(ValueError, match="functional or sequential"):
                 to_tflite(model, tmp_path / "model.tflite")
         for model in (Subclassed(), keras.Sequential([GroupedShift2D()]), "model"):
-            with pytest.raises(ValueError, match="functional and sequential"):
+            with pytest.raises(ValueError, match="functional or sequential"):
                 lower_shifts(model)
 
     def test_operations_that_are_not_builtin(self, tmp_path):

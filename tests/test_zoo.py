@@ -350,12 +350,14 @@ class TestEveryNetwork:
         assert backbone.inputs[0] is images
         # Of the classifier's kernel.
         features = model.weights[-2].shape[0]
-        output = predict(backbone, pixels(1, 36, 32, channels))
-        assert output.shape[-1] == features and np.isfinite(output).all()
-        assert output.ndim == (4 if pooling is None else 2)
         if pooling is None:
+            output = predict(backbone, pixels(1, 36, 32, channels))
             reductions = 2 if model.input_shape[1] == 32 else 5
-            assert output.shape[1] == -(-36 // 2**reductions)
+            assert output.shape[:2] == (1, -(-36 // 2**reductions))
+            assert output.shape == backbone.compute_output_shape((1, 36, 32, channels))
+            assert output.shape[-1] == features and np.isfinite(output).all()
+        else:
+            assert backbone.output_shape == (None, features)
         # All but the first convolution, the classifier, and the classifier's bias.
         shapes = [weight.shape for weight in backbone.weights]
         assert shapes[1:] == [weight.shape for weight in model.weights[1:-2]]

@@ -87,6 +87,29 @@ def pack(model):
     return bytes(builder.Output())
 
 
+def sign(model, names):
+    """Gives the only graph a signature, by which it is called with names.
+
+    Args:
+        model: A `ModelT`, which is changed.
+        names: Names of the input and of the output.
+    """
+    schema = _schema()
+    (graph,) = model.subgraphs
+    signature = schema.SignatureDefT()
+    signature.signatureKey = "serving_default"
+    signature.inputs, signature.outputs = [], []
+    for side, name, index in zip(
+        (signature.inputs, signature.outputs),
+        names,
+        (graph.inputs[0], graph.outputs[0]),
+    ):
+        tensor = schema.TensorMapT()
+        tensor.name, tensor.tensorIndex = name, index
+        side.append(tensor)
+    model.signatureDefs = [signature]
+
+
 def type_number(name):
     """Returns the number of a type of tensors, such as `"UINT8"`."""
     return getattr(_schema().TensorType, name)

@@ -305,9 +305,10 @@ def _convert(model, quantize, images, batch_size, types, names):
         with keras.StatelessScope([(v, tf.constant(value)) for v, value in constants]):
             return {output_name: model(image, training=False)}
 
-    # The module, which holds nothing, makes the converter keep the signature's names.
+    # Of anything else than the function, the converter makes a SavedModel, which
+    # takes as long again.
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [serve.get_concrete_function()], tf.Module()
+        [serve.get_concrete_function()], serve
     )
     _configure(converter, tf, quantize, images, batch_size)
     if quantize == "int8":
@@ -330,6 +331,7 @@ def _described(content, model_name, names, normalization, labels):
     given, returned = graph.inputs[0], graph.outputs[0]
     for index, name in zip((given, returned), names):
         graph.tensors[index].name = name.encode()
+    flatbuffer.sign(model, names)
     if graph.tensors[given].type == flatbuffer.type_number("UINT8"):
         _take_pixels(graph.tensors[given].quantization, normalization)
     return annotate(model, model_name, normalization, labels)
