@@ -43,9 +43,13 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.tensorflow
-def test_the_lines_about_names_run():
-    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    exec(compile(code, "README.md", "exec"), {"keras_shift": keras_shift})
+def test_the_other_lines_run():
+    _, fusing, names = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    scope = {"keras_shift": keras_shift, "images": np.zeros((2, 32, 32, 3))}
+    scope["model"] = keras_shift.zoo.FENet((32, 32, 3), alpha=0.25)
+    for code in (fusing, names):
+        exec(compile(code, "README.md", "exec"), scope)
+    assert scope["probabilities"].shape == (2, 1000)
 
 
 def test_int8_is_as_good_as_float_on_digits():

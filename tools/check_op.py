@@ -92,6 +92,32 @@ def check(op, tf):
             displacement_gradient(x, upstream, displacements),
         )
 
+    # One channel of x is handed on, 20 are shifted, and the sums stay whole numbers.
+    expand = random.integers(-1, 2, (37, 20)).astype("float64")
+    project = random.integers(-1, 2, (21, 36)).astype("float64")
+    wide = np.maximum(x[..., :36] @ expand[1:] + expand[0], 0)
+    y = np.maximum(shifted(wide, whole[:, :20]) @ project[1:] + project[0], 0)
+    for threads in (0, 1, 2):
+        result = op.keras_shift_fused_unit2d(
+            x=tf.cast(x, "float32"),
+            expand=tf.cast(panels(expand), "float32"),
+            project=tf.cast(panels(project), "float32"),
+            displacements=whole[:, :20],
+            filters=36,
+            strides=[1, 1],
+            relu=True,
+            residual=True,
+            num_threads=threads,
+        )
+        np.testing.assert_array_equal(result[..., :36], y + x[..., :36])
+        np.testing.assert_array_equal(result[..., 36:], x[..., 36:])
+
+
+def panels(matrix):
+    """As the op reads matrices: columns 16 at a time, zeros to fill up the last."""
+    rows = np.pad(matrix, [(0, 0), (0, -matrix.shape[1] % 16)])
+    return rows.reshape(len(rows), -1, 16).transpose(1, 0, 2)
+
 
 def main():
     import tensorflow as tf

@@ -40,7 +40,7 @@ def main():
 
 def generated():
     """Returns the generated part of README.md."""
-    return "\n".join([networks(), demo(), files(), kernels()])
+    return "\n".join([networks(), demo(), servers(), files(), kernels()])
 
 
 def networks():
@@ -80,6 +80,49 @@ def demo():
         "top-1 on the held-out fifth. Milliseconds: one image, one thread, LiteRT, on "
         f"{first['machine']}:",
         ("", *(column["network"] for column in columns)),
+        rows,
+    )
+
+
+def servers():
+    """What benchmarks/inference.py measured on TensorFlow."""
+    cells = [c for c in _read("inference.csv") if c["engine"] == "tensorflow"]
+    rows = []
+    for cell in cells:
+        if cell["threads"] == "1" and cell["batch"] == "1":
+            same = [
+                c
+                for c in cells
+                if all(c[key] == cell[key] for key in ("form", "network", "peer"))
+            ]
+            ratios = {(c["threads"], c["batch"]): c["ratio"] for c in same}
+            order = itertools.product("12", ("1", "32"))
+            rows.append(
+                (
+                    cell["network"],
+                    cell["peer"],
+                    cell["form"],
+                    *(f"{float(ratios[key]):.2f}" for key in order),
+                )
+            )
+    return _section(
+        "`python benchmarks/inference.py`: time of a network as a share of its peer's "
+        "from keras.applications, TensorFlow on a CPU, 224x224 pixels, 60% (69.5% at "
+        "1.375x) of the channels unshifted and displacements of up to 1 pixel. The "
+        "peer is as shipped, with its variables frozen, or in its strongest form, with "
+        "batch normalization folded and ReLU6 fused; `fused` is `deploy.fuse`. The "
+        "form `shifts` tells what they cost. With quartiles, goals and LiteRT's rows "
+        "in [inference.csv](benchmarks/results/inference.csv); "
+        f"{cells[0]['machine']}:",
+        (
+            "network",
+            "peer",
+            "peer's form",
+            "1 thread, 1 image",
+            "32 images",
+            "2 threads, 1 image",
+            "32 images",
+        ),
         rows,
     )
 
