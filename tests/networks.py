@@ -23,12 +23,12 @@ def randomize(model, seed=0, reach=1.6, off=0.05):
     (so that the map's border matters), and displacements are scattered over
     `[-reach, reach]`, one in eight an exact half. Returns the model.
     """
-    random = np.random.default_rng(seed)
+    random, rare = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     for layer in flat_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             shape = layer.moving_mean.shape
             sign = np.where(random.random(shape) < 1 / 3, -1, 1)
-            sign = np.where(random.random(shape) < off, 0, sign)
+            sign = np.where(rare.random(shape) < off, 0, sign)
             if layer.scale:
                 layer.gamma.assign(sign * random.uniform(0.5, 1.5, shape))
             if layer.center:
@@ -38,7 +38,7 @@ def randomize(model, seed=0, reach=1.6, off=0.05):
         elif isinstance(layer, LearnedShift):
             shape = layer.displacements.shape
             displacements = random.uniform(-reach, reach, shape)
-            halves = random.random(shape) < 1 / 8
+            halves = rare.random(shape) < 1 / 8
             halved = np.floor(displacements) + 0.5
             layer.displacements.assign(np.where(halves, halved, displacements))
     return model
