@@ -25,7 +25,7 @@ help:
 	@echo "make cc-test  the C++ tests; SANITIZE=address or thread for sanitizers"
 	@echo "make lint     black, isort, flake8, mypy and clang-format, changing nothing"
 	@echo "make format   black, isort and clang-format"
-	@echo "make bench    times of the shift kernels and of .tflite files"
+	@echo "make bench    times of shift kernels, .tflite files and networks, with plots"
 	@echo "make build    wheel and sdist in dist/"
 	@echo "make clean    removes all of it, the environment included"
 
@@ -53,6 +53,8 @@ format: $(STAMP)
 bench: $(OP)
 	$(BIN)/python benchmarks/shift_kernels.py
 	$(BIN)/python benchmarks/tflite_lowering.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/where_time_goes.py
 
 build: $(STAMP)
 	rm -rf dist

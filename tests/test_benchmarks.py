@@ -1,0 +1,104 @@
+import importlib
+import types
+
+import keras
+import pytest
+
+from networks import ROOT
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("the benchmarks time TensorFlow", allow_module_level=True)
+
+pytestmark = pytest.mark.tensorflow
+
+LARGEST_PICTURE = 150_000  # bytes
+
+
+@pytest.fixture(params=["scaling", "where_time_goes"])
+def script(request, monkeypatch):
+    return load(request.param, monkeypatch)
+
+
+def load(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module(name)
+
+
+def nothing():
+    pass
+
+
+def test_results_are_what_the_script_writes(script):
+    rows = script.read(script.RESULTS)
+    assert tuple(rows[0]) == script.COLUMNS
+    for row in rows:
+        assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+        assert row["ms"] > 0
+        assert row["machine"]
+
+
+def test_pictures_are_small_and_can_be_drawn_again(script, tmp_path):
+    pytest.importorskip("matplotlib")
+    script.draw(script.read(script.RESULTS), tmp_path / "again.png")
+    for picture in (tmp_path / "again.png", script.RESULTS.with_suffix(".png")):
+        assert 10_000 < picture.stat().st_size < LARGEST_PICTURE
+
+
+def test_scaling_compares_every_value_in_every_way(monkeypatch, tmp_path):
+    scaling = load("scaling", monkeypatch)
+    functions = dict.fromkeys(scaling.LEGEND, nothing)
+    networks = types.SimpleNamespace(
+        ours=lambda point: functions, rival=lambda axis, point: functions
+    )
+    steps = []
+    rows = [
+        row
+        for axis in scaling.AXES
+        for row in scaling.measure(axis, networks, 2, lambda: steps.append(axis))
+    ]
+    scaling.write(rows, tmp_path / "scaling.csv")
+    for made in (scaling.read(tmp_path / "scaling.csv"), scaling.read(scaling.RESULTS)):
+        assert tuple(made[0]) == scaling.COLUMNS
+        assert [(row["axis"], row["value"], row["way"]) for row in made] == [
+            (row["axis"], row["value"], row["way"]) for row in rows
+        ]
+    for axis, values in scaling.AXES.items():
+        some = {(row["value"], row["way"]) for row in rows if row["axis"] == axis}
+        assert some == {(value, way) for value in values for way in scaling.ways(axis)}
+        assert steps.count(axis) == len(values) * (1 + len(scaling.ways(axis)))
+
+
+def test_shares_of_the_time_add_up(monkeypatch):
+    where_time_goes = load("where_time_goes", monkeypatch)
+    totals = {}
+    for row in where_time_goes.read(where_time_goes.RESULTS):
+        key = row["runtime"], row["network"]
+        totals[key] = totals.get(key, 0) + row["share"]
+    names = where_time_goes.NETWORKS
+    fused = [f"{name}, fused" for name in where_time_goes.FUSED_NETWORKS]
+    assert set(totals) == (
+        {("keras", name) for name in (*names, *fused)}
+        | {("litert", name) for name in names}
+    )
+    assert totals == pytest.approx(dict.fromkeys(totals, 1), abs=2e-3)
+
+
+def test_a_kind_takes_what_leaving_it_out_saves(monkeypatch):
+    where_time_goes = load("where_time_goes", monkeypatch)
+    ratios = {"grouped": 1.0, "grouped, fused": 0.6}
+    ratios.update(zip(where_time_goes.KINDS[1:], (0.8, 0.7, 0.5)))
+    ratios.update(zip(where_time_goes.FUSED_KINDS[1:], (0.45,)))
+    timings = {
+        name: types.SimpleNamespace(
+            median=ratio, ratio=ratio, ratio_low=ratio, ratio_high=ratio
+        )
+        for name, ratio in ratios.items()
+    }
+    rows = list(where_time_goes.differences("keras", timings))
+    assert tuple(rows[0]) == where_time_goes.COLUMNS
+    assert [row["kind"] for row in rows] == [
+        *where_time_goes.KINDS,
+        *where_time_goes.FUSED_KINDS,
+    ]
+    shares = [row["share"] for row in rows]
+    assert shares == pytest.approx([0.2, 0.1, 0.2, 0.5, 0.25, 0.75])
