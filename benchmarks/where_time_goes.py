@@ -44,12 +44,12 @@ import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from scaling import compiled, lite  # noqa: E402
 from tflite_lowering import with_random_biases, write  # noqa: E402
 
 from keras_shift import custom_ops, deploy  # noqa: E402
 from keras_shift.layers import GroupedShift2D, SparseShift2D  # noqa: E402
 from keras_shift.zoo import ShiftNetA  # noqa: E402
-from scaling import compiled, lite  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "where_time_goes.csv"

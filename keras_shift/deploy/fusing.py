@@ -1,6 +1,7 @@
 """Models whose units are compiled ops, for fast inference on CPUs."""
 
 import functools
+from collections.abc import Callable
 
 from keras_shift.deploy.folding import (
     folded,
@@ -51,7 +52,7 @@ def fuse(model):
 def _functions(model, path):
     """Returns what takes the place of the model's layers, see `rewrite`."""
     units = find_units(model)
-    functions = {}
+    functions: dict[str, Callable] = {}
     for unit in units.found:
         functions.update((name, keep) for name in unit.layers)
         functions[unit.layers[-1]] = functools.partial(_write_unit, unit)
