@@ -27,7 +27,6 @@ with the machine in it.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import os
@@ -43,11 +42,12 @@ import numpy as np  # noqa: E402
 import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
+from records import write  # noqa: E402
+from states import displaced, with_random_biases  # noqa: E402
 
 from keras_shift import zoo  # noqa: E402
 from keras_shift.deploy import (  # noqa: E402
     LiteRTModel,
-    find_units,
     fuse,
     machine,
     time_alternately,
@@ -78,12 +78,7 @@ UNSHIFTED = {1.0: 0.6, 1.375: 0.695}
 
 def network(build, **arguments):
     """A network in a state in which nothing is always zero."""
-    model = build(classifier_activation=None, **arguments)
-    random = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.beta.assign(random.normal(0, 0.5, layer.beta.shape))
-    return model
+    return with_random_biases(build(classifier_activation=None, **arguments))
 
 
 def peer(build, alpha):
@@ -96,16 +91,7 @@ def fenet(alpha, spatial="sparse_shift"):
     model = network(
         zoo.FENet, alpha=alpha, spatial=spatial, include_preprocessing=False
     )
-    random = np.random.default_rng(0)
-    for unit in find_units(model).found:
-        if unit.displacements is not None:
-            (layer,) = (name for name in unit.layers if name.endswith("_shift"))
-            channels = unit.displacements.shape[1]
-            displacements = random.integers(-1, 2, (2, channels))
-            still = random.permutation(channels)[: round(UNSHIFTED[alpha] * channels)]
-            displacements[:, still] = 0
-            model.get_layer(layer).displacements.assign(displacements)
-    return model
+    return displaced(model, 1, UNSHIFTED[alpha])
 
 
 def traced(model):
@@ -278,52 +264,21 @@ def measured(engine, threads, rounds, advance):
     return rows
 
 
-COLUMNS = (
-    "engine",
-    "form",
-    "threads",
-    "batch",
-    "network",
-    "peer",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "goal",
-    "ms",
-    "peer_ms",
-    "partitions",
-    "machine",
-)
-
-
-def write(rows, path):
-    """Writes the CSV file under a temporary name first."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".unfinished")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
-            )
-    os.replace(temporary, path)
-
-
 def show(rows, console):
     """Prints every ratio beside its goal; what misses it is marked."""
     table = rich.table.Table(
         title=f"Time / the peer's, {rows[0]['machine']}",
         caption="Median (quartiles) of ratios round by round. * misses its goal.",
     )
-    for column in ("engine", "form", "threads", "batch", "network", "peer"):
+    columns = ("engine", "form", "threads", "batch", "network", "peer")
+    for column in columns:
         table.add_column(column)
     table.add_column("ratio", justify="right", no_wrap=True)
     table.add_column("goal", justify="right")
     for row in rows:
         missed = row["goal"] and row["ratio"] > row["goal"]
         table.add_row(
-            *(str(row[key]) for key in COLUMNS[:6]),
+            *(str(row[key]) for key in columns),
             f"{row['ratio']:.3f}{'*' if missed else ' '} "
             f"({row['ratio_low']:.3f}-{row['ratio_high']:.3f})",
             str(row["goal"]),

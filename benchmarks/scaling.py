@@ -29,7 +29,6 @@ with the machine in it, and draws it (this needs matplotlib) as scaling.png besi
 import argparse
 import csv
 import functools
-import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -42,7 +41,8 @@ import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from tflite_lowering import with_random_biases, write  # noqa: E402
+from records import write  # noqa: E402
+from states import displaced, with_random_biases  # noqa: E402
 
 from keras_shift import custom_ops, deploy  # noqa: E402
 from keras_shift.zoo import FENet  # noqa: E402
@@ -100,18 +100,7 @@ def fenet(sparsity, range, resolution, width):
         max_displacement=range,
         classifier_activation=None,
     )
-    random = np.random.default_rng(0)
-    window = np.arange(-range, range + 1)
-    moves = np.array([pair for pair in itertools.product(window, window) if any(pair)])
-    for layer in model.layers:
-        if not layer.name.endswith("_shift"):
-            continue
-        channels = layer.displacements.shape[1]
-        displacements = random.choice(moves, channels).T
-        still = random.permutation(channels)[: round(sparsity * channels)]
-        displacements[:, still] = 0
-        layer.displacements.assign(displacements)
-    return with_random_biases(model)
+    return with_random_biases(displaced(model, range, sparsity))
 
 
 def without_shifts(resolution, width):

@@ -20,7 +20,6 @@ benchmarks/results/shift_kernels.csv, with the machine in it, and prints every c
 """
 
 import argparse
-import csv
 import itertools
 import os
 import subprocess
@@ -34,6 +33,7 @@ import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from records import write  # noqa: E402
 
 from keras_shift import custom_ops  # noqa: E402
 from keras_shift.deploy import machine  # noqa: E402
@@ -214,20 +214,6 @@ def tensorflow_ratios(row, rounds, random):
         row[f"together_per_{rival}"] = float(median)
         row[f"together_per_{rival}_low"] = float(low)
         row[f"together_per_{rival}_high"] = float(high)
-
-
-def write(rows, path):
-    """Writes the CSV file under a temporary name first."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".unfinished")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
-            )
-    os.replace(temporary, path)
 
 
 def show(rows, console):

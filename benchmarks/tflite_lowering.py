@@ -19,7 +19,6 @@ in it.
 """
 
 import argparse
-import csv
 import os
 import tempfile
 from pathlib import Path
@@ -31,10 +30,11 @@ import numpy as np  # noqa: E402
 import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
+from records import write  # noqa: E402
+from states import displaced, with_random_biases  # noqa: E402
 
 from keras_shift.deploy import (  # noqa: E402
     LiteRTModel,
-    find_units,
     lower_shifts,
     machine,
     time_alternately,
@@ -56,26 +56,7 @@ def fenet(extent):
     if extent == "grouped":
         return FENet(spatial="grouped_shift", classifier_activation=None)
     model = FENet(classifier_activation=None)
-    random = np.random.default_rng(0)
-    for unit in find_units(model).found:
-        if unit.displacements is None:
-            continue
-        (layer,) = (name for name in unit.layers if name.endswith("_shift"))
-        channels = unit.displacements.shape[1]
-        displacements = random.integers(-extent, extent + 1, (2, channels))
-        still = random.permutation(channels)[: round(UNSHIFTED * channels)]
-        displacements[:, still] = 0
-        model.get_layer(layer).displacements.assign(displacements)
-    return model
-
-
-def with_random_biases(model):
-    """Or a fresh MobileNetV2 computes nothing but zeros, which int8 cannot hold."""
-    random = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.beta.assign(random.normal(0, 0.5, layer.beta.shape))
-    return model
+    return displaced(model, extent, UNSHIFTED)
 
 
 def files(quantize, folder, advance):
@@ -83,21 +64,21 @@ def files(quantize, folder, advance):
     images = np.random.default_rng(0).uniform(0, 255, (8, 224, 224, 3))
     images = images.astype("float32")
 
-    def write(model, **keys):
+    def written(model, **keys):
         path = f"{folder}/{quantize}_{'_'.join(map(str, keys.values()))}.tflite"
         report = to_tflite(with_random_biases(model), path, quantize, images)
         advance()
         return keys, report
 
     baseline = keras.applications.MobileNetV2(weights=None, classifier_activation=None)
-    yield write(baseline, network="mobilenet_v2", shifts="", lowering="")
+    yield written(baseline, network="mobilenet_v2", shifts="", lowering="")
     without = FENet(spatial="none", classifier_activation=None)
-    yield write(without, network="fenet_1.0", shifts="none", lowering="floor")
+    yield written(without, network="fenet_1.0", shifts="none", lowering="floor")
     for extent in (1, 2, "grouped"):
         keys = {"network": "fenet_1.0", "shifts": extent}
         model = fenet(extent)
-        yield write(lower_shifts(model), **keys, lowering="layers")
-        yield write(model, **keys, lowering="units")
+        yield written(lower_shifts(model), **keys, lowering="layers")
+        yield written(model, **keys, lowering="units")
 
 
 def measure(quantize, rounds, folder, advance):
@@ -125,20 +106,6 @@ def measure(quantize, rounds, folder, advance):
         }
         for number, (keys, report) in enumerate(written)
     ]
-
-
-def write(rows, path):
-    """Writes the CSV file under a temporary name first."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".unfinished")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
-            )
-    os.replace(temporary, path)
 
 
 def show(rows, console):

@@ -44,8 +44,9 @@ import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from records import write  # noqa: E402
 from scaling import compiled, lite  # noqa: E402
-from tflite_lowering import with_random_biases, write  # noqa: E402
+from states import with_random_biases  # noqa: E402
 
 from keras_shift import custom_ops, deploy  # noqa: E402
 from keras_shift.layers import GroupedShift2D, SparseShift2D  # noqa: E402
