@@ -11,7 +11,7 @@ from keras_shift.deploy import LiteRTModel, compare, lower_shifts
 from keras_shift.deploy import tflite as tflite_module
 from keras_shift.deploy import time_alternately, to_tflite
 from keras_shift.deploy.flatbuffer import operations
-from keras_shift.deploy.lowering import bilinear_kernel, lower_for_int8
+from keras_shift.deploy.lowering import bilinear_kernel, lower_layers
 from keras_shift.layers import ActiveShift2D, GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.zoo import FENet, blocks
@@ -422,7 +422,7 @@ class TestNothingHalfWritten:
 
 
 class TestLowering:
-    @pytest.mark.parametrize("lower", [lower_shifts, lower_for_int8])
+    @pytest.mark.parametrize("lower", [lower_shifts, lower_layers])
     def test_equals_the_model_and_has_no_shift_layers(self, fenet, lower):
         lowered = lower(fenet)
         images = pixels(4, 64, 64, 3)
@@ -452,7 +452,7 @@ class TestLowering:
         expected = [[0, 0, 0], [0.75, 0, 0], [0.25, 0, 0]]
         np.testing.assert_array_equal(kernel, expected)
 
-    def test_lower_for_int8_replaces_pooling_where_it_is_a_plain_mean(self):
+    def test_int8_pooling_becomes_a_convolution_where_it_is_a_plain_mean(self):
         pools = {
             "halves": keras.layers.AveragePooling2D(2),
             "unequal": keras.layers.AveragePooling2D((4, 2), padding="same"),
@@ -462,7 +462,7 @@ class TestLowering:
         images = pixels(2, 8, 8, 3)
         for name, pool in pools.items():
             model = shift_only(pool, (8, 8, 3))
-            lowered = lower_for_int8(model)
+            lowered = lower_layers(model, "int8").model
             replaced = isinstance(lowered.layers[0], keras.layers.DepthwiseConv2D)
             assert replaced == (name in ("halves", "unequal")), name
             same = compare(predict(lowered, images), predict(model, images))

@@ -270,13 +270,6 @@ def outputs(model, images):
     return predict(model, images)
 
 
-@pytest.fixture(scope="class")
-def bound(name):
-    """Largest difference that float32 explains, as a share of the largest output."""
-    # Through 110 layers of one to four channels, rounding adds up.
-    return 1e-4 if name == "resnet110_module_wise_15" else 1e-5
-
-
 class TestEveryNetwork:
     """For one network after the other, so that each is built once."""
 
@@ -315,10 +308,10 @@ class TestEveryNetwork:
         ]
         assert without == []
 
-    def test_tflite_file(self, model, images, bound, tmp_path):
+    def test_tflite_file(self, model, images, tmp_path):
         report = to_tflite(model, tmp_path / "model.tflite", representative_data=images)
         assert report.agreement.images == len(images)
-        assert report.agreement.relative_difference < bound
+        assert report.agreement.relative_difference < 1e-5
         # `to_tflite` allows builtin operations only; these are all of them.
         assert set(report.operations) <= {
             "ADD",
@@ -335,8 +328,11 @@ class TestEveryNetwork:
             "STRIDED_SLICE",
         }
 
-    def test_fused(self, model, images, outputs, bound):
+    def test_fused(self, name, model, images, outputs):
         same = compare(predict(fuse(model), images), outputs)
+        # Through 110 layers of one to four channels, with nothing to fuse but batch
+        # normalization, rounding adds up.
+        bound = 3e-5 if name == "resnet110_module_wise_15" else 1e-5
         assert same.relative_difference < bound
 
     @pytest.mark.parametrize(

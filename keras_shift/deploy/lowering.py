@@ -78,7 +78,10 @@ def lower_units(model, quantize=None):
 
     Args:
         model: A functional or sequential `keras.Model`.
-        quantize: As in `to_tflite`. `"int8"` does what `lower_for_int8` does too.
+        quantize: As in `to_tflite`. For `"int8"`, average pooling becomes
+            a depthwise convolution with equal weights where its windows neither overlap
+            nor leave the map: XNNPACK runs no int8 average pooling, and what a graph is
+            cut into by it costs more than the pooling.
 
     Returns:
         A `Lowered`, whose layers in models inside of the model have these models'
@@ -111,22 +114,6 @@ def _substitute(quantize):
 
 def _for_int8(layer):
     return shift_as_convolution(layer) or _mean_as_convolution(layer)
-
-
-def lower_for_int8(model):
-    """Does what `lower_shifts` does, and expresses average pooling likewise.
-
-    XNNPACK runs no int8 average pooling, and what a graph is cut into by it
-    costs more than the pooling. Where windows neither overlap nor leave the map,
-    the pooling becomes a depthwise convolution with equal weights.
-
-    Args:
-        model: A functional or sequential `keras.Model`.
-
-    Returns:
-        A `keras.Model` with weights of its own.
-    """
-    return rewrite(model, _for_int8)
 
 
 @dataclasses.dataclass
