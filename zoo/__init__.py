@@ -1,6 +1,7 @@
 """Networks that get their spatial information from shifts."""
 
 from keras_shift.zoo.fenet import FENet
+from keras_shift.zoo.mobilenet_v2 import MobileNetV2
 from keras_shift.zoo.models import get_model, list_models, model_counts
 from keras_shift.zoo.predictions import decode_predictions, preprocess_input
 from keras_shift.zoo.resnet import ResNet20, ResNet50, ResNet56, ResNet110
@@ -14,6 +15,7 @@ from keras_shift.zoo.shiftresnet import (
 
 __all__ = [
     "FENet",
+    "MobileNetV2",
     "ResNet110",
     "ResNet20",
     "ResNet50",

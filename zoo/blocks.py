@@ -81,7 +81,7 @@ def bare_convolution(x, filters, kernel_size, style, name, strides=1):
 
 def batch_normalization(x, style, name):
     """Batch normalization of channels."""
-    return keras.layers.BatchNormalization(
+    return shift_layers.FusedBatchNormalization(
         axis=channel_axis(), momentum=style.batch_norm_momentum, name=name
     )(x)
 

@@ -3,9 +3,17 @@
 import difflib
 import fnmatch
 
-from keras_shift.zoo import fenet, resnet, shiftnet, shiftresnet, variants
+from keras_shift.zoo import (
+    fenet,
+    mobilenet_v2,
+    resnet,
+    shiftnet,
+    shiftresnet,
+    variants,
+)
 
-_CONSTRUCTORS = {
+# MobileNetV2 is not among the variants, for it has no shifts and no paper of ours.
+_CONSTRUCTORS = {"MobileNetV2": mobilenet_v2.MobileNetV2} | {
     name: constructor
     for module in (fenet, resnet, shiftnet, shiftresnet)
     for name, constructor in vars(module).items()

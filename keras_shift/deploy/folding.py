@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from keras_shift.layers import FusedBatchNormalization
+
 # Subclasses may compute something else, so they are not recognised.
 
 
@@ -25,7 +27,10 @@ def is_normalization(layer):
     Args:
         layer: A `keras.layers.Layer`.
     """
-    return type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3)
+    return type(layer) in (
+        keras.layers.BatchNormalization,
+        FusedBatchNormalization,
+    ) and layer.axis in (-1, 3)
 
 
 def folded(convolution, normalization=None):

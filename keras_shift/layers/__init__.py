@@ -1,6 +1,7 @@
 """Keras layers of shift networks."""
 
 from keras_shift.layers.active_shift2d import ActiveShift2D
+from keras_shift.layers.fused_batch_normalization import FusedBatchNormalization
 from keras_shift.layers.fused_unit2d import FusedUnit2D
 from keras_shift.layers.grouped_shift2d import GroupedShift2D
 from keras_shift.layers.shift_layer import LearnedShift, ShiftLayer
@@ -9,6 +10,7 @@ from keras_shift.layers.squeeze_excite2d import SqueezeExcite2D
 
 __all__ = [
     "ActiveShift2D",
+    "FusedBatchNormalization",
     "FusedUnit2D",
     "GroupedShift2D",
     "LearnedShift",

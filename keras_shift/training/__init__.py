@@ -1,0 +1,8 @@
+"""Training by recipes."""
+
+from keras_shift.training.data import Data, TrainingBatches, load_data
+from keras_shift.training.optimizer import ShiftSGD
+from keras_shift.training.recipe import Recipe
+from keras_shift.training.trainer import train
+
+__all__ = ["Data", "Recipe", "ShiftSGD", "TrainingBatches", "load_data", "train"]

@@ -1,0 +1,109 @@
+"""The whole state of a training in one file."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: Number of complete epochs.
+        rows: List of dicts, the logs of every epoch.
+        recipe: The recipe as text.
+    """
+
+    epoch: int
+    rows: list[dict[str, float]]
+    recipe: str
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Gives a temporary path, which becomes `path` if nothing fails.
+
+    Whoever reads `path` finds the old file or the new one, and nothing in between,
+    even if the process is killed.
+
+    Args:
+        path: Path of a file.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"unfinished_{path.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(path, model, progress):
+    """Writes weights, optimizer, random seeds and progress.
+
+    Args:
+        path: Path of an `.npz` file.
+        model: A compiled `keras.Model`.
+        progress: A `Progress`.
+    """
+    arrays = {
+        key: keras.ops.convert_to_numpy(variable.value)
+        for key, variable in _state(model).items()
+    }
+    text = json.dumps(dataclasses.asdict(progress))
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            np.savez(file, progress=np.array(text), **arrays)
+
+
+def restore(path, model):
+    """Reads what `save` wrote.
+
+    Args:
+        path: Path of an `.npz` file.
+        model: A `keras.Model` like the one that was saved, compiled alike.
+
+    Returns:
+        The `Progress`.
+
+    Raises:
+        ValueError: If the file is damaged, or that of another model.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+        progress = Progress(**json.loads(str(arrays.pop("progress"))))
+    # What a damaged file raises depends on where the damage is.
+    except Exception as error:
+        raise ValueError(f"{path} is no checkpoint, or damaged: {error}") from error
+    state = _state(model)
+    shapes = {key: tuple(variable.shape) for key, variable in state.items()}
+    if shapes != {key: array.shape for key, array in arrays.items()}:
+        raise ValueError(f"{path} is the checkpoint of another network or optimizer.")
+    for key, variable in state.items():
+        variable.assign(arrays[key])
+    return progress
+
+
+def _state(model):
+    """All variables that training changes, by names that tell them apart."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    metrics = {id(variable) for variable in model.metrics_variables}
+    variables = [v for v in model.variables if id(v) not in metrics]
+    return {
+        f"{kind}/{index}/{variable.path}": variable
+        for kind, part in (
+            ("model", variables),
+            ("optimizer", model.optimizer.variables),
+        )
+        for index, variable in enumerate(part)
+    }

@@ -1,0 +1,272 @@
+"""Images to train on and to be measured with."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_shift.training.augmentation import augment
+
+# Names that a held-out split has, the first that exists is taken.
+_HELD_OUT = ("validation", "val", "test")
+
+_DECODING_BATCH = 256
+
+# What `numpy.random.default_rng` is seeded with first, so that two of them never agree.
+_ORDER, _AUGMENTATION = 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A dataset that fits into memory.
+
+    Attributes:
+        name: Its name.
+        train_images: Array of shape `(count, height, width, channels)`, uint8.
+        train_labels: Array of shape `(count,)`, int32.
+        images: The held-out images, likewise.
+        labels: Their labels, likewise.
+        class_names: List of the classes' names.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: list[str]
+
+    def subset(self, images_per_class, held_out_per_class=None):
+        """Returns the first images of every class.
+
+        Args:
+            images_per_class: Number of training images of a class.
+            held_out_per_class: Number of held-out ones; all by default.
+        """
+        train = _first(self.train_labels, images_per_class)
+        held_out = _first(self.labels, held_out_per_class)
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[train],
+            train_labels=self.train_labels[train],
+            images=self.images[held_out],
+            labels=self.labels[held_out],
+        )
+
+
+def load_data(name, image_size, data_dir=None):
+    """Loads a dataset.
+
+    It is the first of these that exists:
+
+    1.  `data_dir/name.npz` with the arrays `x_train`, `y_train`, `x_test`, `y_test`
+        and, if there are names, `classes`;
+    2.  the folder `data_dir/name/`, or `data_dir` itself if that is its name, with
+        one folder for each split, `train` and one of `validation`, `val` and
+        `test`, and in it one folder of images for each class (needs TensorFlow);
+    3.  the dataset of this name in TensorFlow Datasets.
+
+    Images of another size are cropped in the middle to the aspect ratio, and then
+    resized.
+
+    Example:
+
+    >>> data = keras_shift.training.load_data("cifar10", (32, 32))
+    >>> data.train_images.shape
+    (50000, 32, 32, 3)
+
+    Args:
+        name: Name of the dataset.
+        image_size: Height and width of images, in pixels.
+        data_dir: Path of a folder, or `None` for that of TensorFlow Datasets.
+
+    Returns:
+        A `Data`.
+
+    Raises:
+        ValueError: If there is no such dataset, or it cannot be used.
+    """
+    image_size = tuple(image_size)
+    if data_dir is not None:
+        folder = Path(data_dir)
+        if (folder / f"{name}.npz").is_file():
+            return _from_arrays(name, folder / f"{name}.npz", image_size)
+        if folder.name != name:
+            folder = folder / name
+        if (folder / "train").is_dir():
+            return _from_folders(name, folder, image_size)
+    return _from_tfds(name, image_size, data_dir)
+
+
+def _from_arrays(name, path, image_size):
+    with np.load(path) as arrays:
+        missing = {"x_train", "y_train", "x_test", "y_test"} - set(arrays)
+        if missing:
+            raise ValueError(f"{path} lacks the arrays {sorted(missing)}.")
+        splits = [arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")]
+        names = [str(name) for name in arrays["classes"]] if "classes" in arrays else []
+    if splits[0].shape[1:3] != image_size:
+        raise ValueError(
+            f"The images of {path} have {splits[0].shape[1:3]} pixels. "
+            f"Received: image_size={image_size}"
+        )
+    return _checked(name, *splits, names)
+
+
+def _from_folders(name, folder, image_size):
+    held_out = next((s for s in _HELD_OUT if (folder / s).is_dir()), None)
+    if held_out is None:
+        raise ValueError(f"{folder} must have one of the folders {_HELD_OUT}.")
+    train, held_out = (
+        keras.utils.image_dataset_from_directory(
+            folder / split,
+            image_size=image_size,
+            batch_size=_DECODING_BATCH,
+            shuffle=False,
+            crop_to_aspect_ratio=True,
+            verbose=False,
+        )
+        for split in ("train", held_out)
+    )
+    if train.class_names != held_out.class_names:
+        raise ValueError(f"The splits of {folder} have different folders of classes.")
+    return _checked(name, *_arrays(train), *_arrays(held_out), train.class_names)
+
+
+def _from_tfds(name, image_size, data_dir):
+    if importlib.util.find_spec("tensorflow_datasets") is None:
+        raise ValueError(
+            f"There is neither {name}.npz nor a folder {name}/train in the folder "
+            "`data_dir`, and TensorFlow Datasets, where it may be, is not installed: "
+            f'pip install "keras-shift[train]". Received: data_dir={data_dir!r}'
+        )
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise ValueError(
+            f"There is neither {name}.npz nor a folder {name}/train in the folder "
+            f"`data_dir`, nor a dataset of this name in TensorFlow Datasets. "
+            f"Received: name={name!r}, data_dir={data_dir!r}"
+        ) from error
+    builder.download_and_prepare()
+    # A builder that reads what tests make up knows no splits.
+    held_out = next((s for s in _HELD_OUT if s in builder.info.splits), "test")
+
+    def fit(image, label):
+        return keras.preprocessing.image.smart_resize(image, image_size), label
+
+    def read(split):
+        dataset = builder.as_dataset(split=split, as_supervised=True)
+        if builder.info.features["image"].shape[:2] != image_size:
+            dataset = dataset.map(fit)
+        return _arrays(dataset.batch(_DECODING_BATCH).prefetch(2))
+
+    names = builder.info.features["label"].names
+    return _checked(name, *read("train"), *read(held_out), names)
+
+
+def _arrays(dataset):
+    """Images and labels of a dataset of batches."""
+    images, labels = [], []
+    for batch, batch_labels in dataset.as_numpy_iterator():
+        images.append(np.clip(np.rint(batch), 0, 255).astype("uint8"))
+        labels.append(batch_labels)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def _checked(name, train_images, train_labels, images, labels, class_names):
+    train_labels = np.asarray(train_labels, "int32").reshape(-1)
+    labels = np.asarray(labels, "int32").reshape(-1)
+    if len(train_images) != len(train_labels) or len(images) != len(labels):
+        raise ValueError(f"{name} does not have one label for each image.")
+    classes = 1 + max(train_labels.max(initial=-1), labels.max(initial=-1))
+    if not class_names:
+        class_names = [str(label) for label in range(classes)]
+    if len(class_names) < classes:
+        raise ValueError(f"{name} has {classes} classes, but {len(class_names)} names.")
+    return Data(name, train_images, train_labels, images, labels, list(class_names))
+
+
+def _first(labels, per_class):
+    """Indices of the first so many images of every class, in the dataset's order."""
+    if per_class is None:
+        return np.arange(len(labels))
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return np.sort(np.concatenate([members[:per_class] for members in classes]))
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Batches in which order and augmentation are functions of seed, epoch and index.
+
+    Neither the backend nor the number of workers makes a difference, nor does it
+    whether a training was interrupted.
+
+    Example:
+
+    >>> batches = keras_shift.training.TrainingBatches(images, labels, 32, seed=0)
+    >>> history = model.fit(batches, epochs=2, verbose=0)
+
+    Args:
+        images: Array of shape `(count, height, width, channels)`.
+        labels: Array of shape `(count,)`.
+        batch_size: Int, images in a batch; an incomplete one is left out.
+        augmentation: `"none"`, `"flip"` or `"flip_crop"`, see `Recipe`.
+        crop_padding: Int, see `Recipe`.
+        seed: Int.
+        epoch: Int, the first epoch, counted from 0.
+        share: Which part of every batch this process trains on, as `(index,
+            processes)`. All processes together have the images of one.
+        **options: `workers` and the like, as in `keras.utils.PyDataset`.
+    """
+
+    def __init__(
+        self,
+        images,
+        labels,
+        batch_size,
+        augmentation="none",
+        crop_padding=4,
+        seed=0,
+        epoch=0,
+        share=(0, 1),
+        **options,
+    ):
+        super().__init__(**options)
+        if batch_size % share[1]:
+            raise ValueError(
+                "Argument `batch_size` must be a multiple of the number of processes. "
+                f"Received: batch_size={batch_size}, share={share}"
+            )
+        self.images = images
+        self.labels = labels
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.crop_padding = crop_padding
+        self.seed = seed
+        self.share = share
+        self._start(epoch)
+
+    def __len__(self):
+        return len(self.images) // self.batch_size
+
+    def __getitem__(self, index):
+        first = index * self.batch_size
+        rows = self._order[first : first + self.batch_size]
+        random = np.random.default_rng((_AUGMENTATION, self.seed, self._epoch, index))
+        images = augment(
+            self.images[rows], self.augmentation, self.crop_padding, random
+        )
+        part = slice(self.share[0], None, self.share[1])
+        return images[part].astype("float32"), self.labels[rows][part]
+
+    def on_epoch_end(self):
+        self._start(self._epoch + 1)
+
+    def _start(self, epoch):
+        random = np.random.default_rng((_ORDER, self.seed, epoch))
+        self._order = random.permutation(len(self.images))
+        self._epoch = epoch

@@ -1,0 +1,173 @@
+"""What a training run is, as data."""
+
+import dataclasses
+import json
+from typing import Any
+
+AUGMENTATIONS = ("none", "flip", "flip_crop", "inception")
+SCHEDULES = ("constant", "step", "linear", "cosine")
+STARTS = ("grouped", "fractional")
+PENALTIES = ("l1", "l2")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides how a network is trained.
+
+    Points in time are shares of the training, so that a shorter training, of fewer
+    `epochs`, keeps the recipe's proportions.
+
+    Example:
+
+    >>> recipe = keras_shift.training.Recipe(
+    ...     name="digits", network="fenet_1.0", dataset="mnist", batch_size=128,
+    ...     epochs=10, learning_rate=0.1, schedule="cosine", warmup=0.1,
+    ... )
+    >>> shorter = dataclasses.replace(recipe, epochs=2)
+
+    Attributes:
+        name: The recipe's name.
+        network: Name of a network, as `keras_shift.zoo.get_model` takes it.
+        arguments: Arguments of the network's constructor.
+        dataset: Name of the dataset, see `keras_shift.training.load_data`.
+        augmentation: What happens to training images: `"none"`; `"flip"`, half of
+            them mirrored; `"flip_crop"`, also moved by up to `crop_padding` pixels,
+            over a border of zeros; `"inception"`, a random part of the image of 8%
+            to 100% of its area, mirrored, its colours distorted.
+        crop_padding: Pixels by which `"flip_crop"` moves at most.
+        undistorted: Share of the training, at its end, in which `"inception"` gives
+            way to a crop in the middle of the image's height or width, mirrored.
+        batch_size: Images in a step, over all devices and machines together.
+        epochs: Passes over the training images; or `steps`.
+        steps: Optimizer steps, rounded to whole passes; or `epochs`.
+        learning_rate: The largest learning rate.
+        schedule: How it goes on: `"constant"`; `"step"`, divided by 10 at each of
+            `boundaries`; `"linear"` or `"cosine"`, to zero.
+        boundaries: Shares of the training.
+        warmup: Share of the training in which the learning rate rises from zero.
+        momentum: Momentum of stochastic gradient descent.
+        nesterov: Whether it is Nesterov's.
+        weight_decay: The papers' coupled weight decay w of all kernels, which adds
+            w times the kernel to its gradient (Keras' `L2(w / 2)`).
+        label_smoothing: Share of the target that all classes share equally.
+        displacement_start: Where learned displacements start: `"grouped"`, at the
+            pattern of the grouped shift; `"fractional"`, uniform in [-1, 2), as in
+            the SSL authors' later code.
+        displacement_learning_rate: Factor of the learning rate for displacements,
+            whose gradients are tiny (and of their penalty's gradient with it).
+        displacement_penalty: λ of Eq. 4 of the SSL paper.
+        displacement_norm: `"l2"`, λ times the sum of squares, which the paper's
+            experiments use; or `"l1"`, that of absolute values, as in Eq. 4.
+        freeze_shifts: Share of the training after which displacements stay at their
+            rounded values, or `None`.
+        ema_momentum: Momentum of a moving average of all weights, which takes
+            their place at the end; or `None`.
+        seed: Seed of weights, order and augmentation.
+        precision: Keras' dtype policy.
+        source: Where the recipe comes from.
+    """
+
+    name: str
+    network: str
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    dataset: str
+    augmentation: str = "none"
+    crop_padding: int = 4
+    undistorted: float = 0.0
+    batch_size: int
+    epochs: int | None = None
+    steps: int | None = None
+    learning_rate: float
+    schedule: str = "constant"
+    boundaries: tuple[float, ...] = ()
+    warmup: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    displacement_start: str = "grouped"
+    displacement_learning_rate: float = 1.0
+    displacement_penalty: float = 0.0
+    displacement_norm: str = "l2"
+    freeze_shifts: float | None = None
+    ema_momentum: float | None = None
+    seed: int = 0
+    precision: str = "float32"
+    source: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        self._check_choice("augmentation", AUGMENTATIONS)
+        self._check_choice("schedule", SCHEDULES)
+        self._check_choice("displacement_start", STARTS)
+        self._check_choice("displacement_norm", PENALTIES)
+        self._check_choice("precision", PRECISIONS)
+        if (self.epochs is None) == (self.steps is None):
+            self._refuse("epochs", "or `steps` must be given, and not both")
+        for field in ("batch_size", "epochs", "steps"):
+            value = getattr(self, field)
+            if value is not None and (value != int(value) or value < 1):
+                self._refuse(field, "must be a positive integer")
+        for field in ("learning_rate", "displacement_learning_rate"):
+            if not getattr(self, field) > 0:
+                self._refuse(field, "must be positive")
+        for field in ("weight_decay", "displacement_penalty", "crop_padding", "seed"):
+            if not getattr(self, field) >= 0:
+                self._refuse(field, "must not be negative")
+        for field in ("undistorted", "warmup", "label_smoothing", "momentum"):
+            if not 0 <= getattr(self, field) < 1:
+                self._refuse(field, "must be at least 0 and less than 1")
+        for field in ("freeze_shifts", "ema_momentum"):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value <= 1:
+                self._refuse(field, "must be None or between 0 and 1")
+        increasing = sorted(set(self.boundaries))
+        if list(self.boundaries) != increasing or any(
+            not 0 < boundary < 1 for boundary in increasing
+        ):
+            self._refuse("boundaries", "must increase, between 0 and 1")
+        if (self.schedule == "step") != bool(self.boundaries):
+            self._refuse("boundaries", 'belong to schedule="step", which needs them')
+
+    def epochs_of(self, images):
+        """Returns the number of passes over so many training images."""
+        if self.epochs is not None:
+            return self.epochs
+        return max(1, round(self.steps / self.steps_per_epoch(images)))
+
+    def steps_per_epoch(self, images):
+        """Returns the number of steps in a pass; an incomplete batch is left out."""
+        steps = images // self.batch_size
+        if not steps:
+            self._refuse("batch_size", f"exceeds the {images} training images")
+        return steps
+
+    def to_json(self):
+        """Returns the recipe as text, which `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text):
+        """Reads what `to_json` wrote.
+
+        Args:
+            text: String.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"This is no recipe: {error}") from error
+
+    def _check_choice(self, field, allowed):
+        if getattr(self, field) not in allowed:
+            self._refuse(field, f"must be one of {allowed}")
+
+    def _refuse(self, field, rule):
+        raise ValueError(
+            f"Argument `{field}` of a recipe {rule}. "
+            f"Received: {field}={getattr(self, field)!r}"
+        )

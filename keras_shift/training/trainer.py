@@ -1,0 +1,300 @@
+"""Training by a recipe, which can be interrupted at any moment."""
+
+import csv
+import importlib.util
+import math
+from pathlib import Path
+
+import keras
+
+from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
+from keras_shift.training import checkpoint
+from keras_shift.training.data import TrainingBatches
+from keras_shift.training.optimizer import ShiftSGD
+from keras_shift.training.progress_bar import ProgressBar
+
+CHECKPOINT = "checkpoint.npz"
+WEIGHTS = "final.weights.h5"
+LOG = "log.csv"
+RECIPE = "recipe.json"
+
+_EVALUATION_BATCH = 250
+
+
+def learning_rate(recipe, steps):
+    """Returns a recipe's learning rate over time.
+
+    Args:
+        recipe: A `Recipe`.
+        steps: Number of steps of the whole training.
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`.
+    """
+    schedules = keras.optimizers.schedules
+    warmup = round(recipe.warmup * steps)
+    peak = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        if not warmup:
+            return schedules.CosineDecay(peak, steps)
+        return schedules.CosineDecay(
+            0.0, steps - warmup, warmup_target=peak, warmup_steps=warmup
+        )
+    if recipe.schedule == "linear":
+        after = schedules.PolynomialDecay(peak, steps - warmup, end_learning_rate=0.0)
+    else:
+        boundaries = [round(share * steps) for share in recipe.boundaries]
+        values = [peak / 10**index for index in range(len(boundaries) + 1)]
+        if not boundaries:  # A constant is a schedule with two equal values.
+            boundaries, values = [steps], [peak, peak]
+        after = schedules.PiecewiseConstantDecay(
+            [boundary - warmup - 1 for boundary in boundaries], values
+        )
+    return WarmUp(after, warmup) if warmup else after
+
+
+@keras.saving.register_keras_serializable(package="keras_shift")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises from zero in a straight line to where another schedule begins.
+
+    Args:
+        schedule: A `keras.optimizers.schedules.LearningRateSchedule`.
+        steps: Int, number of steps in which to rise.
+    """
+
+    def __init__(self, schedule, steps):
+        super().__init__()
+        self.schedule = schedule
+        self.steps = steps
+
+    def __call__(self, step):
+        step = keras.ops.cast(step, "float32")
+        rising = self.schedule(0) * step / self.steps
+        later = self.schedule(keras.ops.maximum(step - self.steps, 0.0))
+        return keras.ops.where(step < self.steps, rising, later)
+
+    def get_config(self):
+        schedule = keras.optimizers.schedules.serialize(self.schedule)
+        return {"schedule": schedule, "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        schedule = keras.optimizers.schedules.deserialize(config["schedule"])
+        return cls(schedule, config["steps"])
+
+
+def compile_model(model, recipe, steps, **options):
+    """Compiles a classifier as a recipe says.
+
+    Args:
+        model: A `keras.Model` that gives the scores or probabilities of classes.
+        recipe: A `Recipe`.
+        steps: Number of steps of the whole training.
+        **options: Further arguments of `Model.compile`.
+    """
+    activation = getattr(model.layers[-1], "activation", None)
+    loss = CrossEntropy(
+        classes=model.output_shape[-1],
+        label_smoothing=recipe.label_smoothing,
+        from_logits=activation is not keras.activations.softmax,
+    )
+    averaging = {}
+    if recipe.ema_momentum is not None:
+        averaging = {"use_ema": True, "ema_momentum": recipe.ema_momentum}
+    model.compile(
+        ShiftSGD(
+            learning_rate(recipe, steps),
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            displacement_learning_rate=recipe.displacement_learning_rate,
+            **averaging,
+        ),
+        loss,
+        metrics=["accuracy"],
+        **options,
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_shift")
+class CrossEntropy(keras.losses.Loss):
+    """Cross-entropy of integer labels, with label smoothing.
+
+    Args:
+        classes: Int, number of classes.
+        label_smoothing: Float, share of the target that all classes share equally.
+        from_logits: Whether predictions are scores instead of probabilities.
+        **options: `name` and the like, as in `keras.losses.Loss`.
+    """
+
+    def __init__(self, classes, label_smoothing=0.0, from_logits=False, **options):
+        super().__init__(**options)
+        self.classes = classes
+        self.label_smoothing = label_smoothing
+        self.from_logits = from_logits
+
+    def call(self, y_true, y_pred):
+        labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
+        if not self.label_smoothing:
+            return keras.losses.sparse_categorical_crossentropy(
+                labels, y_pred, from_logits=self.from_logits
+            )
+        return keras.losses.categorical_crossentropy(
+            keras.ops.one_hot(labels, self.classes, dtype=y_pred.dtype),
+            y_pred,
+            from_logits=self.from_logits,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        config |= {
+            "classes": self.classes,
+            "label_smoothing": self.label_smoothing,
+            "from_logits": self.from_logits,
+        }
+        return config
+
+
+def train(
+    model, recipe, data, directory, *, resume=False, callbacks=(), verbose=1, **options
+):
+    """Trains a network by a recipe.
+
+    At the end of every epoch, `directory` gets all that is needed to go on from there,
+    so that a training which was interrupted, even killed, ends with the same weights
+    as one that was not. At the end it holds
+
+    -   `final.weights.h5`, the weights;
+    -   `log.csv`, one row an epoch, and `tensorboard/`, if that is installed;
+    -   `recipe.json`, the recipe;
+    -   `checkpoint.npz`, from which to resume.
+
+    Example:
+
+    >>> rows = keras_shift.training.train(model, recipe, data, "run")
+    >>> rows[-1]["val_accuracy"]
+
+    Args:
+        model: A `keras.Model`, as the recipe describes it. It gets compiled.
+        recipe: A `Recipe`.
+        data: A `Data`.
+        directory: Path of a folder for the results, which is made.
+        resume: Whether to go on from the checkpoint in `directory`, if there is one.
+        callbacks: Further Keras callbacks.
+        verbose: 0 for silence, 1 for a progress bar.
+        **options: Further arguments of `Model.compile`, such as
+            `steps_per_execution`.
+
+    Returns:
+        A list with the logs of every epoch, as dicts.
+
+    Raises:
+        FileExistsError: If `directory` holds a training, and `resume` is `False`.
+        FloatingPointError: If the loss is no longer a number.
+        ValueError: If the checkpoint is damaged, or that of another recipe.
+    """
+    directory = Path(directory)
+    latest = directory / CHECKPOINT
+    if latest.exists() and not resume:
+        raise FileExistsError(
+            f"{directory} already holds a training: go on with it (`resume=True`, or "
+            "--resume), or name another folder."
+        )
+    steps_per_epoch = recipe.steps_per_epoch(len(data.train_images))
+    epochs = recipe.epochs_of(len(data.train_images))
+    compile_model(model, recipe, epochs * steps_per_epoch, **options)
+    done = checkpoint.Progress(0, [], recipe.to_json())
+    if latest.exists():
+        done = checkpoint.restore(latest, model)
+        if done.recipe != recipe.to_json():
+            raise ValueError(
+                f"{latest} belongs to another recipe, which {RECIPE} beside it holds."
+            )
+    directory.mkdir(parents=True, exist_ok=True)
+    with checkpoint.replacing(directory / RECIPE) as temporary:
+        temporary.write_text(recipe.to_json(), encoding="utf-8")
+    batches = TrainingBatches(
+        data.train_images,
+        data.train_labels,
+        recipe.batch_size,
+        recipe.augmentation,
+        recipe.crop_padding,
+        recipe.seed,
+        epoch=done.epoch,
+    )
+    recorder = Recorder(directory, done)
+    followers = [ShiftSparsityLogger(), *callbacks]
+    if recipe.freeze_shifts is not None:
+        followers.insert(0, FreezeShifts(at_epoch=round(recipe.freeze_shifts * epochs)))
+    if recipe.ema_momentum is not None:
+        followers.append(keras.callbacks.SwapEMAWeights())
+    followers += [recorder, StopOnNaN(directory)]
+    if importlib.util.find_spec("tensorboard"):
+        followers.append(keras.callbacks.TensorBoard(directory / "tensorboard"))
+    if verbose:
+        followers.append(ProgressBar(recipe, done.epoch, epochs, steps_per_epoch))
+    if done.epoch < epochs:
+        model.fit(
+            batches,
+            epochs=epochs,
+            initial_epoch=done.epoch,
+            validation_data=(data.images, data.labels),
+            validation_batch_size=_EVALUATION_BATCH,
+            callbacks=followers,
+            shuffle=False,
+            verbose=0,
+        )
+    with checkpoint.replacing(directory / WEIGHTS) as temporary:
+        # Keras wants the file's name to end like this.
+        model.save_weights(temporary)
+    return recorder.rows
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes the log and a checkpoint at the end of every epoch.
+
+    Args:
+        directory: Path of a folder.
+        progress: `Progress` of the training so far.
+    """
+
+    def __init__(self, directory, progress):
+        super().__init__()
+        self.directory = directory
+        self.rows = list(progress.rows)
+        self.recipe = progress.recipe
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        row = {"epoch": epoch + 1, "steps": int(optimizer.iterations)}
+        row |= {key: float(value) for key, value in (logs or {}).items()}
+        self.rows.append(row)
+        progress = checkpoint.Progress(epoch + 1, self.rows, self.recipe)
+        checkpoint.save(self.directory / CHECKPOINT, self.model, progress)
+        with checkpoint.replacing(self.directory / LOG) as temporary:
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(self.rows[0]))
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stops a training whose loss is no longer a number, saying so.
+
+    Args:
+        directory: Path of the folder with the last checkpoint.
+    """
+
+    def __init__(self, directory):
+        super().__init__()
+        self.directory = directory
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss became {loss} in step {batch + 1} of an epoch. The weights "
+                f"in {self.directory} are those of the last epoch that ended well. Try "
+                "a smaller `learning_rate`, a longer `warmup`, or the precision "
+                '"float32".'
+            )

@@ -1,0 +1,121 @@
+"""MobileNetV2 as keras.applications has it, with what a fair comparison needs."""
+
+import keras
+
+from keras_shift import layers
+from keras_shift.zoo import arguments, network
+
+# Where the map is halved, first to last.
+_HALVING = ("Conv1", "block_1", "block_3", "block_6", "block_13")
+
+_OUTPUT_STRIDES = (32, 16, 8, 4)
+
+
+def MobileNetV2(
+    input_shape=None,
+    alpha=1.0,
+    include_top=True,
+    weights=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    name=None,
+    *,
+    include_preprocessing=True,
+    output_stride=32,
+    kernel_regularizer=None,
+    batch_norm_momentum=0.99,
+    dropout_rate=0.2,
+):
+    """Instantiates the network that FE-Net is compared with.
+
+    It is `keras.applications.MobileNetV2`, layer by layer, but for what a comparison
+    under one recipe needs: the momentum of batch normalization is FE-Net's, since
+    0.999 leaves stale statistics after a short training; the layer is the one that
+    trains faster; the total stride can be chosen; kernels can be regularized, and
+    there is dropout before the classifier.
+
+    Example:
+
+    >>> model = keras_shift.zoo.MobileNetV2((64, 64, 3), classes=200)
+    >>> model.compile("sgd", "sparse_categorical_crossentropy")
+
+    Args:
+        input_shape: Shape tuple of one image; `(224, 224, 3)` by default.
+        alpha: Float, the width multiplier.
+        include_top: Whether to include the classifier.
+        weights: As in `keras_shift.zoo.FENet`.
+        pooling: As in `keras_shift.zoo.FENet`.
+        classes: Number of classes; 1000 by default.
+        classifier_activation: Activation of the classifier; `None` for logits.
+        name: Name of the model.
+        include_preprocessing: Whether to scale pixel values from [0, 255] to
+            [-1, 1] in the model's first layer.
+        output_stride: By how much height and width of the last map are smaller
+            than the image's: 32, 16, 8 or 4.
+        kernel_regularizer: Regularizer of all kernels but the depthwise ones.
+        batch_norm_momentum: Momentum of batch normalization.
+        dropout_rate: Rate of the dropout before the classifier.
+
+    Returns:
+        A `keras.Model`, flat (not nested), without compilation.
+
+    Raises:
+        ValueError: If an argument is none of the above.
+
+    References:
+
+    - [MobileNetV2](https://arxiv.org/abs/1801.04381)
+    """
+    arguments.check_choice("output_stride", output_stride, _OUTPUT_STRIDES)
+    kept = _HALVING[: _OUTPUT_STRIDES.index(output_stride)]
+
+    def clone(layer):
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            config["momentum"] = batch_norm_momentum
+            return layers.FusedBatchNormalization.from_config(config)
+        if type(layer) is keras.layers.Conv2D:
+            config["kernel_regularizer"] = kernel_regularizer
+        if layer.name == "Conv1" and "Conv1" in kept:
+            config["strides"] = (1, 1)
+        if layer.name in [f"{block}_depthwise" for block in kept]:
+            config.update(strides=(1, 1), padding="same")
+        if layer.name in [f"{block}_pad" for block in kept]:
+            config["padding"] = ((0, 0), (0, 0))
+        return type(layer).from_config(config)
+
+    def body(x):
+        published = keras.applications.MobileNetV2(
+            input_shape=x.shape[1:], alpha=alpha, include_top=False, weights=None
+        )
+        return _apply(published, x, clone)
+
+    return network.assemble(
+        body,
+        name=name or f"mobilenet_v2_{float(alpha)}",
+        input_shape=input_shape,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=None,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+        kernel_regularizer=kernel_regularizer,
+        dropout_rate=dropout_rate,
+    )
+
+
+def _apply(model, x, clone):
+    """Applies new layers like a model's, which have one output each, to `x`."""
+    outputs = {id(model.inputs[0]): x}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        inputs = layer.input if isinstance(layer.input, list) else [layer.input]
+        inputs = [outputs[id(tensor)] for tensor in inputs]
+        outputs[id(layer.output)] = clone(layer)(
+            inputs if len(inputs) > 1 else inputs[0]
+        )
+    return outputs[id(model.outputs[0])]

@@ -1,0 +1,95 @@
+"""How the networks of the zoo are trained: the papers' recipes, and shorter ones."""
+
+import difflib
+import fnmatch
+
+import keras
+
+from keras_shift.zoo import models
+from keras_shift.zoo.recipes import fenet, mobilenet_v2, shiftnet, shiftresnet
+
+_RECIPES = {
+    recipe.name: recipe
+    for family in (fenet, mobilenet_v2, shiftnet, shiftresnet)
+    for recipe in family.RECIPES
+}
+
+
+def list_recipes(pattern="*"):
+    """Lists the names of recipes.
+
+    Example:
+
+    >>> keras_shift.zoo.recipes.list_recipes("imagenet2012.fenet_1*")
+    ['imagenet2012.fenet_1.0', 'imagenet2012.fenet_1.375']
+
+    Args:
+        pattern: What names must match; `*` stands for anything, `?` for any
+            character.
+
+    Returns:
+        A list of strings.
+    """
+    return fnmatch.filter(_RECIPES, pattern)
+
+
+def get_recipe(name):
+    """Returns a recipe by name.
+
+    Example:
+
+    >>> recipe = keras_shift.zoo.recipes.get_recipe("imagenet2012.fenet_1.0")
+    >>> recipe.batch_size
+    1024
+
+    Args:
+        name: A name that `list_recipes` lists.
+
+    Returns:
+        A `keras_shift.training.Recipe`.
+
+    Raises:
+        ValueError: If there is no such recipe.
+    """
+    if name not in _RECIPES:
+        close = difflib.get_close_matches(name, _RECIPES, n=5, cutoff=0.4)
+        hint = f"Did you mean one of {close}? " if close else ""
+        raise ValueError(
+            f"There is no recipe of this name. {hint}`keras-shift train --list` lists "
+            f"all names. Received: name={name!r}"
+        )
+    return _RECIPES[name]
+
+
+def build(recipe, **arguments):
+    """Returns the network of a recipe, with random weights of its seed.
+
+    Example:
+
+    >>> recipe = keras_shift.zoo.recipes.get_recipe("cifar10.shiftresnet20_ssl")
+    >>> model = keras_shift.zoo.recipes.build(recipe)
+    >>> model.name
+    'shiftresnet20_e6_ssl'
+
+    Args:
+        recipe: A `keras_shift.training.Recipe`.
+        **arguments: Further arguments of the network's constructor; they come
+            before the recipe's.
+
+    Returns:
+        A `keras.Model`, regularized as the recipe says, without compilation.
+    """
+    implied = {}
+    if recipe.weight_decay:
+        implied["kernel_regularizer"] = keras.regularizers.L2(recipe.weight_decay / 2)
+    if recipe.displacement_penalty:
+        norms = {"l1": keras.regularizers.L1, "l2": keras.regularizers.L2}
+        penalty = norms[recipe.displacement_norm](recipe.displacement_penalty)
+        implied["displacement_regularizer"] = penalty
+    if recipe.displacement_start == "fractional":
+        start = keras.initializers.RandomUniform(-1, 2)
+        implied["displacement_initializer"] = start
+    keras.utils.set_random_seed(recipe.seed)
+    return models.get_model(
+        recipe.network, **{**implied, **recipe.arguments, **arguments}
+    )

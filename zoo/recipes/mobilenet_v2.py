@@ -1,0 +1,21 @@
+"""MobileNetV2 under FE-Net's recipes, to compare."""
+
+import dataclasses
+
+from keras_shift.zoo.recipes import fenet
+
+
+def _instead(recipe):
+    dataset, _, network = recipe.name.partition(".")
+    return dataclasses.replace(
+        recipe,
+        name=f"{dataset}.{network.replace('fenet', 'mobilenet_v2')}",
+        network="MobileNetV2",
+        displacement_learning_rate=1.0,
+        freeze_shifts=None,
+    )
+
+
+RECIPES = tuple(
+    _instead(recipe) for recipe in fenet.RECIPES if recipe.network == "fenet_1.0"
+)
