@@ -4,6 +4,7 @@ Every sub-command is one function, which describes its arguments and holds what 
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 
@@ -13,8 +14,10 @@ import rich.console
 import rich.progress
 import rich.table
 
-from keras_shift import analysis, deploy, zoo
+from keras_shift import analysis, deploy, training, zoo
 from keras_shift.table import to_text
+from keras_shift.training.recipe import PRECISIONS
+from keras_shift.zoo import recipes
 
 # Images in one step of `--data`.
 _BATCH_SIZE = 32
@@ -256,7 +259,110 @@ def _benchmark(commands):
     parser.set_defaults(run=run)
 
 
-_COMMANDS = (_list, _summary, _export, _verify, _benchmark)
+def _recipes(commands):
+    about = "list the recipes of training"
+    parser = commands.add_parser("recipes", help=about, description=about)
+    parser.add_argument(
+        "pattern", nargs="?", default="*", help='such as "cifar10.*"; all by default'
+    )
+
+    def run(arguments):
+        names = recipes.list_recipes(arguments.pattern)
+        if not names:
+            raise ValueError(
+                "No recipe has a name like this; `keras-shift recipes` shows all of "
+                f"them. Received: pattern={arguments.pattern!r}"
+            )
+        table = rich.table.Table(
+            box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        )
+        table.add_column("Name", no_wrap=True)
+        table.add_column("Length", justify="right", no_wrap=True)
+        table.add_column("Batch", justify="right", no_wrap=True)
+        table.add_column("Source", overflow="fold")
+        for recipe in map(recipes.get_recipe, names):
+            length = f"{recipe.epochs} epochs"
+            if recipe.epochs is None:
+                length = f"{recipe.steps:,} steps"
+            table.add_row(recipe.name, length, str(recipe.batch_size), recipe.source)
+        print(to_text(table))
+
+    parser.set_defaults(run=run)
+
+
+def _train(commands):
+    about = "train a network by a recipe"
+    parser = commands.add_parser(
+        "train",
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}. What was interrupted, even "
+        "killed, goes on with --resume from its last complete epoch, and ends as if "
+        "it had not been.",
+    )
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        help="a name that `keras-shift recipes` lists, or the path of a recipe.json",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder with the dataset: NAME.npz, the folder NAME/ with one folder for "
+        "each split and in it one for each class, or TensorFlow Datasets'; by default "
+        "that of TensorFlow Datasets",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder for the results; runs/RECIPE by default",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what --output holds"
+    )
+    changes = parser.add_argument_group("changes of the recipe")
+    changes.add_argument("--epochs", type=int, metavar="N")
+    changes.add_argument("--seed", type=int, metavar="N")
+    changes.add_argument("--precision", choices=PRECISIONS)
+
+    def run(arguments):
+        recipe = _recipe(arguments.recipe)
+        given = {"seed": arguments.seed, "precision": arguments.precision}
+        if arguments.epochs is not None:
+            recipe = dataclasses.replace(recipe, epochs=arguments.epochs, steps=None)
+        given = {key: value for key, value in given.items() if value is not None}
+        recipe = dataclasses.replace(recipe, **given)
+        output = arguments.output or os.path.join("runs", recipe.name)
+        keras.config.set_dtype_policy(recipe.precision)
+        model = recipes.build(recipe, classifier_activation=None)
+        _say(f"Loading {recipe.dataset}.")
+        data = training.load_data(
+            recipe.dataset, model.input_shape[1:3], arguments.data_dir
+        )
+        classes = len(data.class_names)
+        if classes != model.output_shape[-1]:
+            raise ValueError(
+                f"The dataset {recipe.dataset} has {classes} classes and the recipe's "
+                f"network {model.output_shape[-1]}."
+            )
+        _say(f"Training {model.name} into {output}/.")
+        rows = training.train(model, recipe, data, output, resume=arguments.resume)
+        print(
+            f"{recipe.name}: top-1 {rows[-1]['val_accuracy']:.2%} on the held-out "
+            f"images after {rows[-1]['epoch']} epochs. The weights are "
+            f"{os.path.join(output, 'final.weights.h5')}."
+        )
+
+    parser.set_defaults(run=run)
+
+
+def _recipe(name):
+    if not name.endswith(".json"):
+        return recipes.get_recipe(name)
+    with open(name, encoding="utf-8") as file:
+        return training.Recipe.from_json(file.read())
+
+
+_COMMANDS = (_list, _summary, _recipes, _train, _export, _verify, _benchmark)
 
 
 # What several sub-commands take

@@ -64,26 +64,29 @@ def save(path, model, progress):
             np.savez(file, progress=np.array(text), **arrays)
 
 
-def restore(path, model):
+def restore(path, model, recipe):
     """Reads what `save` wrote.
 
     Args:
         path: Path of an `.npz` file.
         model: A `keras.Model` like the one that was saved, compiled alike.
+        recipe: The recipe as text.
 
     Returns:
         The `Progress`.
 
     Raises:
-        ValueError: If the file is damaged, or that of another model.
+        ValueError: If the file is damaged, or that of another training.
     """
     try:
-        with np.load(path) as file:
-            arrays = dict(file)
+        with open(path, "rb") as file, np.load(file) as members:
+            arrays = dict(members)
         progress = Progress(**json.loads(str(arrays.pop("progress"))))
     # What a damaged file raises depends on where the damage is.
     except Exception as error:
         raise ValueError(f"{path} is no checkpoint, or damaged: {error}") from error
+    if progress.recipe != recipe:
+        raise ValueError(f"{path} is the checkpoint of another recipe.")
     state = _state(model)
     shapes = {key: tuple(variable.shape) for key, variable in state.items()}
     if shapes != {key: array.shape for key, array in arrays.items()}:
@@ -94,16 +97,15 @@ def restore(path, model):
 
 
 def _state(model):
-    """All variables that training changes, by names that tell them apart."""
+    """All variables that training changes, in an order that does not change."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     metrics = {id(variable) for variable in model.metrics_variables}
     variables = [v for v in model.variables if id(v) not in metrics]
+    parts = {"model": variables, "optimizer": model.optimizer.variables}
+    # Not by their names, which Keras counts up with every model of a process.
     return {
-        f"{kind}/{index}/{variable.path}": variable
-        for kind, part in (
-            ("model", variables),
-            ("optimizer", model.optimizer.variables),
-        )
-        for index, variable in enumerate(part)
+        f"{part}_{index}": variable
+        for part, members in parts.items()
+        for index, variable in enumerate(members)
     }

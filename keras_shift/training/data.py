@@ -165,7 +165,8 @@ def _from_tfds(name, image_size, data_dir):
             dataset = dataset.map(fit)
         return _arrays(dataset.batch(_DECODING_BATCH).prefetch(2))
 
-    names = builder.info.features["label"].names
+    label = builder.info.features["label"]
+    names = label.names or [str(index) for index in range(label.num_classes)]
     return _checked(name, *read("train"), *read(held_out), names)
 
 
@@ -248,7 +249,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self.crop_padding = crop_padding
         self.seed = seed
         self.share = share
-        self._start(epoch)
+        self.start_epoch(epoch)
 
     def __len__(self):
         return len(self.images) // self.batch_size
@@ -264,9 +265,14 @@ class TrainingBatches(keras.utils.PyDataset):
         return images[part].astype("float32"), self.labels[rows][part]
 
     def on_epoch_end(self):
-        self._start(self._epoch + 1)
+        self.start_epoch(self._epoch + 1)
 
-    def _start(self, epoch):
+    def start_epoch(self, epoch):
+        """Goes to an epoch's order; by itself, the next one follows when one ends.
+
+        Args:
+            epoch: Int, the epoch, counted from 0.
+        """
         random = np.random.default_rng((_ORDER, self.seed, epoch))
         self._order = random.permutation(len(self.images))
         self._epoch = epoch

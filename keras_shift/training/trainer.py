@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import math
+import time
 from pathlib import Path
 
 import keras
@@ -205,11 +206,7 @@ def train(
     compile_model(model, recipe, epochs * steps_per_epoch, **options)
     done = checkpoint.Progress(0, [], recipe.to_json())
     if latest.exists():
-        done = checkpoint.restore(latest, model)
-        if done.recipe != recipe.to_json():
-            raise ValueError(
-                f"{latest} belongs to another recipe, which {RECIPE} beside it holds."
-            )
+        done = checkpoint.restore(latest, model, recipe.to_json())
     directory.mkdir(parents=True, exist_ok=True)
     with checkpoint.replacing(directory / RECIPE) as temporary:
         temporary.write_text(recipe.to_json(), encoding="utf-8")
@@ -223,7 +220,12 @@ def train(
         epoch=done.epoch,
     )
     recorder = Recorder(directory, done)
-    followers = [ShiftSparsityLogger(), *callbacks]
+    # Keras looks at a first batch beforehand and ends an epoch for that, or not,
+    # depending on the version and the backend.
+    order = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
+    )
+    followers = [order, ShiftSparsityLogger(), *callbacks]
     if recipe.freeze_shifts is not None:
         followers.insert(0, FreezeShifts(at_epoch=round(recipe.freeze_shifts * epochs)))
     if recipe.ema_momentum is not None:
@@ -264,10 +266,14 @@ class Recorder(keras.callbacks.Callback):
         self.rows = list(progress.rows)
         self.recipe = progress.recipe
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+
     def on_epoch_end(self, epoch, logs=None):
         optimizer = self.model.optimizer
         row = {"epoch": epoch + 1, "steps": int(optimizer.iterations)}
         row |= {key: float(value) for key, value in (logs or {}).items()}
+        row["seconds"] = round(time.monotonic() - self._began, 1)
         self.rows.append(row)
         progress = checkpoint.Progress(epoch + 1, self.rows, self.recipe)
         checkpoint.save(self.directory / CHECKPOINT, self.model, progress)

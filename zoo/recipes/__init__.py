@@ -55,7 +55,7 @@ def get_recipe(name):
         close = difflib.get_close_matches(name, _RECIPES, n=5, cutoff=0.4)
         hint = f"Did you mean one of {close}? " if close else ""
         raise ValueError(
-            f"There is no recipe of this name. {hint}`keras-shift train --list` lists "
+            f"There is no recipe of this name. {hint}`keras-shift recipes` lists "
             f"all names. Received: name={name!r}"
         )
     return _RECIPES[name]

@@ -1,0 +1,356 @@
+"""Training by recipes, interrupted and not."""
+
+import csv
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from keras_shift import zoo
+from keras_shift.training import Data, Recipe, ShiftSGD, train
+from keras_shift.training.trainer import CrossEntropy, compile_model, learning_rate
+
+RECIPE = Recipe(
+    name="tiny",
+    network="ShiftResNet20",
+    dataset="none",
+    augmentation="flip_crop",
+    crop_padding=1,
+    batch_size=8,
+    epochs=4,
+    learning_rate=0.05,
+    schedule="cosine",
+    warmup=0.2,
+    displacement_learning_rate=20,
+    displacement_penalty=1e-3,
+    freeze_shifts=0.5,
+)
+
+
+def tiny_data():
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), "uint8")
+    labels = np.arange(40) % 3
+    return Data("none", images[:32], labels[:32], images[32:], labels[32:], list("abc"))
+
+
+def tiny_model():
+    """A network with learned shifts and with dropout, whose seed is a state, too."""
+    keras.utils.set_random_seed(0)
+    x = images = keras.Input((8, 8, 3))
+    style = zoo.blocks.BlockStyle(
+        spatial="sparse_shift",
+        displacement_initializer="grouped",
+        displacement_regularizer=keras.regularizers.L2(1e-3),
+        max_displacement=2,
+        kernel_initializer="he_normal",
+        kernel_regularizer=keras.regularizers.L2(1e-4),
+        batch_norm_momentum=0.9,
+    )
+    x = zoo.blocks.conv_shift_conv(x, 6, 9, style, "first", strides=2)
+    x = zoo.blocks.conv_shift_conv(x, 6, 18, style, "second")
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dropout(0.2)(x)
+    return keras.Model(images, keras.layers.Dense(3)(x))
+
+
+def weights_of(model):
+    return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+
+
+def assert_same_weights(model, expected):
+    for value, other in zip(weights_of(model), weights_of(expected)):
+        np.testing.assert_array_equal(value, other)
+
+
+class Interrupt(keras.callbacks.Callback):
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.when = epoch, batch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.when:
+            raise KeyboardInterrupt
+
+
+class TestTrain:
+    def test_leaves_all_files(self, tmp_path):
+        model = tiny_model()
+        rows = train(model, RECIPE, tiny_data(), tmp_path / "run", verbose=0)
+        assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+        assert [row["steps"] for row in rows] == [4, 8, 12, 16]
+        with open(tmp_path / "run" / "log.csv", newline="") as file:
+            log = list(csv.DictReader(file))
+        assert [float(row["val_accuracy"]) for row in log] == [
+            row["val_accuracy"] for row in rows
+        ]
+        assert {"loss", "accuracy", "val_loss", "shift_sparsity", "seconds"} <= set(
+            log[0]
+        )
+        text = (tmp_path / "run" / "recipe.json").read_text()
+        assert Recipe.from_json(text) == RECIPE
+        fresh = tiny_model()
+        fresh.load_weights(tmp_path / "run" / "final.weights.h5")
+        assert_same_weights(fresh, model)
+        assert not list((tmp_path / "run").glob("unfinished*"))
+
+    def test_the_loss_falls(self, tmp_path):
+        recipe = dataclasses.replace(RECIPE, epochs=20, augmentation="none")
+        rows = train(tiny_model(), recipe, tiny_data(), tmp_path, verbose=0)
+        assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+
+    def test_displacements_freeze_at_their_rounded_values(self, tmp_path):
+        model = tiny_model()
+        train(model, RECIPE, tiny_data(), tmp_path, verbose=0)
+        for layer in model.layers:
+            if hasattr(layer, "displacements"):
+                pattern = keras.ops.convert_to_numpy(layer.displacements)
+                np.testing.assert_array_equal(pattern, np.rint(pattern))
+
+    @pytest.mark.parametrize("epoch, batch", [(0, 2), (1, 3), (3, 1)])
+    def test_goes_on_as_if_never_interrupted(self, tmp_path, epoch, batch):
+        whole = tiny_model()
+        expected = train(whole, RECIPE, tiny_data(), tmp_path / "whole", verbose=0)
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                tiny_model(),
+                RECIPE,
+                tiny_data(),
+                tmp_path / "run",
+                verbose=0,
+                callbacks=[Interrupt(epoch, batch)],
+            )
+        resumed = tiny_model()
+        rows = train(
+            resumed, RECIPE, tiny_data(), tmp_path / "run", resume=True, verbose=0
+        )
+        assert_same_weights(resumed, whole)
+        for row, other in zip(rows, expected):
+            assert row["val_loss"] == other["val_loss"]
+        assert len(rows) == 4
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"ema_momentum": 0.9},
+            {"precision": "mixed_bfloat16"},
+            {"nesterov": True, "schedule": "linear"},
+            {"label_smoothing": 0.1, "schedule": "step", "boundaries": (0.5,)},
+        ],
+        ids=lambda changes: next(iter(changes)),
+    )
+    def test_goes_on_with_every_kind_of_state(self, tmp_path, changes):
+        recipe = dataclasses.replace(RECIPE, **changes)
+        keras.config.set_dtype_policy(recipe.precision)
+        try:
+            whole, stopped, resumed = tiny_model(), tiny_model(), tiny_model()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        train(whole, recipe, tiny_data(), tmp_path / "whole", verbose=0)
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                stopped,
+                recipe,
+                tiny_data(),
+                tmp_path / "run",
+                verbose=0,
+                callbacks=[Interrupt(2, 1)],
+            )
+        train(resumed, recipe, tiny_data(), tmp_path / "run", resume=True, verbose=0)
+        assert_same_weights(resumed, whole)
+
+    def test_resuming_what_is_done_changes_nothing(self, tmp_path):
+        model = tiny_model()
+        rows = train(model, RECIPE, tiny_data(), tmp_path, verbose=0)
+        again = tiny_model()
+        assert rows == train(
+            again, RECIPE, tiny_data(), tmp_path, resume=True, verbose=0
+        )
+        assert_same_weights(again, model)
+
+    def test_does_not_overwrite_a_training(self, tmp_path):
+        train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+        with pytest.raises(FileExistsError, match="--resume"):
+            train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+
+    def test_refuses_the_checkpoint_of_another_recipe(self, tmp_path):
+        train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+        other = dataclasses.replace(RECIPE, seed=1)
+        with pytest.raises(ValueError, match="another recipe"):
+            train(tiny_model(), other, tiny_data(), tmp_path, resume=True, verbose=0)
+
+    def test_refuses_the_checkpoint_of_another_network(self, tmp_path):
+        train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+        other = keras.Sequential(
+            [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]
+        )
+        with pytest.raises(ValueError, match="another network or optimizer"):
+            train(other, RECIPE, tiny_data(), tmp_path, resume=True, verbose=0)
+
+    @pytest.mark.parametrize("damage", ["cut", "garbage", "empty"])
+    def test_refuses_damaged_checkpoints(self, tmp_path, damage):
+        train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+        path = tmp_path / "checkpoint.npz"
+        content = path.read_bytes()
+        path.write_bytes(
+            {"cut": content[:-200], "garbage": b"?" * 1000, "empty": b""}[damage]
+        )
+        with pytest.raises(ValueError, match="is no checkpoint, or damaged"):
+            train(tiny_model(), RECIPE, tiny_data(), tmp_path, resume=True, verbose=0)
+
+    def test_stops_clearly_when_the_loss_is_no_number(self, tmp_path):
+        data = tiny_data()
+        bad = tiny_model()
+        kernel = bad.layers[-1].kernel
+        kernel.assign(np.full(kernel.shape, np.nan))
+        with pytest.raises(FloatingPointError, match="a smaller `learning_rate`"):
+            train(bad, RECIPE, data, tmp_path, verbose=0)
+        assert not (tmp_path / "checkpoint.npz").exists()
+
+    def test_prints_a_line_an_epoch_where_nobody_watches(self, tmp_path, capfd):
+        train(tiny_model(), RECIPE, tiny_data(), tmp_path)
+        lines = [
+            line for line in capfd.readouterr().err.splitlines() if "epoch" in line
+        ]
+        assert len(lines) == 4
+        assert lines[0].startswith("epoch 1/4: ") and lines[0].endswith(" left")
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_trainer import RECIPE, tiny_data, tiny_model
+from keras_shift.training import train
+train(tiny_model(), RECIPE, tiny_data(), sys.argv[1], resume=True)
+"""
+
+
+def start(directory):
+    script = SCRIPT.format(tests=os.path.dirname(__file__))
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(directory)], stderr=subprocess.PIPE
+    )
+
+
+def test_survives_kill_9_at_a_random_moment(tmp_path):
+    whole = tiny_model()
+    train(whole, RECIPE, tiny_data(), tmp_path / "whole", verbose=0)
+    directory = tmp_path / "run"
+    process = start(directory)
+    while not (directory / "checkpoint.npz").exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.5))
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = start(directory)
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors.decode()
+    resumed = tiny_model()
+    resumed.load_weights(directory / "final.weights.h5")
+    assert_same_weights(resumed, whole)
+
+
+class TestLearningRate:
+    def values(self, **changes):
+        recipe = dataclasses.replace(RECIPE, **{"warmup": 0.0, **changes})
+        schedule = learning_rate(recipe, 100)
+        return [float(schedule(step)) for step in range(100)]
+
+    def test_constant(self):
+        assert self.values(schedule="constant") == [np.float32(0.05)] * 100
+
+    def test_step(self):
+        values = self.values(schedule="step", boundaries=(0.5, 0.75))
+        expected = [0.05] * 50 + [0.005] * 25 + [0.0005] * 25
+        np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+    def test_linear(self):
+        expected = 0.05 * (1 - np.arange(100) / 100)
+        np.testing.assert_allclose(self.values(schedule="linear"), expected, rtol=1e-5)
+
+    def test_cosine(self):
+        expected = 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
+        np.testing.assert_allclose(self.values(schedule="cosine"), expected, atol=1e-7)
+
+    @pytest.mark.parametrize(
+        "schedule",
+        [
+            {"schedule": "linear"},
+            {"schedule": "cosine"},
+            {"schedule": "step", "boundaries": (0.5,)},
+            {"schedule": "constant"},
+        ],
+    )
+    def test_warmup_rises_to_the_peak(self, schedule):
+        values = self.values(warmup=0.2, **schedule)
+        np.testing.assert_allclose(
+            values[:20], 0.05 * np.arange(20) / 20, rtol=1e-5, atol=1e-8
+        )
+        assert values[20] == pytest.approx(0.05)
+        assert max(values) <= 0.05 * 1.000001
+        if "boundaries" in schedule:
+            assert values[49] == pytest.approx(0.05)
+            assert values[50] == pytest.approx(0.005)
+
+
+class TestCrossEntropy:
+    @pytest.mark.parametrize("from_logits", [True, False])
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    def test_equals_its_formula(self, from_logits, smoothing):
+        scores = np.random.default_rng(0).normal(size=(6, 4))
+        labels = np.array([0, 3, 1, 2, 2, 0])
+        probabilities = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        target = np.eye(4)[labels] * (1 - smoothing) + smoothing / 4
+        expected = -(target * np.log(probabilities)).sum(-1).mean()
+        loss = CrossEntropy(4, smoothing, from_logits)
+        value = loss(labels[:, None], scores if from_logits else probabilities)
+        assert float(value) == pytest.approx(expected, rel=1e-5)
+
+    def test_logits_are_told_from_probabilities(self):
+        model = tiny_model()
+        compile_model(model, RECIPE, 10)
+        assert model.loss.from_logits
+        softmax = keras.Model(
+            model.inputs, keras.layers.Dense(3, "softmax")(model.layers[-2].output)
+        )
+        compile_model(softmax, RECIPE, 10)
+        assert not softmax.loss.from_logits
+
+
+class TestShiftSGD:
+    def test_displacements_take_larger_steps_and_nothing_else_does(self):
+        moved = []
+        for factor in (1, 8):
+            model = tiny_model()
+            before = weights_of(model)
+            model.compile(
+                ShiftSGD(0.01, momentum=0.9, displacement_learning_rate=factor),
+                CrossEntropy(3, from_logits=True),
+            )
+            data = tiny_data()
+            keras.utils.set_random_seed(0)
+            model.train_on_batch(data.train_images.astype("float32"), data.train_labels)
+            moved.append([b - a for b, a in zip(before, weights_of(model))])
+        for weight, one, eight in zip(tiny_model().weights, *moved):
+            scale = 8 if weight.name == "displacements" else 1
+            np.testing.assert_allclose(eight, scale * one, rtol=1e-4, atol=1e-6)
+
+    def test_config_round_trip(self):
+        optimizer = ShiftSGD(0.01, displacement_learning_rate=8, nesterov=True)
+        again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+        assert again.displacement_learning_rate == 8 and again.nesterov
+
+    @pytest.mark.parametrize("factor", [0, -1, float("nan")])
+    def test_refuses_factors_that_are_not_positive(self, factor):
+        with pytest.raises(ValueError, match="displacement_learning_rate"):
+            ShiftSGD(displacement_learning_rate=factor)
