@@ -16,6 +16,7 @@ from keras_shift import zoo
 from keras_shift.analysis import summary
 from keras_shift.cli import main
 from keras_shift.layers import SparseShift2D
+from keras_shift.training import Recipe
 
 COUNTS = json.loads(
     (Path(__file__).parent / "data" / "expected_counts.json").read_text()
@@ -51,7 +52,7 @@ class TestStart:
             main(["--help"])
         assert end.value.code == 0
         out = capsys.readouterr().out
-        for command in ("list", "summary", "export", "verify", "benchmark"):
+        for command in ("list", "summary", "train", "export", "verify", "benchmark"):
             assert re.search(rf"\n    {command}\s", out)
 
     def test_as_a_module(self, saved, capsys, monkeypatch):
@@ -329,3 +330,79 @@ class TestBenchmark:
         assert "no.tflite" in fails(["benchmark", "no.tflite"], capsys)
         assert "undamaged" in fails(["benchmark", saved], capsys)
         assert "usage" in fails(["benchmark"], capsys)
+
+
+class TestRecipes:
+    def test_lists_recipes(self, capsys):
+        main(["recipes", "imagenet2012.*"])
+        out = capsys.readouterr().out
+        assert "imagenet2012.fenet_1.375" in out and "480 epochs" in out
+        assert "cifar10" not in out
+
+    def test_says_when_there_are_none(self, capsys):
+        assert "No recipe has a name like this" in fails(["recipes", "x*"], capsys)
+
+
+class TestTrain:
+    @pytest.fixture(autouse=True)
+    def float32_afterwards(self):
+        yield
+        keras.config.set_dtype_policy("float32")
+
+    @pytest.fixture
+    def recipe(self, tmp_path):
+        """A small recipe's file, and data in the working folder."""
+        recipe = Recipe(
+            name="toy",
+            network="ShiftResNet20",
+            arguments={"alpha": 0.25, "classes": 3, "input_shape": [8, 8, 3]},
+            dataset="toy",
+            batch_size=4,
+            epochs=1,
+            learning_rate=0.01,
+        )
+        images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), "uint8")
+        arrays = {"x_train": images[:8], "x_test": images[8:]}
+        np.savez(
+            tmp_path / "toy.npz",
+            y_train=[0, 1, 2, 0, 1, 2, 0, 1],
+            y_test=[2, 1, 0, 0],
+            **arrays,
+        )
+        path = tmp_path / "toy.json"
+        path.write_text(recipe.to_json())
+        return path
+
+    def arguments(self, recipe):
+        folder = recipe.parent
+        return [
+            "train",
+            str(recipe),
+            "--data-dir",
+            str(folder),
+            "--output",
+            str(folder / "run"),
+        ]
+
+    def test_trains_and_goes_on(self, recipe, capsys):
+        main([*self.arguments(recipe), "--epochs", "2", "--seed", "3"])
+        assert "after 2 epochs" in capsys.readouterr().out
+        written = Recipe.from_json((recipe.parent / "run" / "recipe.json").read_text())
+        assert (written.epochs, written.seed) == (2, 3)
+        assert "--resume" in fails(self.arguments(recipe), capsys)
+        main([*self.arguments(recipe), "--epochs", "2", "--seed", "3", "--resume"])
+        assert "after 2 epochs" in capsys.readouterr().out
+
+    def test_refuses_another_number_of_classes(self, recipe, capsys):
+        text = recipe.read_text().replace('"classes": 3', '"classes": 5')
+        recipe.write_text(text)
+        message = fails(self.arguments(recipe), capsys)
+        assert "has 3 classes and the recipe's network 5" in message
+
+    def test_refuses_unknown_recipes_and_files(self, tmp_path, capsys):
+        assert "no recipe of this name" in fails(["train", "cifar10.x"], capsys)
+        missing = str(tmp_path / "missing.json")
+        assert "No such file" in fails(["train", missing], capsys)
+        broken = tmp_path / "broken.json"
+        broken.write_text("{")
+        assert "This is no recipe" in fails(["train", str(broken)], capsys)

@@ -90,6 +90,7 @@ def build(recipe, **arguments):
         start = keras.initializers.RandomUniform(-1, 2)
         implied["displacement_initializer"] = start
     keras.utils.set_random_seed(recipe.seed)
-    return models.get_model(
-        recipe.network, **{**implied, **recipe.arguments, **arguments}
-    )
+    arguments = {**implied, **recipe.arguments, **arguments}
+    if "input_shape" in arguments:  # JSON has no tuples.
+        arguments["input_shape"] = tuple(arguments["input_shape"])
+    return models.get_model(recipe.network, **arguments)
