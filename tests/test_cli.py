@@ -52,7 +52,8 @@ class TestStart:
             main(["--help"])
         assert end.value.code == 0
         out = capsys.readouterr().out
-        for command in ("list", "summary", "train", "export", "verify", "benchmark"):
+        commands = "list summary recipes train evaluate export verify benchmark"
+        for command in commands.split():
             assert re.search(rf"\n    {command}\s", out)
 
     def test_as_a_module(self, saved, capsys, monkeypatch):
