@@ -548,10 +548,11 @@ def _model_with_weights(arguments):
     """The network; one of the zoo has the same random weights every time."""
     if not arguments.name.endswith(".keras"):
         keras.utils.set_random_seed(0)
-        _say(
-            f"{arguments.name} has random weights (of seed 0), since no trained ones "
-            "are published yet; name a .keras file for a trained network."
-        )
+        if arguments.weights is None:
+            _say(
+                f"{arguments.name} has random weights (of seed 0); name trained ones "
+                "with --weights, or a .keras file."
+            )
     return _model(arguments)
 
 
@@ -561,6 +562,12 @@ def _add_model_arguments(parser):
         metavar="NAME",
         help="a name that `keras-shift list` lists, a constructor such as FENet, or "
         "the path of a .keras file",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="WEIGHTS",
+        help="trained weights of a network of the zoo: the column weights= of "
+        "`keras-shift list --weights`, or the path of a .weights.h5 file",
     )
     parser.add_argument(
         "--input-shape",
@@ -584,8 +591,14 @@ def _model(arguments):
                 "The classes of a .keras file are those it was saved with. "
                 f"Received: --classes {arguments.classes}"
             )
+        if arguments.weights is not None:
+            raise ValueError(
+                "A .keras file holds its weights. "
+                f"Received: --weights {arguments.weights}"
+            )
         return keras.models.load_model(arguments.name, compile=False)
     given = {
+        "weights": arguments.weights,
         "input_shape": arguments.input_shape and tuple(arguments.input_shape),
         "classes": arguments.classes,
     }

@@ -161,6 +161,7 @@ class TestSummary:
         shape = ["--input-shape", "9", "8", "3"]
         assert "(9, 8, 3)" in fails(["summary", saved, *shape], capsys)
         assert "--classes 5" in fails(["summary", saved, "--classes", "5"], capsys)
+        assert "--weights a" in fails(["summary", saved, "--weights", "a"], capsys)
         both = ["--csv", "a", "--markdown", "b"]
         assert "not allowed with" in fails(["summary", saved, *both], capsys)
 

@@ -1,5 +1,6 @@
 """Measuring trained networks: in Python, and with `keras-shift evaluate`."""
 
+import json
 import re
 import shutil
 
@@ -9,7 +10,9 @@ import pytest
 
 from keras_shift import measuring, zoo
 from keras_shift.cli import main
-from keras_shift.training import Accuracy, evaluate, load_data
+from keras_shift.training import Accuracy, evaluate, load_data, train
+from keras_shift.training.trainer import WEIGHTS
+from keras_shift.zoo import pretrained, recipes, variants
 from networks import pixels, predict
 from trained import CLASSES, NAME, TOY, publisher, write_data, write_run
 
@@ -176,6 +179,15 @@ class TestCommand:
             assert end.value.code == 2
             assert message in capsys.readouterr().err
 
+    def test_weights_of_other_commands(self, weights, tmp_path, capsys, monkeypatch):
+        """There is no network of this width by name, but for this test."""
+        narrow = variants.Variant("ShiftResNet20", {"alpha": 0.25})
+        monkeypatch.setitem(variants.VARIANTS, "narrow", narrow)
+        path = str(tmp_path / "toy.tflite")
+        main(["export", "narrow", path, "--weights", "toy.ssl"])
+        out, notes = capsys.readouterr()
+        assert "(1, 12, 12, 3) float32" in out and "random weights" not in notes
+
     def test_list(self, weights, capsys):
         main(["list", "--weights"])
         out = capsys.readouterr().out
@@ -232,6 +244,31 @@ class TestPublishing:
             for key, expected in golden.items():
                 np.testing.assert_array_equal(found[key], expected)
 
+    @pytest.mark.parametrize("told", [True, False])
+    def test_what_trained_it(self, tool, toy, tmp_path, told):
+        run = tmp_path / "run"
+        shutil.copytree(toy / "run", run)
+        with pytest.raises(SystemExit, match="name it .--commit."):
+            tool.publish(run, str(toy))
+        head = tool.full_hash("HEAD")
+        if told:
+            found = {"git_commit": head, "versions": {"jax": "1"}}
+            found |= {"backend": "jax", "device": "1 x H100"}
+            (run / "environment.json").write_text(json.dumps(found))
+            (run / "log.csv").write_text("epoch,seconds\n1,2.5\n")
+        record = tool.publish(run, str(toy), None if told else "HEAD")
+        assert record.git_commit == head
+        assert (record.backend, record.seconds) == (
+            ("jax", 2.5) if told else ("tensorflow", None)
+        )
+        assert zoo.get_record(NAME) == record
+
+    def test_other_seeds_are_published(self, tool, tmp_path):
+        recipe = tool.dataclasses.replace(TOY, seed=8)
+        write_run(tmp_path / "run", recipe)
+        data_dir = write_data(tmp_path)
+        assert tool.publish(tmp_path / "run", data_dir, "HEAD").seed == 8
+
     def test_other_recipes_are_refused(self, tool, toy, tmp_path, monkeypatch):
         changed = tool.dataclasses.replace(TOY, epochs=2)
         publisher(monkeypatch, tmp_path / "weights", tmp_path / "golden", changed)
@@ -279,6 +316,23 @@ class TestPublishing:
         dataset = recipe.split(".")[0]
         recipe = tool.dataclasses.replace(TOY, name=recipe, dataset=dataset)
         assert " ".join(tool.names(recipe, network, alpha)) == expected
+
+    def test_of_a_real_training(self, tool, toy, tmp_path, monkeypatch):
+        data = load_data("toy", (12, 12), str(toy))
+        model = recipes.build(TOY, classifier_activation=None)
+        train(model, TOY, data, tmp_path / "run", verbose=0)
+        record = tool.publish(tmp_path / "run", str(toy), "HEAD")
+        trained = zoo.ShiftResNet20(alpha=0.25, weights="toy.ssl")
+        accuracy = evaluate(model, data.images, data.labels)
+        assert (record.top1, record.seconds > 0) == (accuracy.top1, True)
+        for one, two in zip(trained.weights, model.weights, strict=True):
+            np.testing.assert_array_equal(one, two)
+        # Without the optimizer's.
+        sizes = [
+            path.stat().st_size
+            for path in (pretrained.checked_file(record), tmp_path / "run" / WEIGHTS)
+        ]
+        assert sizes[0] < sizes[1]
 
     def test_commits(self, tool):
         with pytest.raises(SystemExit, match="--commit no-such-commit"):

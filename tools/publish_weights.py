@@ -1,6 +1,6 @@
 """Turns a training that has ended into published weights.
 
-python tools/publish_weights.py RUN_DIRECTORY --commit COMMIT --data-dir DIR
+python tools/publish_weights.py RUN_DIRECTORY --data-dir DIR
 
 Measures the network on the held-out images, in float32 and as an int8 .tflite file,
 and writes
@@ -16,10 +16,9 @@ import argparse
 import csv
 import dataclasses
 import hashlib
-import importlib.metadata
 import inspect
+import json
 import math
-import platform
 import re
 import runpy
 import shutil
@@ -29,8 +28,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import keras_shift
-from keras_shift import analysis, deploy, measuring, training, zoo
+from keras_shift import analysis, measuring, training, zoo
+from keras_shift.environment import environment
 from keras_shift.layers import ShiftLayer
 from keras_shift.training import trainer
 from keras_shift.training.checkpoint import replacing
@@ -61,26 +60,29 @@ def main():
     parser.add_argument("run", help="directory that keras-shift train wrote")
     parser.add_argument("--data-dir", help="folder of the dataset")
     parser.add_argument(
-        "--commit", required=True, help="commit of this repository that trained it"
+        "--commit", help="commit of this repository that trained it, if it did not say"
     )
     parser.add_argument(
         "--name", help="what users are to pass as weights; the recipe says by default"
     )
-    parser.add_argument("--device", help="machine that trained it; this one by default")
-    parser.add_argument("--seconds", type=float, help="how long it took, if known")
+    parser.add_argument("--device", help="machine that trained it, if it did not say")
+    parser.add_argument(
+        "--seconds", type=float, help="how long it took, if its log does not say"
+    )
     options = parser.parse_args()
     record = publish(**vars(options))
     runpy.run_path(str(ROOT / "tools" / "update_results.py"))["main"]()
     print(record.to_json(), end="")
 
 
-def publish(run, data_dir, commit, name=None, device=None, seconds=None):
+def publish(run, data_dir, commit=None, name=None, device=None, seconds=None):
     """Writes the files of published weights.
 
     Args:
         run: Path of the directory of a training.
         data_dir: Folder of the dataset, see `keras_shift.training.load_data`.
-        commit: The commit that trained it, as git understands it.
+        commit: The commit that trained it, as git understands it; what
+            environment.json says by default.
         name: What users are to pass as `weights`.
         device: The machine that trained it.
         seconds: How long it took.
@@ -92,10 +94,12 @@ def publish(run, data_dir, commit, name=None, device=None, seconds=None):
     trained = measuring.read_run(run)
     recipe, model = trained.recipe, trained.model
     known = recipes.get_recipe(recipe.name)
-    if recipe.to_json() != known.to_json():
+    if dataclasses.replace(recipe, seed=known.seed).to_json() != known.to_json():
         raise SystemExit(f"{run} was not trained by {recipe.name} as it stands here.")
     data = training.load_data(recipe.dataset, model.input_shape[1:3], data_dir)
     check_end(run / trainer.LOG, recipe.epochs_of(len(data.train_images)))
+    source = environment_of(run)
+    commit = full_hash(commit or source["git_commit"])
     class_names = names_of_classes(data)
     constructor = zoo.models.constructor_name(recipe.network)
     arguments = arguments_of(recipe, constructor)
@@ -125,12 +129,12 @@ def publish(run, data_dir, commit, name=None, device=None, seconds=None):
         dataset=recipe.dataset,
         classes=model.output_shape[-1],
         class_names=class_names,
-        recipe=dataclasses.asdict(recipe),
-        git_commit=full_hash(commit),
-        versions=versions(),
-        backend=keras.backend.backend(),
-        device=device or deploy.machine(),
-        seconds=seconds,
+        recipe=json.loads(recipe.to_json()),
+        git_commit=commit,
+        versions=source["versions"],
+        backend=source["backend"],
+        device=device or source["device"],
+        seconds=seconds or seconds_of(run / trainer.LOG),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         bytes=path.stat().st_size,
         licence="Weights: Apache-2.0. Dataset: "
@@ -228,22 +232,27 @@ def golden_outputs(model):
     }
 
 
-def versions():
-    """Returns the versions of what computes here."""
-    packages = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
-    found = {"python": platform.python_version(), "keras": keras.__version__}
-    found["keras_shift"] = keras_shift.__version__
-    backend = keras.backend.backend()
-    for package in ("numpy", *packages.get(backend, (backend,))):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def environment_of(run):
+    """Returns what trained the network, or what computes here if it did not say."""
+    path = run / trainer.ENVIRONMENT
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {**environment(), "git_commit": None}
+
+
+def seconds_of(log):
+    """Returns how long all epochs took together, or `None` if it is not in the log."""
+    with open(log, newline="", encoding="utf-8") as file:
+        times = [row.get("seconds") for row in csv.DictReader(file)]
+    return sum(map(float, times)) if all(times) else None
 
 
 def full_hash(commit):
     """Returns all digits of a commit of this repository."""
+    if commit is None:
+        raise SystemExit(
+            "The training does not say which commit trained it: name it (--commit)."
+        )
     result = subprocess.run(
         ["git", "rev-parse", "--verify", f"{commit}^{{commit}}"],
         cwd=ROOT,
