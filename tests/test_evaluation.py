@@ -203,7 +203,7 @@ class TestCommand:
 @pytest.mark.tensorflow
 class TestPublishing:
     @pytest.fixture
-    def tool(self, tmp_path, monkeypatch):
+    def tool(self, toy, tmp_path, monkeypatch):
         weights = tmp_path / "weights"
         weights.mkdir(exist_ok=True)
         return publisher(monkeypatch, weights, tmp_path / "golden", TOY)

@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 
 from keras_shift.zoo import predictions
 
@@ -570,4 +571,4 @@ def _transfer(source, model, left_out):
             layer.set_weights(trained[layer.name].get_weights())
         elif layer.name not in trained and hasattr(layer, "displacements"):
             # With fewer strides, this shift stands where the training had none.
-            layer.displacements.assign(keras.ops.zeros_like(layer.displacements))
+            layer.displacements.assign(np.zeros(layer.displacements.shape))
