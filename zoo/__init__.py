@@ -1,5 +1,6 @@
 """Networks that get their spatial information from shifts."""
 
+from keras_shift.zoo import recipes
 from keras_shift.zoo.fenet import FENet
 from keras_shift.zoo.mobilenet_v2 import MobileNetV2
 from keras_shift.zoo.models import get_model, list_models, model_counts
@@ -35,4 +36,5 @@ __all__ = [
     "list_weights",
     "model_counts",
     "preprocess_input",
+    "recipes",
 ]
