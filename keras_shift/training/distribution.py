@@ -181,6 +181,24 @@ def fail_fast():
 
 
 @contextlib.contextmanager
+def alone():
+    """What is done in it, one process may do without the others.
+
+    Whoever makes variables under a distribution waits for all processes to make them,
+    and Keras makes an optimizer, with its variables, to save weights.
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+@contextlib.contextmanager
 def _jax_scope(given):
     if given:
         _check_variables(given)

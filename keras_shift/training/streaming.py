@@ -248,7 +248,8 @@ class TFDSSplit:
                 "The dataset must be one of images with a label each. Received: "
                 f"{builder.name} with {features}"
             )
-        self.class_names = features[self.label].names
+        label = features[self.label]
+        self.class_names = label.names or [str(i) for i in range(label.num_classes)]
         self._count = int(self.in_order().cardinality())
 
     def __len__(self):

@@ -11,7 +11,7 @@ import keras
 from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
 from keras_shift.training import checkpoint
 from keras_shift.training.data import TrainingBatches
-from keras_shift.training.distribution import division
+from keras_shift.training.distribution import alone, division
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.progress_bar import ProgressBar
 
@@ -243,7 +243,7 @@ def train(
             verbose=0,
         )
     if divided.writes:
-        with checkpoint.replacing(directory / WEIGHTS) as temporary:
+        with checkpoint.replacing(directory / WEIGHTS) as temporary, alone():
             # Keras wants the file's name to end like this.
             model.save_weights(temporary)
     return recorder.rows
