@@ -224,9 +224,7 @@ def test_central_part_equals_an_oracle(shape, size):
     found = central_image(tf.io.encode_png(image), size).numpy()
     smallest = [round(side * 256 / 224) for side in size]
     scale = max(least / side for least, side in zip(smallest, shape))
-    scaled = [
-        max(round(side * scale), least) for side, least in zip(shape, smallest)
-    ]
+    scaled = [max(round(side * scale), least) for side, least in zip(shape, smallest)]
     # Bilinear, with pixels' centres at halves, along one axis after the other.
     expected = image.astype("float64")
     for axis in (0, 1):
@@ -294,7 +292,12 @@ def test_interrupted_training_ends_alike(folders, tmp_path):
     first = network()
     with pytest.raises(KeyboardInterrupt):
         train(
-            first, RECIPE, folders, tmp_path / "parts", verbose=0, callbacks=[Interrupt()]
+            first,
+            RECIPE,
+            folders,
+            tmp_path / "parts",
+            verbose=0,
+            callbacks=[Interrupt()],
         )
     second = network()
     again = train(second, RECIPE, folders, tmp_path / "parts", verbose=0, resume=True)

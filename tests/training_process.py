@@ -74,7 +74,9 @@ def main(folder, *options):
     if "LOGICAL_CPUS" in os.environ:
         import tensorflow as tf
 
-        cpus = [tf.config.LogicalDeviceConfiguration()] * int(os.environ["LOGICAL_CPUS"])
+        cpus = [tf.config.LogicalDeviceConfiguration()] * int(
+            os.environ["LOGICAL_CPUS"]
+        )
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, cpus)
     with distribution.scope():

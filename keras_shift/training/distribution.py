@@ -96,6 +96,10 @@ def division():
     >>> keras_shift.training.distribution.division()
     Division(index=0, processes=1, devices=1)
     """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return Division(devices=tf.distribute.get_strategy().num_replicas_in_sync)
     distribution = keras.distribution.distribution()
     if keras.backend.backend() != "jax" or distribution is None:
         return Division()
@@ -120,7 +124,11 @@ def scope():
 
     All of their devices share every batch, and the statistics of batch normalization
     are those of the whole batch. On TensorFlow there is one process, whose GPUs (or, if
-    there are none, logical CPUs) share every batch by `tf.distribute.MirroredStrategy`, each with statistics of its own.
+    there are none, logical CPUs) share every batch by `tf.distribute.MirroredStrategy`,
+    each with statistics of its own.
+
+    All devices get equal parts of what is measured, too: a few held-out images at the
+    end, fewer than there are devices, may be left out.
 
     Enter it before anything is computed. If another process ends early, so does this
     one, with an error.
@@ -243,8 +251,9 @@ def _tensorflow_scope():
         # https://github.com/keras-team/keras/issues/20585
         raise ValueError(
             "Keras does not train with several TensorFlow workers (keras issue "
-            f"20585); several machines train on JAX: KERAS_BACKEND=jax, with {ADDRESSES}"
-            f", {PROCESSES} and {PROCESS}. Received: TF_CONFIG with {tasks} tasks"
+            "20585); several machines train on JAX: KERAS_BACKEND=jax, with "
+            f"{ADDRESSES}, {PROCESSES} and {PROCESS}. Received: TF_CONFIG with {tasks} "
+            "tasks"
         )
     import tensorflow as tf
 
