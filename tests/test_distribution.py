@@ -18,7 +18,7 @@ from keras_shift.training.distribution import Division
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(ROOT / "tests" / "training_process.py")
-# Of one program. None takes a tenth, and none may hang.
+# Of one program, which takes a tenth of it; none may hang.
 TIMEOUT = 280
 
 needs_jax = pytest.mark.skipif(
@@ -86,7 +86,7 @@ def assert_alike(one, other, tolerance):
 
 
 @pytest.fixture(scope="module")
-def two(self, tmp_path_factory):
+def two(tmp_path_factory):
     """The folder of a training by two processes."""
     folder = tmp_path_factory.mktemp("two")
     codes, said = together(PROGRAM, folder)
@@ -146,9 +146,9 @@ class TestProcesses:
             f"sys.argv = [{PROGRAM!r}, folder, '--resume'];"
             f"runpy.run_path({PROGRAM!r}, run_name='__main__')",
         )
-        assert codes == [1, 1], "\n".join(said)
-        for text in said:
-            assert "the processes find [3, 0] complete epochs" in text
+        assert 0 not in codes, "\n".join(said)
+        # The one that is slower to say so may be ended by the other.
+        assert "which only the processes [0] find" in "\n".join(said)
 
 
 @pytest.mark.tensorflow

@@ -42,7 +42,7 @@ def data():
     )
 
 
-def network(batch_normalization=True):
+def network(batch_normalization=True, classes=3):
     keras.utils.set_random_seed(RECIPE.seed)
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
@@ -54,7 +54,7 @@ def network(batch_normalization=True):
     x = keras_shift.layers.SparseShift2D(displacement_initializer=start)(x)
     x = keras.layers.Conv2D(6, 1)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+    return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(x))
 
 
 class Die(keras.callbacks.Callback):

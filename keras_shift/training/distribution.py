@@ -65,26 +65,27 @@ class Division:
                 f"which is {self.devices}. Received: batch_size={batch_size}"
             )
 
-    def check_agreement(self, epoch, directory):
-        """Refuses to go on where processes resume from different epochs.
+    def check_agreement(self, path):
+        """Refuses to go on where only some processes have a checkpoint.
+
+        Those that have one would wait for the others to read it.
 
         Args:
-            epoch: Int, number of complete epochs that this process knows of.
-            directory: Path of the folder with the checkpoint.
+            path: Path of the checkpoint, which may exist.
 
         Raises:
-            ValueError: If another process knows of more or fewer.
+            ValueError: If it exists for some processes and not for others.
         """
         if self.processes == 1:
             return
         from jax.experimental import multihost_utils
 
-        epochs = multihost_utils.process_allgather(np.array(epoch)).tolist()
-        if len(set(epochs)) > 1:
+        found = multihost_utils.process_allgather(np.array(path.exists())).tolist()
+        if len(set(found)) > 1:
+            have = [process for process, exists in enumerate(found) if exists]
             raise ValueError(
                 "All processes must find the same checkpoint, in a folder that they "
-                f"share. Received: directory={str(directory)!r}, in which the "
-                f"processes find {epochs} complete epochs"
+                f"share. Received: {path}, which only the processes {have} find"
             )
 
 

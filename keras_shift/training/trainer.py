@@ -207,9 +207,9 @@ def train(
     epochs = recipe.epochs_of(data.train_count)
     compile_model(model, recipe, epochs * steps_per_epoch, **options)
     done = checkpoint.Progress(0, [], recipe.to_json())
+    divided.check_agreement(latest)
     if latest.exists():
         done = checkpoint.restore(latest, model, recipe.to_json())
-    divided.check_agreement(done.epoch, directory)
     if divided.writes:
         directory.mkdir(parents=True, exist_ok=True)
         with checkpoint.replacing(directory / RECIPE) as temporary:
