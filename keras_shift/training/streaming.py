@@ -237,7 +237,8 @@ class TFDSSplit:
 
         self.builder = builder
         self.split = split
-        self.image, self.label = builder.info.supervised_keys or (None, None)
+        keys: tuple[str, str] = builder.info.supervised_keys or ("", "")
+        self.image, self.label = keys
         features = builder.info.features
         if not (
             self.image
