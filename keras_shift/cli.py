@@ -14,7 +14,7 @@ import rich.console
 import rich.progress
 import rich.table
 
-from keras_shift import analysis, deploy, training, zoo
+from keras_shift import analysis, deploy, measuring, training, zoo
 from keras_shift.table import to_text
 from keras_shift.training.recipe import PRECISIONS
 from keras_shift.zoo import recipes
@@ -31,7 +31,8 @@ def main(arguments=None):
 
     Raises:
         SystemExit: With status 2 and a message, if the arguments are wrong; with
-            status 1 from `verify`, if file and model disagree.
+            status 1 from `verify`, if file and model disagree, and from `evaluate`,
+            if the figures are not those on record.
     """
     parser = argparse.ArgumentParser(
         prog="keras-shift", description="Networks that see with shifts, for Keras 3."
@@ -49,13 +50,19 @@ def main(arguments=None):
 
 
 def _list(commands):
-    about = "list the networks of the zoo and what they cost"
+    about = "list the networks of the zoo and what they cost, or their weights"
     parser = commands.add_parser("list", help=about, description=about)
     parser.add_argument(
         "pattern", nargs="?", default="*", help='such as "fenet*"; all by default'
     )
+    parser.add_argument(
+        "--weights", action="store_true", help="list published weights instead"
+    )
 
     def run(arguments):
+        if arguments.weights:
+            print(_table_of_weights(arguments.pattern))
+            return
         counts = zoo.model_counts()
         names = zoo.list_models(arguments.pattern)
         if not names:
@@ -86,6 +93,35 @@ def _list(commands):
         )
 
     parser.set_defaults(run=run)
+
+
+def _table_of_weights(pattern):
+    names = zoo.list_weights(pattern)
+    if not names:
+        raise ValueError(
+            "No published weights have a name like this. There are "
+            f"{zoo.list_weights() or 'none yet'}. Received: pattern={pattern!r}"
+        )
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    for column in ("Name", "Constructor", "weights="):
+        table.add_column(column, no_wrap=True)
+    for column in ("Input", "Top-1", "Top-5", "int8", "MB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in names:
+        of = zoo.get_record(name)
+        table.add_row(
+            name,
+            of.constructor,
+            of.weights,
+            "x".join(map(str, of.input_shape)),
+            f"{of.top1:.2%}",
+            f"{of.top5:.2%}",
+            "" if of.int8_top1 is None else f"{of.int8_top1:.2%}",
+            f"{of.bytes / 1e6:.1f}",
+        )
+    return to_text(table)
 
 
 def _summary(commands):
@@ -304,13 +340,7 @@ def _train(commands):
         metavar="RECIPE",
         help="a name that `keras-shift recipes` lists, or the path of a recipe.json",
     )
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        help="folder with the dataset: NAME.npz, the folder NAME/ with one folder for "
-        "each split and in it one for each class, or TensorFlow Datasets'; by default "
-        "that of TensorFlow Datasets",
-    )
+    _add_data_dir_argument(parser)
     parser.add_argument(
         "--output",
         metavar="DIR",
@@ -358,6 +388,73 @@ def _train(commands):
     parser.set_defaults(run=run)
 
 
+def _evaluate(commands):
+    about = "measure trained weights on the held-out images of their dataset"
+    parser = commands.add_parser(
+        "evaluate",
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}, in float32 and as an int8 .tflite "
+        "file. The exit status is 1 if published weights do not have the figures of "
+        "their record, to the printed digit.",
+    )
+    parser.add_argument(
+        "weights",
+        metavar="WEIGHTS",
+        help="a name that `keras-shift list --weights` lists, or the path of the "
+        "directory of a training, or of a .weights.h5 file with recipe.json beside it",
+    )
+    _add_data_dir_argument(parser)
+    parser.add_argument(
+        "--int8",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether to measure an int8 file, too (needs TensorFlow)",
+    )
+
+    def run(arguments):
+        record = None
+        if os.path.exists(arguments.weights):
+            trained = measuring.read_run(arguments.weights)
+            model, dataset = trained.model, trained.recipe.dataset
+        else:
+            record = zoo.get_record(arguments.weights)
+            model = zoo.get_model(
+                record.constructor,
+                alpha=record.arguments["alpha"],
+                weights=record.weights,
+            )
+            dataset = record.dataset
+        data = training.load_data(dataset, model.input_shape[1:3], arguments.data_dir)
+        if record is not None:
+            measuring.check_classes(data, record.labels())
+        figures = measuring.measure(model, data, arguments.int8)
+        expected = {} if record is None else measuring.figures_of(record).rows()
+        table = rich.table.Table(
+            box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        )
+        table.add_column(arguments.weights, no_wrap=True)
+        for column in ("Here", "On record"):
+            table.add_column(column, justify="right", no_wrap=True)
+        found = figures.rows()
+        for name, value in found.items():
+            table.add_row(name, value, expected.get(name, ""))
+        print(to_text(table))
+        print(f"\n{figures.images:,} images of {dataset}, {model.name}")
+        if record is None:
+            return
+        different = [
+            name for name in found if found[name] != expected.get(name, found[name])
+        ]
+        if different:
+            _disagree(
+                f"{' and '.join(different)} are not as on record, which was measured "
+                f"on {record.images:,} images, with {record.backend} and on "
+                f"{record.device}. Another machine may round one image otherwise."
+            )
+
+    parser.set_defaults(run=run)
+
+
 def _recipe(name):
     if not name.endswith(".json"):
         return recipes.get_recipe(name)
@@ -365,10 +462,29 @@ def _recipe(name):
         return training.Recipe.from_json(file.read())
 
 
-_COMMANDS = (_list, _summary, _recipes, _train, _export, _verify, _benchmark)
+_COMMANDS = (
+    _list,
+    _summary,
+    _recipes,
+    _train,
+    _evaluate,
+    _export,
+    _verify,
+    _benchmark,
+)
 
 
 # What several sub-commands take
+
+
+def _add_data_dir_argument(parser):
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder with the dataset: NAME.npz, the folder NAME/ with one folder for "
+        "each split and in it one for each class, or TensorFlow Datasets'; by default "
+        "that of TensorFlow Datasets",
+    )
 
 
 def _add_data_argument(parser, purpose):
@@ -435,10 +551,11 @@ def _model_with_weights(arguments):
     """The network; one of the zoo has the same random weights every time."""
     if not arguments.name.endswith(".keras"):
         keras.utils.set_random_seed(0)
-        _say(
-            f"{arguments.name} has random weights (of seed 0), since no trained ones "
-            "are published yet; name a .keras file for a trained network."
-        )
+        if arguments.weights is None:
+            _say(
+                f"{arguments.name} has random weights (of seed 0); name trained ones "
+                "with --weights, or a .keras file."
+            )
     return _model(arguments)
 
 
@@ -448,6 +565,12 @@ def _add_model_arguments(parser):
         metavar="NAME",
         help="a name that `keras-shift list` lists, a constructor such as FENet, or "
         "the path of a .keras file",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="WEIGHTS",
+        help="trained weights of a network of the zoo: the column weights= of "
+        "`keras-shift list --weights`, or the path of a .weights.h5 file",
     )
     parser.add_argument(
         "--input-shape",
@@ -471,8 +594,14 @@ def _model(arguments):
                 "The classes of a .keras file are those it was saved with. "
                 f"Received: --classes {arguments.classes}"
             )
+        if arguments.weights is not None:
+            raise ValueError(
+                "A .keras file holds its weights. "
+                f"Received: --weights {arguments.weights}"
+            )
         return keras.models.load_model(arguments.name, compile=False)
     given = {
+        "weights": arguments.weights,
         "input_shape": arguments.input_shape and tuple(arguments.input_shape),
         "classes": arguments.classes,
     }

@@ -3,6 +3,7 @@ import types
 
 import keras
 import pytest
+import rich.progress
 
 from networks import ROOT
 
@@ -102,3 +103,41 @@ def test_a_kind_takes_what_leaving_it_out_saves(monkeypatch):
     ]
     shares = [row["share"] for row in rows]
     assert shares == pytest.approx([0.2, 0.1, 0.2, 0.5, 0.25, 0.75])
+
+
+def test_training_compares_every_network_with_the_first(monkeypatch, tmp_path):
+    training = load("training", monkeypatch)
+    monkeypatch.setattr(training, "step", lambda *arguments: nothing)
+    rows = list(training.measure(2, 8, rich.progress.Progress(disable=True)))
+    groups = list(training.groups())
+    assert [row["network"] for row in rows] == [
+        name for group in groups for name in group
+    ] * len(training.PRECISIONS)
+    assert {row["baseline"] for row in rows} == {next(iter(group)) for group in groups}
+    assert sum(row["goal"] != "" for row in rows) == 2 * len(training.PRECISIONS)
+
+
+def test_networks_of_training_have_the_same_images(monkeypatch):
+    training = load("training", monkeypatch)
+    for group in training.groups():
+        models = [build() for build in group.values()]
+        assert len({(model.input_shape, model.output_shape) for model in models}) == 1
+
+
+def test_transfer_draws_both_starts(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    transfer = load("transfer", monkeypatch)
+    rows = [
+        {"start": start, "seed": 0, "epoch": epoch, "steps": epoch, "top1": epoch / 9}
+        for start in transfer.COLOURS
+        for epoch in (1, 2, 3)
+    ]
+    rows = [{**row, "machine": "none"} for row in rows]
+    transfer.write(rows, tmp_path / "transfer.csv")
+    again = transfer.read(tmp_path / "transfer.csv")
+    assert tuple(again[0]) == transfer.COLUMNS
+    assert transfer.final(again) == {
+        start: [pytest.approx(1 / 3, abs=1e-3)] for start in transfer.COLOURS
+    }
+    transfer.draw(again, tmp_path / "transfer.png")
+    assert (tmp_path / "transfer.png").stat().st_size > 10_000

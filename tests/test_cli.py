@@ -52,7 +52,8 @@ class TestStart:
             main(["--help"])
         assert end.value.code == 0
         out = capsys.readouterr().out
-        for command in ("list", "summary", "train", "export", "verify", "benchmark"):
+        commands = "list summary recipes train evaluate export verify benchmark"
+        for command in commands.split():
             assert re.search(rf"\n    {command}\s", out)
 
     def test_as_a_module(self, saved, capsys, monkeypatch):
@@ -160,6 +161,7 @@ class TestSummary:
         shape = ["--input-shape", "9", "8", "3"]
         assert "(9, 8, 3)" in fails(["summary", saved, *shape], capsys)
         assert "--classes 5" in fails(["summary", saved, "--classes", "5"], capsys)
+        assert "--weights a" in fails(["summary", saved, "--weights", "a"], capsys)
         both = ["--csv", "a", "--markdown", "b"]
         assert "not allowed with" in fails(["summary", saved, *both], capsys)
 

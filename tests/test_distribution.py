@@ -104,6 +104,7 @@ class TestProcesses:
         left = {path.name for path in two.iterdir()} - {"tensorboard"}
         assert left == {
             "checkpoint.npz",
+            "environment.json",
             "final.weights.h5",
             "log.csv",
             "recipe.json",

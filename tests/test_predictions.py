@@ -41,6 +41,19 @@ def test_every_class_has_a_name_of_its_own(dataset, classes):
     assert all(name and name.isprintable() for name in names)
 
 
+def test_classes_with_identifiers():
+    (decoded,) = decode_predictions(-np.arange(200)[None], 2, "tiny_imagenet")
+    assert [best[:2] for best in decoded] == [
+        ("n01443537", "goldfish"),
+        ("n01629819", "European fire salamander"),
+    ]
+    # In the order of the dataset's folders.
+    (decoded,) = decode_predictions(-np.arange(200)[None], 200, "tiny_imagenet")
+    identifiers = [identifier for identifier, _, _ in decoded]
+    assert identifiers == sorted(set(identifiers))
+    assert len({name for _, name, _ in decoded}) == 200
+
+
 def test_names_given():
     (decoded,) = decode_predictions(
         keras.ops.convert_to_tensor([[0.1, 0.9]]), dataset=["cat", "dog"]

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import re
 
 import keras
@@ -43,13 +44,23 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.tensorflow
-def test_the_other_lines_run():
-    _, fusing, names = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_other_lines_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, fusing, training, names = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     scope = {"keras_shift": keras_shift, "images": np.zeros((2, 32, 32, 3))}
     scope["model"] = keras_shift.zoo.FENet((32, 32, 3), alpha=0.25)
     for code in (fusing, names):
         exec(compile(code, "README.md", "exec"), scope)
     assert scope["probabilities"].shape == (2, 1000)
+    recipes = keras_shift.zoo.recipes
+    recipe = recipes.get_recipe("cifar10.shiftresnet20_ssl.short")
+    short = dataclasses.replace(recipe, epochs=1, batch_size=4, precision="float32")
+    monkeypatch.setattr(recipes, "get_recipe", {recipe.name: short}.__getitem__)
+    images, labels = np.zeros((8, 32, 32, 3), "uint8"), np.arange(8)
+    data = keras_shift.training.Data("none", images, labels, images, labels, ["a"] * 8)
+    monkeypatch.setattr(keras_shift.training, "load_data", lambda *arguments: data)
+    exec(compile(training, "README.md", "exec"), scope)
+    assert len(scope["rows"]) == 1
 
 
 def test_int8_is_as_good_as_float_on_digits():

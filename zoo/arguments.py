@@ -5,7 +5,7 @@ import math
 import re
 import textwrap
 
-from keras_shift.zoo import variants
+from keras_shift.zoo import pretrained, variants
 
 _SHARED = {
     "input_shape": """
@@ -16,15 +16,18 @@ _SHARED = {
         """,
     "top": """
         include_top: Whether to include the classifier.
-        weights: `None` for random weights, or the path of a `.weights.h5` file
-            for the same architecture.
+        weights: `None` for random weights; the name of published weights, which
+            `keras_shift.zoo.list_weights` lists, such as `"tiny_imagenet"`; or
+            the path of a `.weights.h5` file of the same network. Published
+            weights bring the arguments that they were trained with. Without the
+            top, or with other `classes`, those of the other layers are loaded.
         input_tensor: Optional Keras tensor (the output of `keras.Input()` or
             of layers) to use as the images.
         pooling: What follows the last map if `include_top` is `False`: `None`
             for nothing (a 4D tensor), `"avg"` or `"max"` for global pooling (a
             2D tensor).
-        classes: Number of classes if `include_top` is `True`; {classes} by
-            default.
+        classes: Number of classes if `include_top` is `True`; by default those
+            of published weights, and {classes} without.
         classifier_activation: Activation of the classifier; `None` for logits.
         name: Name of the model.
         include_preprocessing: Whether to scale pixel values from [0, 255] to
@@ -47,7 +50,7 @@ _SHARED = {
 
 
 def documented(name, size="(224, 224, 3)", classes=1000):
-    """Names a constructor, and fills its docstring with what others say too.
+    """Names a constructor, documents it, and lets it take published weights.
 
     In the docstring `<name>` stands for the name, `<input_shape>`, `<top>`,
     `<displacements>` and `<kernels>` for the documentation of shared arguments,
@@ -78,7 +81,7 @@ def documented(name, size="(224, 224, 3)", classes=1000):
                 flags=re.MULTILINE,
             ).replace(f"<{key}>", text)
         constructor.__doc__ = docstring
-        return constructor
+        return pretrained.accepts_names(constructor)
 
     return decorator
 

@@ -11,6 +11,7 @@ _HALVING = ("Conv1", "block_1", "block_3", "block_6", "block_13")
 _OUTPUT_STRIDES = (32, 16, 8, 4)
 
 
+@arguments.documented("MobileNetV2")
 def MobileNetV2(
     input_shape=None,
     alpha=1.0,
@@ -46,7 +47,7 @@ def MobileNetV2(
         include_top: Whether to include the classifier.
         weights: As in `keras_shift.zoo.FENet`.
         pooling: As in `keras_shift.zoo.FENet`.
-        classes: Number of classes; 1000 by default.
+        classes: As in `keras_shift.zoo.FENet`.
         classifier_activation: Activation of the classifier; `None` for logits.
         name: Name of the model.
         include_preprocessing: Whether to scale pixel values from [0, 255] to

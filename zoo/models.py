@@ -62,6 +62,23 @@ def get_model(name, /, **arguments):
     """
     if name in _CONSTRUCTORS:
         return _CONSTRUCTORS[name](**arguments)
+    constructor = _CONSTRUCTORS[constructor_name(name)]
+    return constructor(
+        **{"name": name, **variants.VARIANTS[name].arguments, **arguments}
+    )
+
+
+def constructor_name(name):
+    """Returns the name of the constructor that makes a network.
+
+    Args:
+        name: Name of a network, as `get_model` takes it.
+
+    Raises:
+        ValueError: If there is no such network.
+    """
+    if name in _CONSTRUCTORS:
+        return name
     if name not in variants.VARIANTS:
         known = [*variants.VARIANTS, *_CONSTRUCTORS]
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
@@ -71,9 +88,7 @@ def get_model(name, /, **arguments):
             "`keras_shift.zoo.list_models()` lists all names. "
             f"Received: name={name!r}"
         )
-    variant = variants.VARIANTS[name]
-    constructor = _CONSTRUCTORS[variant.constructor]
-    return constructor(**{"name": name, **variant.arguments, **arguments})
+    return variants.VARIANTS[name].constructor
 
 
 def model_counts():

@@ -29,7 +29,8 @@ def assemble(
         name: Name of the model.
         input_shape: Shape of one image, or `None` for the default.
         include_top: Whether to classify.
-        weights: `None` or the path of a `.weights.h5` file.
+        weights: `None` or the path of a `.weights.h5` file; constructors turn names
+            into paths (see `pretrained.accepts_names`).
         input_tensor: Keras tensor to use as the images, or `None`.
         pooling: `None`, `"avg"` or `"max"`; without the top only.
         classes: Number of classes, or `None` for the default.

@@ -42,14 +42,14 @@ def decode_predictions(preds, top=5, dataset="imagenet2012"):
     Args:
         preds: Array of shape `(images, classes)`, the scores of a batch.
         top: How many classes to return for each image.
-        dataset: Whose classes they are: `"cifar10"`, `"cifar100"` or
-            `"imagenet2012"` (whose names Keras downloads once); or a list with
-            the name of every class.
+        dataset: Whose classes they are: `"cifar10"`, `"cifar100"`,
+            `"tiny_imagenet"` or `"imagenet2012"` (whose names Keras downloads
+            once); or a list with the name of every class.
 
     Returns:
         For each image a list of tuples `(identifier, name, score)`, largest
-        score first. The identifier is ImageNet's WordNet id, and elsewhere the
-        name once more.
+        score first. The identifier is a WordNet id for ImageNet's classes, and
+        elsewhere the name once more.
 
     Raises:
         ValueError: If the dataset is unknown, or has another number of classes.
@@ -57,21 +57,37 @@ def decode_predictions(preds, top=5, dataset="imagenet2012"):
     preds = keras.ops.convert_to_numpy(preds)
     if isinstance(dataset, str) and dataset == "imagenet2012":
         return keras.applications.imagenet_utils.decode_predictions(preds, top)
-    names = _class_names(dataset) if isinstance(dataset, str) else list(dataset)
-    if preds.ndim != 2 or preds.shape[1] != len(names):
+    classes = (
+        class_names(dataset)
+        if isinstance(dataset, str)
+        else [(name, name) for name in dataset]
+    )
+    if preds.ndim != 2 or preds.shape[1] != len(classes):
         raise ValueError(
             "Argument `preds` must have the shape (images, classes) with the "
-            f"dataset's {len(names)} classes. Received: an array of shape "
+            f"dataset's {len(classes)} classes. Received: an array of shape "
             f"{preds.shape}"
         )
     order = np.argsort(-preds, axis=1, kind="stable")[:, :top]
     return [
-        [(names[index], names[index], float(scores[index])) for index in indices]
+        [(*classes[index], float(scores[index])) for index in indices]
         for indices, scores in zip(order, preds)
     ]
 
 
-def _class_names(dataset):
+def class_names(dataset):
+    """Returns the classes of a dataset.
+
+    Args:
+        dataset: Name of a file in zoo/class_names: one class on each line, either
+            its name or its identifier, a tab, and its name.
+
+    Returns:
+        A list of tuples `(identifier, name)`.
+
+    Raises:
+        ValueError: If the dataset is unknown.
+    """
     path = _CLASS_NAMES / f"{dataset}.txt"
     known = sorted([*(file.stem for file in path.parent.iterdir()), "imagenet2012"])
     if dataset not in known:
@@ -79,4 +95,5 @@ def _class_names(dataset):
             f"Argument `dataset` must be one of {known}, or a list of names. "
             f"Received: dataset={dataset!r}"
         )
-    return path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [(line.split("\t")[0], line.split("\t")[-1]) for line in lines]

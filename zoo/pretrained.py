@@ -1,26 +1,574 @@
-"""Weights by name or path."""
+"""Trained weights: what is known of each file, and how a network gets them."""
 
+import collections
+import dataclasses
+import fnmatch
+import functools
+import hashlib
+import inspect
+import json
+import math
 import os
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from keras_shift.zoo import predictions
+
+# What may differ from the training: it changes neither the shape nor the meaning of
+# the backbone's weights.
+FREE = {
+    "batch_norm_momentum",
+    "classes",
+    "classifier_activation",
+    "displacement_initializer",
+    "displacement_regularizer",
+    "dropout_rate",
+    "include_preprocessing",
+    "include_top",
+    "input_shape",
+    "input_tensor",
+    "kernel_initializer",
+    "kernel_regularizer",
+    "name",
+    "output_stride",
+    "pooling",
+    "weights",
+}
+
+_CLASSIFIER = "predictions"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """Everything that is known of a file of trained weights.
+
+    Attributes:
+        name: The file's name without `.weights.h5`, such as
+            `"fenet_1.0.tiny_imagenet"`.
+        weights: What users pass as `weights`: the dataset, or `dataset.recipe`.
+        constructor: Name of the network's constructor.
+        arguments: The constructor's arguments that decide which weights there are
+            and what they mean.
+        input_shape: Shape of one image: height, width, channels.
+        dataset: Name of the dataset.
+        classes: Number of classes.
+        class_names: Name of a file in zoo/class_names, or a list of names.
+        recipe: The `keras_shift.training.Recipe` as a dict.
+        git_commit: The version of this repository that trained the network.
+        versions: Versions of the libraries that did, by their names.
+        backend: Keras' backend that did.
+        device: The machine that did.
+        seconds: How long it took, or `None` where nobody has measured it.
+        sha256: The file's SHA-256.
+        bytes: The file's size.
+        licence: Under what terms the weights are published, and what those of the
+            dataset allow.
+        images: Number of held-out images behind the accuracies.
+        top1: The network's top-1 accuracy in float32, from 0 to 1.
+        top5: Its top-5 accuracy.
+        int8_top1: Top-1 accuracy of its int8 .tflite file, or `None`.
+        parameters: Number of trainable parameters without displacements.
+        multiply_adds: Number of multiply-adds for one image of `input_shape`.
+        unshifted: For every shift layer by name its numbers of unshifted and of all
+            channels.
+    """
+
+    name: str
+    weights: str
+    constructor: str
+    arguments: dict[str, Any]
+    input_shape: tuple[int, ...]
+    dataset: str
+    classes: int
+    class_names: str | tuple[str, ...]
+    recipe: dict[str, Any]
+    git_commit: str
+    versions: dict[str, str]
+    backend: str
+    device: str
+    seconds: float | None
+    sha256: str
+    bytes: int
+    licence: str
+    images: int
+    top1: float
+    top5: float
+    int8_top1: float | None
+    parameters: int
+    multiply_adds: int
+    unshifted: dict[str, tuple[int, int]]
+
+    def __post_init__(self):
+        for field, (rule, holds) in _RULES.items():
+            if not holds(getattr(self, field)):
+                self._refuse(field, f"must be {rule}")
+        set_field = functools.partial(object.__setattr__, self)
+        set_field("input_shape", tuple(self.input_shape))
+        if not isinstance(self.class_names, str):
+            set_field("class_names", tuple(self.class_names))
+        set_field("unshifted", {k: tuple(v) for k, v in self.unshifted.items()})
+        if self.weights.split(".")[0] != self.dataset:
+            self._refuse("weights", f"must begin with the dataset, {self.dataset!r}")
+        if not self.name.endswith(f".{self.weights}"):
+            self._refuse("name", f"must end in .{self.weights}")
+        if len(self.labels()) != self.classes:
+            self._refuse("class_names", f"must name {self.classes} classes")
+
+    @property
+    def recipe_name(self):
+        """Name of the recipe."""
+        return self.recipe["name"]
+
+    @property
+    def seed(self):
+        """Seed of the training."""
+        return self.recipe["seed"]
+
+    @property
+    def shift_sparsity(self):
+        """Share of unshifted channels of all shift layers together, or `None`."""
+        channels = sum(channels for _, channels in self.unshifted.values())
+        if not channels:
+            return None
+        return sum(unshifted for unshifted, _ in self.unshifted.values()) / channels
+
+    def labels(self):
+        """Returns the classes' names as datasets have them, in their order."""
+        if isinstance(self.class_names, str):
+            return [label for label, _ in predictions.class_names(self.class_names)]
+        return list(self.class_names)
+
+    def to_json(self):
+        """Returns the record as text, which `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text):
+        """Reads what `to_json` wrote.
+
+        Args:
+            text: String.
+
+        Returns:
+            A `Record`.
+
+        Raises:
+            ValueError: If it is no record, or one that cannot be true.
+        """
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"This is no JSON: {error}") from error
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(found, dict) or set(found) != fields:
+            keys = set(found) if isinstance(found, dict) else set()
+            raise ValueError(
+                f"A record has the fields {sorted(fields)}. Received: one without "
+                f"{sorted(fields - keys)} and with {sorted(keys - fields)} beside them"
+            )
+        return cls(**found)
+
+    def _refuse(self, field, rule):
+        raise ValueError(
+            f"Field `{field}` of a record {rule}. "
+            f"Received: {field}={getattr(self, field)!r}"
+        )
+
+
+def _is_text(value):
+    return isinstance(value, str) and bool(value)
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value):
+    return _is_number(value) and value == int(value) and value > 0
+
+
+def _is_share(value):
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_names(value):
+    return isinstance(value, (list, tuple)) and all(map(_is_text, value))
+
+
+def _is_recipe(value):
+    return isinstance(value, dict) and _is_text(value.get("name")) and "seed" in value
+
+
+def _is_unshifted(value):
+    return isinstance(value, dict) and all(
+        len(pair) == 2 and 0 <= pair[0] <= pair[1] for pair in value.values()
+    )
+
+
+_TEXT = ("a text", _is_text)
+_COUNT = ("a positive integer", _is_count)
+_SHARE = ("a number from 0 to 1", _is_share)
+_RULES = {
+    **dict.fromkeys(("name", "weights", "constructor", "dataset"), _TEXT),
+    **dict.fromkeys(("backend", "device", "licence"), _TEXT),
+    **dict.fromkeys(("classes", "bytes", "images"), _COUNT),
+    **dict.fromkeys(("parameters", "multiply_adds"), _COUNT),
+    "arguments": (
+        "a JSON object with `alpha`",
+        lambda value: isinstance(value, dict) and _is_number(value.get("alpha")),
+    ),
+    "versions": ("a JSON object", lambda value: isinstance(value, dict)),
+    **dict.fromkeys(("top1", "top5"), _SHARE),
+    "int8_top1": (
+        "None or a number from 0 to 1",
+        lambda value: value is None or _is_share(value),
+    ),
+    "input_shape": (
+        "three positive integers",
+        lambda value: len(value) == 3 and all(map(_is_count, value)),
+    ),
+    "class_names": (
+        "the name of a file in zoo/class_names or a list of names",
+        lambda value: _is_text(value) or _is_names(value),
+    ),
+    "recipe": ("a recipe with a name and a seed", _is_recipe),
+    "git_commit": (
+        "the 40 hexadecimal digits of a commit",
+        lambda value: _is_text(value) and re.fullmatch("[0-9a-f]{40}", value),
+    ),
+    "seconds": (
+        "None or a positive number",
+        lambda value: value is None or _is_number(value) and 0 < value < math.inf,
+    ),
+    "sha256": (
+        "64 hexadecimal digits",
+        lambda value: _is_text(value) and re.fullmatch("[0-9a-f]{64}", value),
+    ),
+    "unshifted": (
+        "pairs of numbers of unshifted and of all channels by layer",
+        _is_unshifted,
+    ),
+}
+
+
+def folder():
+    """Returns the path of the folder with the published weights."""
+    chosen = os.environ.get("KERAS_SHIFT_WEIGHTS_DIR")
+    if chosen and not os.path.isdir(chosen):
+        raise ValueError(
+            "The environment variable KERAS_SHIFT_WEIGHTS_DIR must name a folder. "
+            f"Received: KERAS_SHIFT_WEIGHTS_DIR={chosen}"
+        )
+    return Path(chosen or Path(__file__).parent / "weights")
+
+
+def list_weights(pattern="*"):
+    """Lists the published weights.
+
+    What stands behind the network's name is what its constructor and `get_model`
+    take as `weights`: those of `"fenet_1.0.tiny_imagenet"` are
+    `FENet(weights="tiny_imagenet")`.
+
+    Example:
+
+    >>> names = keras_shift.zoo.list_weights("*.tiny_imagenet")
+
+    Args:
+        pattern: What names must match; `*` stands for anything, `?` for any
+            character.
+
+    Returns:
+        A list of strings.
+    """
+    names = [path.name.removesuffix(".json") for path in folder().glob("*.json")]
+    return sorted(fnmatch.filter(names, pattern))
+
+
+def get_record(name):
+    """Returns what is known of published weights.
+
+    Example:
+
+    >>> for name in keras_shift.zoo.list_weights():
+    ...     record = keras_shift.zoo.get_record(name)
+    ...     accuracy = record.top1
+
+    Args:
+        name: A name that `list_weights` lists.
+
+    Returns:
+        A `Record`; its attributes are the fields of the JSON file beside the
+        weights.
+
+    Raises:
+        ValueError: If there is no such record, or it is damaged.
+    """
+    if name not in list_weights():
+        raise ValueError(
+            "There are no published weights of this name. "
+            f"`keras_shift.zoo.list_weights()` lists: {list_weights()}. "
+            f"Received: name={name!r}"
+        )
+    path = folder() / f"{name}.json"
+    try:
+        record = Record.from_json(path.read_text(encoding="utf-8"))
+        if record.name != name:
+            record._refuse("name", "must be the file's")
+    except ValueError as error:
+        raise ValueError(f"{path} is no record of weights: {error}") from error
+    return record
+
+
+def checked_file(record):
+    """Returns the path of a record's weights, after a look at every byte of them.
+
+    Args:
+        record: A `Record`.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or another one.
+    """
+    path = folder() / f"{record.name}.weights.h5"
+    if not path.is_file():
+        wrong = "is missing"
+    elif (size := path.stat().st_size) != record.bytes:
+        wrong = f"has {size} bytes in place of the {record.bytes} of its record"
+    else:
+        with open(path, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == record.sha256:
+                return path
+        wrong = "is damaged or another file: its SHA-256 is not that of its record"
+    raise ValueError(
+        f"{path} {wrong}. Install keras-shift again, or let the environment variable "
+        "KERAS_SHIFT_WEIGHTS_DIR name a folder with undamaged weights and their "
+        "records."
+    )
+
+
+def accepts_names(constructor):
+    """Lets a constructor take the names of published weights as `weights`.
+
+    It then builds the network with the arguments of the weights' record, and refuses
+    arguments that contradict them. It has to know which arguments the caller gave:
+    a default contradicts nothing.
+
+    Args:
+        constructor: A function that returns a `keras.Model`, and takes `None` and
+            paths as `weights` already.
+
+    Returns:
+        A function with the same signature.
+    """
+    signature = inspect.signature(constructor)
+
+    @functools.wraps(constructor)
+    def with_weights(*args, **kwargs):
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # which the constructor's own call names better
+            given = {}
+        weights = given.get("weights")
+        if not isinstance(weights, str) or _is_path(weights):
+            return constructor(*args, **kwargs)
+        defaults = {
+            key: parameter.default for key, parameter in signature.parameters.items()
+        }
+        record = _find(
+            constructor.__name__, weights, given.get("alpha", defaults["alpha"])
+        )
+        trained = {**defaults, **record.arguments}
+        _check_contradictions(record, given, trained)
+        path = checked_file(record)
+        arguments = {**record.arguments, **given}
+        arguments["input_shape"] = _input_shape(given, record)
+        if given.get("classes") is None:
+            arguments["classes"] = record.classes
+        same_classifier = (
+            given.get("include_top", True) and arguments["classes"] == record.classes
+        )
+        same_layers = (
+            same_classifier
+            and given.get("input_tensor") is None
+            and arguments.get("output_stride") == trained.get("output_stride")
+        )
+        if same_layers:
+            return constructor(**{**arguments, "weights": path})
+        model = constructor(**{**arguments, "weights": None})
+        source = constructor(
+            **record.arguments,
+            classes=record.classes,
+            input_shape=_in_data_format(record.input_shape),
+            weights=path,
+        )
+        _transfer(source, model, () if same_classifier else (_CLASSIFIER,))
+        return model
+
+    return with_weights
 
 
 def load(model, weights):
-    """Loads weights into a model of the zoo.
+    """Loads the weights of a file into a network.
 
     Args:
-        model: The network.
+        model: A `keras.Model`.
         weights: Path of a `.weights.h5` file.
+
+    Raises:
+        ValueError: If there is no such file, or it does not fit.
     """
-    if isinstance(weights, (str, os.PathLike)) and os.path.isfile(weights):
-        model.load_weights(weights)
-        return
-    hint = (
-        "FE-Net's authors never released weights, and nobody has trained ours on "
-        "ImageNet yet."
-        if weights == "imagenet"
-        else "There is no such file."
+    if not isinstance(weights, (str, os.PathLike)) or not os.path.isfile(weights):
+        raise ValueError(
+            "Argument `weights` must be None (random weights), the name of published "
+            "weights (`keras_shift.zoo.list_weights()` lists them) or the path of a "
+            ".weights.h5 file, and there is no such file. "
+            f"Received: weights={weights!r}"
+        )
+    # Keras overlooks layers that only the file has, and of shapes that do not fit it
+    # prints the numbers, too.
+    wanted = collections.Counter(tuple(weight.shape) for weight in model.weights)
+    try:
+        stored = _stored_shapes(weights)
+        if stored in (None, wanted):
+            model.load_weights(weights)
+            return
+    # What a damaged file raises depends on where the damage is.
+    except Exception as error:
+        raise _does_not_fit(model, weights, str(error).split("\n")[0]) from error
+    other = (stored - wanted).total()
+    raise _does_not_fit(
+        model,
+        weights,
+        f"{other} of the {stored.total()} weights in the file have shapes that the "
+        f"network's {wanted.total()} do not have",
     )
+
+
+def _does_not_fit(model, path, why):
+    return ValueError(
+        f"Argument `weights` must be a file of this network's weights: {path} is "
+        f"damaged, or does not belong to {model.name} with these arguments ({why}). "
+        "Build the network with the arguments (`alpha`, `classes`, `include_top` and "
+        "the like) that it had when the file was saved. "
+        f"Received: weights={os.fspath(path)!r}"
+    )
+
+
+def _stored_shapes(path):
+    """How many weights of which shape a .weights.h5 file has; `None` of other files."""
+    if not os.fspath(path).endswith(".weights.h5"):
+        return None
+    shapes: collections.Counter[tuple[int, ...]] = collections.Counter()
+
+    def visit(name, item):
+        # An optimizer's are there, too, if the model was compiled.
+        if isinstance(item, h5py.Dataset) and name.startswith("layers/"):
+            shapes[item.shape] += 1
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return shapes
+
+
+def _is_path(weights):
+    return os.path.basename(weights) != weights or weights.endswith((".h5", ".keras"))
+
+
+def _find(constructor, weights, alpha):
+    """The record of a constructor's weights by name and width."""
+    published = [
+        record
+        for record in map(get_record, list_weights())
+        if record.constructor == constructor
+    ]
+    named = [record for record in published if record.weights == weights]
+    for record in named:
+        if record.arguments["alpha"] == alpha:
+            return record
+    if named:
+        widths = sorted(record.arguments["alpha"] for record in named)
+        raise ValueError(
+            f"The published weights {weights!r} of {constructor} are those of "
+            f"alpha={' and '.join(map(str, widths))}. "
+            f"Received: alpha={alpha}, weights={weights!r}"
+        )
+    names = sorted({record.weights for record in published})
     raise ValueError(
-        "Argument `weights` must be None (random weights) or the path of a "
-        f".weights.h5 file; no trained weights are published yet. {hint} "
+        "Argument `weights` must be None (random weights), the path of a .weights.h5 "
+        f"file, or the name of published weights of {constructor}: "
+        f"{names or 'there are none yet'}. {_why_not(constructor, weights)}"
         f"Received: weights={weights!r}"
     )
+
+
+def _why_not(constructor, weights):
+    if weights not in ("imagenet", "imagenet2012"):
+        return ""
+    # Recipes know the networks, which know this module.
+    from keras_shift.zoo import models, recipes
+
+    training = [
+        name
+        for name in recipes.list_recipes("imagenet2012.*")
+        if models.constructor_name(recipes.get_recipe(name).network) == constructor
+    ]
+    how = f"Its recipe is {training[0]!r}. " if training else ""
+    return (
+        "FE-Net's authors never released weights, and nobody has trained ours on "
+        f"ImageNet yet. {how}"
+    )
+
+
+def _check_contradictions(record, given, trained):
+    for argument, value in given.items():
+        if argument not in FREE and value != trained[argument]:
+            raise ValueError(
+                f"Argument `{argument}` contradicts the published weights "
+                f"{record.weights!r} of {record.constructor}, which were trained with "
+                f"{argument}={trained[argument]!r}. Leave it out, or take other "
+                f"weights. Received: {argument}={value!r}, weights={record.weights!r}"
+            )
+
+
+def _input_shape(given, record):
+    """Images as in training, unless the caller says otherwise."""
+    shape, tensor = given.get("input_shape"), given.get("input_tensor")
+    received = tensor.shape[1:] if keras.utils.is_keras_tensor(tensor) else shape
+    channels = record.input_shape[2]
+    if received is None:
+        size = record.input_shape[:2] if given.get("include_top", True) else (None,) * 2
+        return _in_data_format((*size, channels))
+    axis = 0 if keras.config.image_data_format() == "channels_first" else -1
+    if len(received) == 3 and received[axis] != channels:
+        raise ValueError(
+            f"The published weights {record.weights!r} of {record.constructor} are "
+            f"for images with {channels} channels: the kernel of the first "
+            "convolution fits no others. Received: images of shape "
+            f"{tuple(received)}"
+        )
+    return shape
+
+
+def _in_data_format(shape):
+    if keras.config.image_data_format() == "channels_first":
+        return (shape[2], *shape[:2])
+    return shape
+
+
+def _transfer(source, model, left_out):
+    """Copies the weights of all layers but some, by the layers' names.
+
+    By their order, as in a file, they could not be told from those of layers that
+    stand in front of an `input_tensor`.
+    """
+    trained = {layer.name: layer for layer in source.layers}
+    for layer in model.layers:
+        if layer.name in trained and layer.weights and layer.name not in left_out:
+            layer.set_weights(trained[layer.name].get_weights())
+        elif layer.name not in trained and hasattr(layer, "displacements"):
+            # With fewer strides, this shift stands where the training had none.
+            layer.displacements.assign(np.zeros(layer.displacements.shape))

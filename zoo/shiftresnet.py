@@ -5,7 +5,7 @@ import keras
 from keras_shift.zoo import arguments, blocks, network, resnet, shiftnet
 
 # The default of `spatial` for each wiring.
-_SPATIAL = {"projection": "grouped_shift", "concatenate": "sparse_shift"}
+DEFAULT_SPATIAL = {"projection": "grouped_shift", "concatenate": "sparse_shift"}
 
 
 def _cifar_constructor(depth):
@@ -87,10 +87,10 @@ def _cifar_constructor(depth):
         """
         arguments.check_positive("alpha", alpha)
         arguments.check_positive("expansion", expansion)
-        arguments.check_choice("wiring", wiring, tuple(_SPATIAL))
+        arguments.check_choice("wiring", wiring, tuple(DEFAULT_SPATIAL))
         arguments.check_choice("module", module, shiftnet.MODULES)
         style = blocks.BlockStyle(
-            spatial=_SPATIAL[wiring] if spatial is None else spatial,
+            spatial=DEFAULT_SPATIAL[wiring] if spatial is None else spatial,
             displacement_initializer=displacement_initializer,
             displacement_regularizer=displacement_regularizer,
             max_displacement=max_displacement,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import platform
 import time
 
 import numpy as np
@@ -11,6 +10,7 @@ import rich.table
 
 from keras_shift.deploy.images import random_pixels
 from keras_shift.deploy.interpreter import LiteRTModel
+from keras_shift.environment import machine
 from keras_shift.table import to_text
 
 # Not counted, and enough for caches and the processor's clock.
@@ -198,15 +198,3 @@ def time_alternately(calls, repeats=30, seed=0):
         )
         for index, name in enumerate(names)
     }
-
-
-def machine():
-    """Returns the name of this machine's processor and its number of cores."""
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    name = line.split(":")[1].strip()
-                    break
-    return f"{name}, {os.cpu_count()} cores"

@@ -2,18 +2,21 @@
 
 from keras_shift.training import distribution
 from keras_shift.training.data import Data, TrainingBatches, load_data
+from keras_shift.training.evaluation import Accuracy, evaluate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.recipe import Recipe
 from keras_shift.training.streaming import StreamedData
 from keras_shift.training.trainer import train
 
 __all__ = [
+    "Accuracy",
     "Data",
     "Recipe",
     "ShiftSGD",
     "StreamedData",
     "TrainingBatches",
     "distribution",
+    "evaluate",
     "load_data",
     "train",
 ]

@@ -152,14 +152,16 @@ def _from_arrays(name, path, image_size):
         missing = {"x_train", "y_train", "x_test", "y_test"} - set(arrays)
         if missing:
             raise ValueError(f"{path} lacks the arrays {sorted(missing)}.")
-        splits = [arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")]
+        train, held_out = (
+            (arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in ("train", "test")
+        )
         names = [str(name) for name in arrays["classes"]] if "classes" in arrays else []
-    if splits[0].shape[1:3] != image_size:
+    if train[0].shape[1:3] != image_size:
         raise ValueError(
-            f"The images of {path} have {splits[0].shape[1:3]} pixels. "
+            f"The images of {path} have {train[0].shape[1:3]} pixels. "
             f"Received: image_size={image_size}"
         )
-    return _checked(name, *splits, names)
+    return _checked(name, train, held_out, names)
 
 
 def _from_folders(name, folder, image_size, streamed):
@@ -184,7 +186,7 @@ def _from_folders(name, folder, image_size, streamed):
     )
     if train.class_names != held_out.class_names:
         raise ValueError(_DIFFERENT_CLASSES.format(folder))
-    return _checked(name, *_arrays(train), *_arrays(held_out), train.class_names)
+    return _checked(name, _arrays(train), _arrays(held_out), train.class_names)
 
 
 def _from_tfds(name, image_size, data_dir, streamed):
@@ -222,7 +224,7 @@ def _from_tfds(name, image_size, data_dir, streamed):
 
     label = builder.info.features["label"]
     names = label.names or [str(index) for index in range(label.num_classes)]
-    return _checked(name, *read("train"), *read(held_out), names)
+    return _checked(name, read("train"), read(held_out), names)
 
 
 def _arrays(dataset):
@@ -234,9 +236,11 @@ def _arrays(dataset):
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _checked(name, train_images, train_labels, images, labels, class_names):
-    train_labels = np.asarray(train_labels, "int32").reshape(-1)
-    labels = np.asarray(labels, "int32").reshape(-1)
+def _checked(name, train, held_out, class_names):
+    train_images, images = train[0], held_out[0]
+    train_labels, labels = (
+        np.asarray(labels, "int32").reshape(-1) for _, labels in (train, held_out)
+    )
     if len(train_images) != len(train_labels) or len(images) != len(labels):
         raise ValueError(f"{name} does not have one label for each image.")
     classes = 1 + max(train_labels.max(initial=-1), labels.max(initial=-1))

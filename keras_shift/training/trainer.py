@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import math
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import keras
 
 from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
+from keras_shift.environment import environment
 from keras_shift.training import checkpoint
 from keras_shift.training.data import TrainingBatches
 from keras_shift.training.distribution import alone, division
@@ -19,6 +21,7 @@ CHECKPOINT = "checkpoint.npz"
 WEIGHTS = "final.weights.h5"
 LOG = "log.csv"
 RECIPE = "recipe.json"
+ENVIRONMENT = "environment.json"
 
 
 def learning_rate(recipe, steps):
@@ -166,7 +169,7 @@ def train(
 
     -   `final.weights.h5`, the weights;
     -   `log.csv`, one row an epoch, and `tensorboard/`, if that is installed;
-    -   `recipe.json`, the recipe;
+    -   `recipe.json`, the recipe, and `environment.json`, what trained with it;
     -   `checkpoint.npz`, from which to resume.
 
     Example:
@@ -214,6 +217,8 @@ def train(
         directory.mkdir(parents=True, exist_ok=True)
         with checkpoint.replacing(directory / RECIPE) as temporary:
             temporary.write_text(recipe.to_json(), encoding="utf-8")
+        with checkpoint.replacing(directory / ENVIRONMENT) as temporary:
+            temporary.write_text(json.dumps(environment(), indent=2), encoding="utf-8")
     images = data.fit_arguments(recipe, done.epoch, divided)
     recorder = Recorder(directory, done, divided.writes)
     followers = [ShiftSparsityLogger(), *callbacks]

@@ -1,6 +1,7 @@
 """The recipes of ShiftResNets and ResNets on CIFAR."""
 
 import dataclasses
+from typing import Any
 
 from keras_shift.training.recipe import Recipe
 
@@ -37,7 +38,7 @@ _SHORT = dataclasses.replace(
 
 # What the paper freezes after 48k of 64k steps. Without a factor, hardly a displacement
 # of a short training moves by half a pixel.
-_LEARNED = {
+_LEARNED: dict[str, dict[str, Any]] = {
     "": {"freeze_shifts": 0.75, "source": "SSL paper, section 5.1"},
     ".short": {"freeze_shifts": 0.75, "displacement_learning_rate": 20},
 }
@@ -65,7 +66,7 @@ def _recipes():
     for dataset, classes in _CLASSES.items():
         for suffix, recipe in (("", _PAPER), (".short", _SHORT)):
             for name, network, penalty in _networks():
-                learned = {} if penalty is None else _LEARNED[suffix]
+                learned: dict[str, Any] = {} if penalty is None else _LEARNED[suffix]
                 yield dataclasses.replace(
                     recipe,
                     name=f"{dataset}.{name}{suffix}",

@@ -1,0 +1,142 @@
+"""What stands in the record of published weights, measured.
+
+Joins the zoo, training and deployment for the command line and for tools.
+"""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from keras_shift import deploy, training, zoo
+from keras_shift.training import trainer
+
+# As many as `deploy.to_tflite` takes.
+_CALIBRATION_IMAGES = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained network with what trained it.
+
+    Attributes:
+        model: The `keras.Model`.
+        recipe: The `keras_shift.training.Recipe`.
+        path: Path of its weights.
+    """
+
+    model: object
+    recipe: training.Recipe
+    path: Path
+
+
+def read_run(path, **arguments):
+    """Reads what `keras_shift.training.train` left.
+
+    Args:
+        path: Path of its directory, or of a `.weights.h5` file with `recipe.json`
+            beside it.
+        **arguments: Further arguments of the network's constructor.
+
+    Returns:
+        A `Run`.
+
+    Raises:
+        ValueError: If there is none, or one that has not ended.
+    """
+    path = Path(path)
+    directory, weights = path.parent, path
+    if path.is_dir():
+        directory, weights = path, path / trainer.WEIGHTS
+    for needed in (directory / trainer.RECIPE, weights):
+        if not needed.is_file():
+            raise ValueError(
+                f"{path} is neither the directory of a training that has ended nor a "
+                f".weights.h5 file with {trainer.RECIPE} beside it: there is no "
+                f"{needed}."
+            )
+    text = (directory / trainer.RECIPE).read_text(encoding="utf-8")
+    recipe = training.Recipe.from_json(text)
+    model = zoo.get_model(
+        recipe.network, **{**recipe.arguments, **arguments, "weights": str(weights)}
+    )
+    return Run(model, recipe, weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Accuracies of a network on the held-out images of its dataset.
+
+    Attributes:
+        images: Number of images.
+        top1: Top-1 accuracy in float32.
+        top5: Top-5 accuracy in float32.
+        int8_top1: Top-1 accuracy of its int8 .tflite file, or `None`.
+    """
+
+    images: int
+    top1: float
+    top5: float
+    int8_top1: float | None
+
+    def rows(self):
+        """Returns the accuracies by name, as they are printed."""
+        rows = {"top-1": self.top1, "top-5": self.top5, "int8 top-1": self.int8_top1}
+        return {k: f"{value:.2%}" for k, value in rows.items() if value is not None}
+
+
+def figures_of(record):
+    """Returns the `Figures` of a `keras_shift.zoo.pretrained.Record`."""
+    return Figures(record.images, record.top1, record.top5, record.int8_top1)
+
+
+def measure(model, data, int8=True):
+    """Measures a network, and its int8 file if wanted.
+
+    Args:
+        model: A `keras.Model` of the zoo, with its classifier.
+        data: A `keras_shift.training.Data`.
+        int8: Whether to make the .tflite file and measure it.
+
+    Returns:
+        The `Figures`.
+    """
+    accuracy = training.evaluate(model, data.images, data.labels)
+    if not int8:
+        return Figures(accuracy.images, accuracy.top1, accuracy.top5, None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.tflite"
+        deploy.to_tflite(model, path, "int8", calibration_images(data))
+        file = deploy.LiteRTModel(path)
+        quantized = training.evaluate(
+            file.predict, data.images, data.labels, description="Evaluating int8"
+        )
+    return Figures(accuracy.images, accuracy.top1, accuracy.top5, quantized.top1)
+
+
+def calibration_images(data):
+    """Returns training images to quantize with: always the same, of all classes.
+
+    Args:
+        data: A `keras_shift.training.Data`.
+    """
+    # At equal distances: in folders, one class follows the other.
+    count = min(len(data.train_images), _CALIBRATION_IMAGES)
+    chosen = np.linspace(0, len(data.train_images) - 1, count).round().astype(int)
+    return data.train_images[chosen]
+
+
+def check_classes(data, labels):
+    """Refuses a dataset whose classes are others, or in another order.
+
+    Args:
+        data: A `keras_shift.training.Data`.
+        labels: List of the classes' names, in the network's order.
+    """
+    if list(data.class_names) != list(labels):
+        raise ValueError(
+            f"The classes of this {data.name} are not those of the network, or in "
+            f"another order. Received: {data.class_names[:5]}... in place of "
+            f"{list(labels)[:5]}..."
+        )

@@ -1,0 +1,102 @@
+"""How good a trained network is."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import rich.console
+import rich.progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """What `evaluate` found.
+
+    Attributes:
+        images: Number of images.
+        top1: Share of the images whose class has the largest score.
+        top5: Share of the images whose class is among the five largest scores.
+    """
+
+    images: int
+    top1: float
+    top5: float
+
+    def __str__(self):
+        return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.images:,} images"
+
+
+def evaluate(model, images, labels, batch_size=250, description="Evaluating"):
+    """Measures the accuracy of a network.
+
+    Of equal scores the first counts as the larger one, as in `argmax`. On a terminal
+    there is a progress bar with an estimate of the time left.
+
+    Example:
+
+    >>> accuracy = keras_shift.training.evaluate(model, images, labels)
+    >>> print(accuracy)
+    top-1 ..., top-5 ... of 8 images
+
+    Args:
+        model: A `keras.Model`, or any function from a batch of images to an array of
+            shape `(images, classes)`.
+        images: Array of shape `(count, height, width, channels)`, with values in the
+            range that the model expects.
+        labels: Array of shape `(count,)`, the numbers of their classes.
+        batch_size: Number of images at once.
+        description: What stands beside the progress bar.
+
+    Returns:
+        An `Accuracy`.
+
+    Raises:
+        ValueError: If images, labels and model do not fit together.
+    """
+    labels = np.asarray(labels).reshape(-1)
+    if len(images) != len(labels) or not len(labels):
+        raise ValueError(
+            "Arguments `images` and `labels` must have the same length, one at least. "
+            f"Received: {len(images)} images, {len(labels)} labels"
+        )
+    console = rich.console.Console(stderr=True)
+    right = np.zeros(2, int)
+    with rich.progress.Progress(
+        *rich.progress.Progress.get_default_columns(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(description, total=len(labels))
+        for start in range(0, len(labels), batch_size):
+            part = slice(start, start + batch_size)
+            scores = _scores(model, np.asarray(images[part], "float32"))
+            right += _right(scores, labels[part])
+            bar.advance(task, len(scores))
+    top1, top5 = (right / len(labels)).tolist()
+    return Accuracy(len(labels), top1, top5)
+
+
+def _scores(model, images):
+    if not isinstance(model, keras.Model):
+        return np.asarray(model(images))
+    if keras.backend.backend() == "jax":
+        # Without its compiler, JAX compiles every operation alone.
+        return model.predict_on_batch(images)
+    # With it, TensorFlow's depthwise convolutions are slow on CPUs.
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+def _right(scores, labels):
+    """Numbers of images that are right by the largest, and by the five largest."""
+    if scores.ndim != 2 or not (0 <= labels).all() or labels.max() >= scores.shape[1]:
+        raise ValueError(
+            "Argument `labels` must hold numbers of the model's classes. Received: "
+            f"labels from {labels.min()} to {labels.max()}, and a model with outputs "
+            f"of shape {scores.shape}"
+        )
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    hits = best == labels[:, None]
+    # What is not a number is no answer.
+    hits &= np.isfinite(scores).all(axis=1)[:, None]
+    return np.array([hits[:, 0].sum(), hits.any(axis=1).sum()])

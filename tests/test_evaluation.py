@@ -1,0 +1,339 @@
+"""Measuring trained networks: in Python, and with `keras-shift evaluate`."""
+
+import json
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_shift import measuring, zoo
+from keras_shift.cli import main
+from keras_shift.training import Accuracy, evaluate, load_data, train
+from keras_shift.training.trainer import WEIGHTS
+from keras_shift.zoo import pretrained, recipes, variants
+from networks import pixels, predict
+from trained import CLASSES, NAME, TOY, publisher, write_data, write_run
+
+# Right; second; fifth; sixth.
+SCORES = np.array(
+    [
+        [0.0, 0.1, 0.2, 0.3, 0.4, 9.0],
+        [0.0, 0.1, 0.2, 9.0, 0.4, 0.5],
+        [0.5, 0.1, 0.2, 0.3, 0.4, 0.6],
+        [9.0, 0.0, 0.1, 0.2, 0.3, 0.4],
+    ],
+    "float32",
+)
+LABELS = np.array([5, 5, 2, 1], "int32")
+
+
+class TestEvaluate:
+    def test_figures(self):
+        seen = []
+
+        def model(images):
+            seen.append(images)
+            return SCORES[images[:, 0, 0, 0].astype(int)]
+
+        images = np.arange(4, dtype="uint8").reshape(4, 1, 1, 1)
+        accuracy = evaluate(model, images, LABELS, batch_size=3)
+        assert accuracy == Accuracy(images=4, top1=0.25, top5=0.75)
+        assert str(accuracy) == "top-1 25.00%, top-5 75.00% of 4 images"
+        assert [len(batch) for batch in seen] == [3, 1]
+        assert {batch.dtype.name for batch in seen} == {"float32"}
+
+    def test_of_equal_scores_the_first_counts(self):
+        def model(images):
+            return np.zeros((len(images), 7))
+
+        images = np.zeros((7, 1, 1, 1))
+        accuracy = evaluate(model, images, np.arange(7))
+        assert (accuracy.top1, accuracy.top5) == (1 / 7, 5 / 7)
+
+    def test_what_is_not_a_number_is_wrong(self):
+        def model(images):
+            return np.full((len(images), 3), np.nan)
+
+        assert evaluate(model, np.zeros((2, 1, 1, 1)), [0, 0]).top5 == 0
+
+    def test_network(self):
+        model = zoo.ShiftResNet20((8, 8, 3), alpha=0.25)
+        images = pixels(10, 8, 8, 3)
+        labels = predict(model, images).argmax(1)
+        labels[:3] = (labels[:3] + 1) % 10
+        # The column of labels that some datasets have.
+        accuracy = evaluate(model, images, labels[:, None], batch_size=4)
+        assert accuracy.top1 == 0.7 and accuracy.images == 10
+
+    def test_fewer_than_five_classes(self):
+        accuracy = evaluate(lambda images: np.eye(2), np.zeros((2, 1, 1, 1)), [1, 0])
+        assert (accuracy.top1, accuracy.top5) == (0, 1)
+
+    @pytest.mark.parametrize(
+        "images, labels, message",
+        [
+            (2, [0], "2 images, 1 labels"),
+            (0, [], "0 images"),
+            (2, [0, 3], "labels from 0 to 3.*3"),
+            (2, [-1, 0], "labels from -1"),
+        ],
+    )
+    def test_errors(self, images, labels, message):
+        with pytest.raises(ValueError, match=f"(?s){message}"):
+            evaluate(lambda x: np.zeros((len(x), 3)), np.zeros((images, 1)), labels)
+
+
+def test_calibration_images_are_of_all_classes(tmp_path):
+    data = load_data("toy", (12, 12), write_data(tmp_path))
+    assert len(measuring.calibration_images(data)) == 48
+    many = np.repeat(np.arange(1000), 3)
+    sorted_by_class = type(data)("a", many, many, many, many, [])
+    chosen = measuring.calibration_images(sorted_by_class)
+    assert len(chosen) == 512 and set(np.diff(chosen)) <= {1, 2, 3}
+    assert (chosen[0], chosen[-1]) == (0, 999)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A dataset, the directory of a training, and what was published of it."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the export is TensorFlow's")
+    folder = tmp_path_factory.mktemp("toy")
+    data_dir, weights = write_data(folder), folder / "weights"
+    write_run(folder / "run")
+    weights.mkdir()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        tool = publisher(monkeypatch, weights, folder / "golden", TOY)
+        tool.publish(folder / "run", data_dir, "HEAD")
+    return folder
+
+
+@pytest.fixture
+def weights(toy, tmp_path, monkeypatch):
+    """A copy of the folder with the published weights."""
+    copy = tmp_path / "weights"
+    shutil.copytree(toy / "weights", copy)
+    monkeypatch.setenv("KERAS_SHIFT_WEIGHTS_DIR", str(copy))
+    return copy
+
+
+def figures(out):
+    """The table that `keras-shift evaluate` prints, by row."""
+    rows = re.findall(r"^ *(top-1|top-5|int8 top-1) +([\d.% ]+)$", out, re.MULTILINE)
+    return {name: values.split() for name, values in rows}
+
+
+@pytest.mark.tensorflow
+class TestCommand:
+    def test_published_weights(self, toy, weights, capsys):
+        main(["evaluate", NAME, "--data-dir", str(toy)])
+        out = capsys.readouterr().out
+        record = zoo.get_record(NAME)
+        expected = {
+            "top-1": record.top1,
+            "top-5": record.top5,
+            "int8 top-1": record.int8_top1,
+        }
+        assert figures(out) == {k: [f"{v:.2%}"] * 2 for k, v in expected.items()}
+        assert "40 images of toy" in out and "On record" in out
+
+    @pytest.mark.parametrize("path", ["run", "run/final.weights.h5"])
+    def test_run(self, toy, path, capsys):
+        main(["evaluate", str(toy / path), "--data-dir", str(toy), "--no-int8"])
+        found = figures(capsys.readouterr().out)
+        assert set(found) == {"top-1", "top-5"}
+        assert all(len(values) == 1 for values in found.values())
+
+    def test_other_figures_are_status_1(self, toy, weights, capsys):
+        path = weights / f"{NAME}.json"
+        text = re.sub(r'"top1": [\d.]+', '"top1": 0.99', path.read_text())
+        path.write_text(text)
+        with pytest.raises(SystemExit) as end:
+            main(["evaluate", NAME, "--data-dir", str(toy), "--no-int8"])
+        assert end.value.code == 1
+        out, notes = capsys.readouterr()
+        assert figures(out)["top-1"][1] == "99.00%"
+        assert "top-1 are not as on record" in " ".join(notes.split())
+
+    def test_classes_in_another_order(self, toy, weights, tmp_path, capsys):
+        with np.load(toy / "toy.npz") as arrays:
+            arrays = dict(arrays)
+        np.savez(tmp_path / "toy.npz", **{**arrays, "classes": CLASSES[::-1]})
+        with pytest.raises(SystemExit) as end:
+            main(["evaluate", NAME, "--data-dir", str(tmp_path)])
+        assert end.value.code == 2
+        assert "another order" in capsys.readouterr().err
+
+    def test_errors(self, toy, weights, tmp_path, capsys):
+        (tmp_path / "empty").mkdir()
+        (weights / f"{NAME}.weights.h5").write_bytes(b"")
+        for name, message in {
+            "no_such_weights": "lists: ",
+            str(tmp_path / "empty"): "recipe.json",
+            NAME: "has 0 bytes",
+        }.items():
+            with pytest.raises(SystemExit) as end:
+                main(["evaluate", name, "--data-dir", str(toy)])
+            assert end.value.code == 2
+            assert message in capsys.readouterr().err
+
+    def test_weights_of_other_commands(self, weights, tmp_path, capsys, monkeypatch):
+        """There is no network of this width by name, but for this test."""
+        narrow = variants.Variant("ShiftResNet20", {"alpha": 0.25})
+        monkeypatch.setitem(variants.VARIANTS, "narrow", narrow)
+        path = str(tmp_path / "toy.tflite")
+        main(["export", "narrow", path, "--weights", "toy.ssl"])
+        out, notes = capsys.readouterr()
+        assert "(1, 12, 12, 3) float32" in out and "random weights" not in notes
+
+    def test_list(self, weights, capsys):
+        main(["list", "--weights"])
+        out = capsys.readouterr().out
+        record = zoo.get_record(NAME)
+        (line,) = [line for line in out.split("\n") if NAME in line]
+        words = [NAME, "ShiftResNet20", "toy.ssl", "12x12x3", f"{record.top1:.2%}"]
+        assert line.split()[:5] == words
+        with pytest.raises(SystemExit):
+            main(["list", "--weights", "fenet*"])
+        assert "Received: pattern='fenet*'" in capsys.readouterr().err
+
+
+@pytest.mark.tensorflow
+class TestPublishing:
+    @pytest.fixture
+    def tool(self, toy, tmp_path, monkeypatch):
+        weights = tmp_path / "weights"
+        weights.mkdir(exist_ok=True)
+        return publisher(monkeypatch, weights, tmp_path / "golden", TOY)
+
+    def test_record(self, toy, weights):
+        record = zoo.get_record(NAME)
+        assert record.weights == "toy.ssl" and record.classes == 4
+        assert record.class_names == tuple(CLASSES)
+        assert record.arguments == {
+            "alpha": 0.25,
+            "expansion": 6,
+            "wiring": "concatenate",
+            "spatial": "sparse_shift",
+            "module": "csc",
+            "max_displacement": 2,
+        }
+        assert record.recipe_name == TOY.name and record.seed == 3
+        assert list(record.unshifted)[0] == "group1_module1_shift"
+        assert sorted(path.name for path in weights.iterdir()) == [
+            f"{NAME}{ending}" for ending in (".json", ".log.csv", ".weights.h5")
+        ]
+
+    def test_network_is_the_one_that_was_trained(self, toy, weights):
+        trained = measuring.read_run(toy / "run").model
+        model = zoo.ShiftResNet20(alpha=0.25, weights="toy.ssl")
+        images = pixels(2, 12, 12, 3)
+        np.testing.assert_array_equal(predict(model, images), predict(trained, images))
+
+    def test_golden_outputs(self, toy, weights, tool):
+        logits = zoo.ShiftResNet20(
+            alpha=0.25, weights=str(toy / "run" / "final.weights.h5"), classes=4,
+            input_shape=(12, 12, 3), wiring="concatenate", classifier_activation=None,
+        )  # fmt: skip
+        found = tool.golden_outputs(logits)
+        with np.load(toy / "golden" / f"{NAME}.npz") as golden:
+            assert golden["logits"].shape == (3, 4)
+            assert golden["features"].shape == (3, 16)
+            for key, expected in golden.items():
+                np.testing.assert_array_equal(found[key], expected)
+
+    @pytest.mark.parametrize("told", [True, False])
+    def test_what_trained_it(self, tool, toy, tmp_path, told):
+        run = tmp_path / "run"
+        shutil.copytree(toy / "run", run)
+        with pytest.raises(SystemExit, match="name it .--commit."):
+            tool.publish(run, str(toy))
+        head = tool.full_hash("HEAD")
+        if told:
+            found = {"git_commit": head, "versions": {"jax": "1"}}
+            found |= {"backend": "jax", "device": "1 x H100"}
+            (run / "environment.json").write_text(json.dumps(found))
+            (run / "log.csv").write_text("epoch,seconds\n1,2.5\n")
+        record = tool.publish(run, str(toy), None if told else "HEAD")
+        assert record.git_commit == head
+        assert (record.backend, record.seconds) == (
+            ("jax", 2.5) if told else ("tensorflow", None)
+        )
+        assert zoo.get_record(NAME) == record
+
+    def test_other_seeds_are_published(self, tool, tmp_path):
+        recipe = tool.dataclasses.replace(TOY, seed=8)
+        write_run(tmp_path / "run", recipe)
+        data_dir = write_data(tmp_path)
+        assert tool.publish(tmp_path / "run", data_dir, "HEAD").seed == 8
+
+    def test_other_recipes_are_refused(self, tool, toy, tmp_path, monkeypatch):
+        changed = tool.dataclasses.replace(TOY, epochs=2)
+        publisher(monkeypatch, tmp_path / "weights", tmp_path / "golden", changed)
+        with pytest.raises(SystemExit, match="was not trained by toy.shiftresnet20"):
+            tool.publish(toy / "run", str(toy), "HEAD")
+
+    def test_trainings_that_have_not_ended_are_refused(self, tool, toy, tmp_path):
+        shutil.copytree(toy / "run", tmp_path / "run")
+        (tmp_path / "run" / "log.csv").write_text("epoch,loss\n")
+        with pytest.raises(SystemExit, match="0 epochs of 1"):
+            tool.publish(tmp_path / "run", str(toy), "HEAD")
+        (tmp_path / "run" / "final.weights.h5").unlink()
+        with pytest.raises(ValueError, match="training that has ended"):
+            tool.publish(tmp_path / "run", str(toy), "HEAD")
+        assert list((tmp_path / "weights").iterdir()) == []
+
+    @pytest.mark.parametrize(
+        "recipe, network, alpha, expected",
+        [
+            ("tiny_imagenet.fenet_1.0", "FENet", 1.0, "fenet_1.0 tiny_imagenet"),
+            ("cifar10.resnet20", "ResNet20", 1.0, "resnet20 cifar10"),
+            ("cifar10.resnet20", "ResNet20", 0.5, "resnet20_0.5 cifar10"),
+            (
+                "cifar100.shiftresnet20_ssl_lambda5e-4.short",
+                "ShiftResNet20",
+                1.0,
+                "shiftresnet20 cifar100.ssl_lambda5e-4.short",
+            ),
+            (
+                "imagenet2012.fenet_1.375_se_v2",
+                "FENet",
+                1.375,
+                "fenet_1.375 imagenet2012.se_v2",
+            ),
+            (
+                "tiny_imagenet.mobilenet_v2_1.0",
+                "MobileNetV2",
+                1.0,
+                "mobilenet_v2_1.0 tiny_imagenet",
+            ),
+            ("imagenet2012.shiftnet_a", "ShiftNetA", 1.0, "shiftnet_a imagenet2012"),
+        ],
+    )
+    def test_names(self, tool, recipe, network, alpha, expected):
+        dataset = recipe.split(".")[0]
+        recipe = tool.dataclasses.replace(TOY, name=recipe, dataset=dataset)
+        assert " ".join(tool.names(recipe, network, alpha)) == expected
+
+    def test_of_a_real_training(self, tool, toy, tmp_path, monkeypatch):
+        data = load_data("toy", (12, 12), str(toy))
+        model = recipes.build(TOY, classifier_activation=None)
+        train(model, TOY, data, tmp_path / "run", verbose=0)
+        record = tool.publish(tmp_path / "run", str(toy), "HEAD")
+        trained = zoo.ShiftResNet20(alpha=0.25, weights="toy.ssl")
+        accuracy = evaluate(model, data.images, data.labels)
+        assert (record.top1, record.seconds > 0) == (accuracy.top1, True)
+        for one, two in zip(trained.weights, model.weights, strict=True):
+            np.testing.assert_array_equal(one, two)
+        # Without the optimizer's.
+        sizes = [
+            path.stat().st_size
+            for path in (pretrained.checked_file(record), tmp_path / "run" / WEIGHTS)
+        ]
+        assert sizes[0] < sizes[1]
+
+    def test_commits(self, tool):
+        with pytest.raises(SystemExit, match="--commit no-such-commit"):
+            tool.full_hash("no-such-commit")

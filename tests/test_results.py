@@ -1,0 +1,121 @@
+"""The papers' accuracies beside ours."""
+
+import csv
+
+import pytest
+
+from keras_shift import zoo
+from keras_shift.zoo import recipes
+from networks import ROOT, load_tool
+from test_pretrained import published, record_of  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def tool():
+    return load_tool("update_results")
+
+
+@pytest.fixture
+def shipped(monkeypatch):
+    monkeypatch.delenv("KERAS_SHIFT_WEIGHTS_DIR", raising=False)
+    return [zoo.get_record(name) for name in zoo.list_weights()]
+
+
+def test_files_are_what_the_records_say(tool, shipped):
+    for path, content in (
+        ("zoo/results.csv", tool.results(shipped)),
+        ("docs/results.md", tool.document(shipped)),
+    ):
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert text == content, "run tools/update_results.py"
+
+
+def test_there_is_no_figure_without_a_record(tool):
+    assert [row for row in tool.rows([]) if row.get("ours")] == []
+
+
+def test_papers_figures():
+    with open(ROOT / "tools" / "paper_results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    known = set(recipes.list_recipes())
+    assert {row["recipe"] for row in rows} - known <= {""}
+    assert all(row["recipe"].split(".")[0] in ("", row["dataset"]) for row in rows)
+    places = [tuple(list(row.values())[:4]) for row in rows]
+    assert len(set(places)) == len(places)
+    for dataset, total in (("cifar10", 1615), ("cifar100", 1488)):
+        table_2 = [
+            int(row["paper"].split()[0])
+            for row in rows
+            if (row["table"], row["dataset"]) == ("SSL Table 2", dataset)
+        ]
+        assert sum(table_2[:-1]) == table_2[-1] == total
+
+
+class TestRows:
+    @pytest.fixture
+    def ssl(self, published):  # noqa: F811
+        """As if a network had been trained by the recipes of Table 1."""
+
+        def record(suffix=""):
+            return record_of(
+                published[0] / "shiftresnet20.toy.ssl.weights.h5",
+                name=f"shiftresnet20.cifar10.ssl{suffix}",
+                weights=f"cifar10.ssl{suffix}",
+                dataset="cifar10",
+                classes=10,
+                class_names="cifar10",
+                recipe={"name": f"cifar10.shiftresnet20_ssl{suffix}", "seed": 7},
+                top1=0.9123 if suffix else 0.9177,
+                int8_top1=0.9,
+            )
+
+        return record
+
+    def test_ours(self, tool, ssl):
+        rows = [row for row in tool.rows([ssl(".short")]) if row.get("ours")]
+        found = {(row["table"], row["row"], row["quantity"]): row for row in rows}
+        label = "ShiftResNet-20 (SSL), λ = 0"
+        accuracy = found["SSL Table 1", label, "top-1"]
+        assert accuracy == {
+            "table": "SSL Table 1",
+            "row": label,
+            "dataset": "cifar10",
+            "quantity": "top-1",
+            "paper": "91.7%",
+            "ours": "91.23%",
+            "recipe": "cifar10.shiftresnet20_ssl.short",
+            "seed": "7",
+            "weights": "shiftresnet20.cifar10.ssl.short",
+        }
+        assert found["SSL Table 1", label, "shift sparsity"]["ours"] == "50.00%"
+        assert ("SSL Table 3", "0 of 9 shift layers removed", "top-1") in found
+        own = "shiftresnet20.cifar10.ssl.short"
+        assert found["published weights", own, "int8 top-1"]["ours"] == "90.00%"
+        assert len(found) == 3 + 4
+
+    def test_the_papers_recipe_comes_first(self, tool, ssl):
+        rows = tool.rows([ssl(".short"), ssl()])
+        (row,) = [r for r in rows if r["table"] == "SSL Table 3" and r.get("ours")]
+        assert row["ours"] == "91.77%"
+
+    def test_layers(self, tool, ssl):
+        changes = {
+            "recipe": {"name": "cifar10.shiftresnet20_ssl_lambda5e-4", "seed": 7}
+        }
+        blocks = [f"group{g}_module{m}_shift" for g in (1, 2, 3) for m in (1, 2, 3)]
+        changes["unshifted"] = {name: (90, 96) for name in blocks}
+        record = tool.zoo.pretrained.dataclasses.replace(ssl(), **changes)
+        table = [r for r in tool.rows([record]) if r["table"] == "SSL Table 2"]
+        ours = [row["ours"] for row in table if "ours" in row]
+        assert ours == ["90 / 96"] * 9 + ["810 / 864"]
+
+    def test_document(self, tool, ssl):
+        text = tool.document([ssl()])
+        assert (
+            "| ShiftResNet-20 (SSL), λ = 0 | cifar10 | 91.7% | 91.77% | 12.1% | 50.00% "
+            "| cifar10.shiftresnet20_ssl | 7 |\n"
+        ) in text
+        assert '`ShiftResNet20(alpha=0.25, weights="cifar10.ssl")`' in text
+        assert "None yet" not in text
+        for line in text.split("\n"):
+            assert line.startswith("|") == line.endswith("|")
