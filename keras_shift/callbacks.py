@@ -85,7 +85,7 @@ class FreezeShifts(keras.callbacks.Callback):
                 layer.displacements.assign(layer.displacements.constraint.value)
 
     def _steps(self):
-        return int(self.model.optimizer.iterations)
+        return int(self.model.optimizer.iterations.numpy())
 
     def _freeze_at(self, steps):
         if self.at_step is not None and steps >= self.at_step:

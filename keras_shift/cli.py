@@ -366,7 +366,10 @@ def _train(commands):
         model = recipes.build(recipe, classifier_activation=None)
         _say(f"Loading {recipe.dataset}.")
         data = training.load_data(
-            recipe.dataset, model.input_shape[1:3], arguments.data_dir
+            recipe.dataset,
+            model.input_shape[1:3],
+            arguments.data_dir,
+            augmentation=recipe.augmentation,
         )
         classes = len(data.class_names)
         if classes != model.output_shape[-1]:

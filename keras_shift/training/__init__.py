@@ -1,9 +1,11 @@
 """Training by recipes."""
 
+from keras_shift.training import distribution
 from keras_shift.training.data import Data, TrainingBatches, load_data
 from keras_shift.training.evaluation import Accuracy, evaluate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.recipe import Recipe
+from keras_shift.training.streaming import StreamedData
 from keras_shift.training.trainer import train
 
 __all__ = [
@@ -11,7 +13,9 @@ __all__ = [
     "Data",
     "Recipe",
     "ShiftSGD",
+    "StreamedData",
     "TrainingBatches",
+    "distribution",
     "evaluate",
     "load_data",
     "train",

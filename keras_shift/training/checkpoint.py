@@ -55,7 +55,7 @@ def save(path, model, progress):
         progress: A `Progress`.
     """
     arrays = {
-        key: keras.ops.convert_to_numpy(variable.value)
+        key: keras.ops.convert_to_numpy(variable)
         for key, variable in _state(model).items()
     }
     text = json.dumps(dataclasses.asdict(progress))

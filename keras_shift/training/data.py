@@ -8,11 +8,14 @@ import keras
 import numpy as np
 
 from keras_shift.training.augmentation import augment
+from keras_shift.training.streaming import ClassFolders, StreamedData, TFDSSplit
 
 # Names that a held-out split has, the first that exists is taken.
 _HELD_OUT = ("validation", "val", "test")
 
 _DECODING_BATCH = 256
+
+_DIFFERENT_CLASSES = "The splits of {} have different folders of classes."
 
 # What `numpy.random.default_rng` is seeded with first, so that two of them never agree.
 _ORDER, _AUGMENTATION = 1, 2
@@ -38,6 +41,41 @@ class Data:
     labels: np.ndarray
     class_names: list[str]
 
+    @property
+    def train_count(self):
+        """Number of training images."""
+        return len(self.train_images)
+
+    def fit_arguments(self, recipe, epoch, division):
+        """Returns what `Model.fit` is to train on, and to be measured with.
+
+        Args:
+            recipe: A `Recipe`.
+            epoch: Int, the first epoch, counted from 0.
+            division: A `keras_shift.training.distribution.Division`.
+
+        Returns:
+            A dict of arguments.
+        """
+        batches = TrainingBatches(
+            self.train_images,
+            self.train_labels,
+            recipe.batch_size,
+            recipe.augmentation,
+            recipe.crop_padding,
+            recipe.seed,
+            epoch=epoch,
+            share=division.share,
+        )
+        # Devices that share batches want equal parts.
+        complete = len(self.images) // division.devices * division.devices
+        part = slice(division.index, complete, division.processes)
+        return {
+            "x": batches,
+            "validation_data": (self.images[part], self.labels[part]),
+            "validation_batch_size": division.evaluation_batch // division.processes,
+        }
+
     def subset(self, images_per_class, held_out_per_class=None):
         """Returns the first images of every class.
 
@@ -56,7 +94,7 @@ class Data:
         )
 
 
-def load_data(name, image_size, data_dir=None):
+def load_data(name, image_size, data_dir=None, augmentation="none"):
     """Loads a dataset.
 
     It is the first of these that exists:
@@ -69,7 +107,8 @@ def load_data(name, image_size, data_dir=None):
     3.  the dataset of this name in TensorFlow Datasets.
 
     Images of another size are cropped in the middle to the aspect ratio, and then
-    resized.
+    resized; but with the augmentation `"inception"`, which takes parts of images of any
+    size, they stay where they are and are read during training.
 
     Example:
 
@@ -81,23 +120,31 @@ def load_data(name, image_size, data_dir=None):
         name: Name of the dataset.
         image_size: Height and width of images, in pixels.
         data_dir: Path of a folder, or `None` for that of TensorFlow Datasets.
+        augmentation: That of the recipe.
 
     Returns:
-        A `Data`.
+        A `Data`, or with the augmentation `"inception"` a `StreamedData`.
 
     Raises:
         ValueError: If there is no such dataset, or it cannot be used.
     """
     image_size = tuple(image_size)
+    streamed = augmentation == "inception"
     if data_dir is not None:
         folder = Path(data_dir)
         if (folder / f"{name}.npz").is_file():
+            if streamed:
+                raise ValueError(
+                    f"{folder / name}.npz holds images of one size; the augmentation "
+                    '"inception" takes parts of whole photographs, from folders or '
+                    "TensorFlow Datasets."
+                )
             return _from_arrays(name, folder / f"{name}.npz", image_size)
         if folder.name != name:
             folder = folder / name
         if (folder / "train").is_dir():
-            return _from_folders(name, folder, image_size)
-    return _from_tfds(name, image_size, data_dir)
+            return _from_folders(name, folder, image_size, streamed)
+    return _from_tfds(name, image_size, data_dir, streamed)
 
 
 def _from_arrays(name, path, image_size):
@@ -117,10 +164,15 @@ def _from_arrays(name, path, image_size):
     return _checked(name, train, held_out, names)
 
 
-def _from_folders(name, folder, image_size):
+def _from_folders(name, folder, image_size, streamed):
     held_out = next((s for s in _HELD_OUT if (folder / s).is_dir()), None)
     if held_out is None:
         raise ValueError(f"{folder} must have one of the folders {_HELD_OUT}.")
+    if streamed:
+        splits = [ClassFolders(folder / split) for split in ("train", held_out)]
+        if splits[0].class_names != splits[1].class_names:
+            raise ValueError(_DIFFERENT_CLASSES.format(folder))
+        return StreamedData(name, image_size, splits[0].class_names, *splits)
     train, held_out = (
         keras.utils.image_dataset_from_directory(
             folder / split,
@@ -133,11 +185,11 @@ def _from_folders(name, folder, image_size):
         for split in ("train", held_out)
     )
     if train.class_names != held_out.class_names:
-        raise ValueError(f"The splits of {folder} have different folders of classes.")
+        raise ValueError(_DIFFERENT_CLASSES.format(folder))
     return _checked(name, _arrays(train), _arrays(held_out), train.class_names)
 
 
-def _from_tfds(name, image_size, data_dir):
+def _from_tfds(name, image_size, data_dir, streamed):
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise ValueError(
             f"There is neither {name}.npz nor a folder {name}/train in the folder "
@@ -157,6 +209,9 @@ def _from_tfds(name, image_size, data_dir):
     builder.download_and_prepare()
     # A builder that reads what tests make up knows no splits.
     held_out = next((s for s in _HELD_OUT if s in builder.info.splits), "test")
+    if streamed:
+        splits = [TFDSSplit(builder, split) for split in ("train", held_out)]
+        return StreamedData(name, image_size, splits[0].class_names, *splits)
 
     def fit(image, label):
         return keras.preprocessing.image.smart_resize(image, image_size), label
@@ -241,6 +296,12 @@ class TrainingBatches(keras.utils.PyDataset):
         **options,
     ):
         super().__init__(**options)
+        if augmentation == "inception":
+            raise ValueError(
+                'The augmentation "inception" is for streamed data, which '
+                "`load_data(..., augmentation=...)` returns for it. "
+                f"Received: augmentation={augmentation!r} with images in memory"
+            )
         if batch_size % share[1]:
             raise ValueError(
                 "Argument `batch_size` must be a multiple of the number of processes. "

@@ -13,6 +13,7 @@ from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
 from keras_shift.environment import environment
 from keras_shift.training import checkpoint
 from keras_shift.training.data import TrainingBatches
+from keras_shift.training.distribution import alone, division
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.progress_bar import ProgressBar
 
@@ -21,8 +22,6 @@ WEIGHTS = "final.weights.h5"
 LOG = "log.csv"
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
-
-_EVALUATION_BATCH = 250
 
 
 def learning_rate(recipe, steps):
@@ -181,8 +180,9 @@ def train(
     Args:
         model: A `keras.Model`, as the recipe describes it. It gets compiled.
         recipe: A `Recipe`.
-        data: A `Data`.
-        directory: Path of a folder for the results, which is made.
+        data: A `Data` or a `StreamedData`.
+        directory: Path of a folder for the results, which is made. Several processes
+            (see `keras_shift.training.distribution`) must share it; one writes.
         resume: Whether to go on from the checkpoint in `directory`, if there is one.
         callbacks: Further Keras callbacks.
         verbose: 0 for silence, 1 for a progress bar.
@@ -204,56 +204,53 @@ def train(
             f"{directory} already holds a training: go on with it (`resume=True`, or "
             "--resume), or name another folder."
         )
-    steps_per_epoch = recipe.steps_per_epoch(len(data.train_images))
-    epochs = recipe.epochs_of(len(data.train_images))
+    divided = division()
+    divided.check_batch_size(recipe.batch_size)
+    steps_per_epoch = recipe.steps_per_epoch(data.train_count)
+    epochs = recipe.epochs_of(data.train_count)
     compile_model(model, recipe, epochs * steps_per_epoch, **options)
     done = checkpoint.Progress(0, [], recipe.to_json())
+    divided.check_agreement(latest)
     if latest.exists():
         done = checkpoint.restore(latest, model, recipe.to_json())
-    directory.mkdir(parents=True, exist_ok=True)
-    with checkpoint.replacing(directory / RECIPE) as temporary:
-        temporary.write_text(recipe.to_json(), encoding="utf-8")
-    with checkpoint.replacing(directory / ENVIRONMENT) as temporary:
-        temporary.write_text(json.dumps(environment(), indent=2), encoding="utf-8")
-    batches = TrainingBatches(
-        data.train_images,
-        data.train_labels,
-        recipe.batch_size,
-        recipe.augmentation,
-        recipe.crop_padding,
-        recipe.seed,
-        epoch=done.epoch,
-    )
-    recorder = Recorder(directory, done)
-    # Keras looks at a first batch beforehand and ends an epoch for that, or not,
-    # depending on the version and the backend.
-    order = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
-    )
-    followers = [order, ShiftSparsityLogger(), *callbacks]
+    if divided.writes:
+        directory.mkdir(parents=True, exist_ok=True)
+        with checkpoint.replacing(directory / RECIPE) as temporary:
+            temporary.write_text(recipe.to_json(), encoding="utf-8")
+        with checkpoint.replacing(directory / ENVIRONMENT) as temporary:
+            temporary.write_text(json.dumps(environment(), indent=2), encoding="utf-8")
+    images = data.fit_arguments(recipe, done.epoch, divided)
+    recorder = Recorder(directory, done, divided.writes)
+    followers = [ShiftSparsityLogger(), *callbacks]
+    if isinstance(images["x"], TrainingBatches):
+        # Keras looks at a first batch beforehand and ends an epoch for that, or not,
+        # depending on the version and the backend.
+        order = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: images["x"].start_epoch(epoch)
+        )
+        followers.insert(0, order)
     if recipe.freeze_shifts is not None:
         followers.insert(0, FreezeShifts(at_epoch=round(recipe.freeze_shifts * epochs)))
     if recipe.ema_momentum is not None:
         followers.append(keras.callbacks.SwapEMAWeights())
     followers += [recorder, StopOnNaN(directory)]
-    if importlib.util.find_spec("tensorboard"):
+    if divided.writes and importlib.util.find_spec("tensorboard"):
         followers.append(keras.callbacks.TensorBoard(directory / "tensorboard"))
-    if verbose:
+    if verbose and divided.writes:
         followers.append(ProgressBar(recipe, done.epoch, epochs, steps_per_epoch))
     if done.epoch < epochs:
         model.fit(
-            batches,
+            **images,
             epochs=epochs,
             initial_epoch=done.epoch,
-            validation_data=(data.images, data.labels),
-            validation_batch_size=_EVALUATION_BATCH,
             callbacks=followers,
             shuffle=False,
             verbose=0,
         )
-    with checkpoint.replacing(directory / WEIGHTS) as temporary:
-        # Keras wants the file's name to end like this.
-        model.save_weights(temporary)
+    if divided.writes:
+        with checkpoint.replacing(directory / WEIGHTS) as temporary, alone():
+            # Keras wants the file's name to end like this.
+            model.save_weights(temporary)
     return recorder.rows
 
 
@@ -263,11 +260,13 @@ class Recorder(keras.callbacks.Callback):
     Args:
         directory: Path of a folder.
         progress: `Progress` of the training so far.
+        writes: Whether this process is the one that does.
     """
 
-    def __init__(self, directory, progress):
+    def __init__(self, directory, progress, writes=True):
         super().__init__()
         self.directory = directory
+        self.writes = writes
         self.rows = list(progress.rows)
         self.recipe = progress.recipe
 
@@ -276,10 +275,12 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         optimizer = self.model.optimizer
-        row = {"epoch": epoch + 1, "steps": int(optimizer.iterations)}
+        row = {"epoch": epoch + 1, "steps": int(optimizer.iterations.numpy())}
         row |= {key: float(value) for key, value in (logs or {}).items()}
         row["seconds"] = round(time.monotonic() - self._began, 1)
         self.rows.append(row)
+        if not self.writes:
+            return
         progress = checkpoint.Progress(epoch + 1, self.rows, self.recipe)
         checkpoint.save(self.directory / CHECKPOINT, self.model, progress)
         with checkpoint.replacing(self.directory / LOG) as temporary:

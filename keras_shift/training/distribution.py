@@ -1,0 +1,283 @@
+"""Training on more than one device, and on more than one machine."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import traceback
+
+import keras
+import numpy as np
+
+ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
+PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
+PROCESS = "KERAS_DISTRIBUTION_PROCESS_ID"
+
+_EVALUATION_BATCH = 250
+
+# What is in JAX's errors if another process is gone: they have no type of their own.
+_LOST = ("Gloo", "NCCL", "coordination", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+@dataclasses.dataclass(frozen=True)
+class Division:
+    """How a training is divided among processes and their devices.
+
+    Attributes:
+        index: Number of this process, counted from 0.
+        processes: Number of processes.
+        devices: Number of the devices of all processes among which Keras divides
+            batches into equal parts.
+    """
+
+    index: int = 0
+    processes: int = 1
+    devices: int = 1
+
+    @property
+    def share(self):
+        """This process and the number of all, as `TrainingBatches` takes it."""
+        return self.index, self.processes
+
+    @property
+    def writes(self):
+        """Whether this process writes checkpoints and logs: one does."""
+        return self.index == 0
+
+    @property
+    def evaluation_batch(self):
+        """Images in a batch for evaluation, in all processes together."""
+        return -(-_EVALUATION_BATCH // self.devices) * self.devices
+
+    def check_batch_size(self, batch_size):
+        """Refuses batches that cannot be divided.
+
+        Args:
+            batch_size: Int, images in a batch, in all processes together.
+
+        Raises:
+            ValueError: If it is not a multiple of the number of devices.
+        """
+        if batch_size % self.devices:
+            raise ValueError(
+                "A recipe's `batch_size` must be a multiple of the number of devices, "
+                f"which is {self.devices}. Received: batch_size={batch_size}"
+            )
+
+    def check_agreement(self, path):
+        """Refuses to go on where only some processes have a checkpoint.
+
+        Those that have one would wait for the others to read it.
+
+        Args:
+            path: Path of the checkpoint, which may exist.
+
+        Raises:
+            ValueError: If it exists for some processes and not for others.
+        """
+        if self.processes == 1:
+            return
+        from jax.experimental import multihost_utils
+
+        found = multihost_utils.process_allgather(np.array(path.exists())).tolist()
+        if len(set(found)) > 1:
+            have = [process for process, exists in enumerate(found) if exists]
+            raise ValueError(
+                "All processes must find the same checkpoint, in a folder that they "
+                f"share. Received: {path}, which only the processes {have} find"
+            )
+
+
+def division():
+    """Returns the `Division` that Keras is set to.
+
+    Example:
+
+    >>> keras_shift.training.distribution.division()
+    Division(index=0, processes=1, devices=1)
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return Division(devices=tf.distribute.get_strategy().num_replicas_in_sync)
+    distribution = keras.distribution.distribution()
+    if keras.backend.backend() != "jax" or distribution is None:
+        return Division()
+    import jax
+
+    return Division(
+        jax.process_index(), jax.process_count(), distribution.device_mesh.devices.size
+    )
+
+
+@contextlib.contextmanager
+def scope():
+    """Builds and trains models on all devices, and with the other processes.
+
+    On JAX, several processes, on one machine or many, train one model if each of them
+    has these environment variables:
+
+    -   `KERAS_DISTRIBUTION_JOB_ADDRESSES`: address and port of process 0, such as
+        `10.0.0.1:1234`, or those of all, with commas between;
+    -   `KERAS_DISTRIBUTION_NUM_PROCESSES`: number of processes;
+    -   `KERAS_DISTRIBUTION_PROCESS_ID`: number of this one, counted from 0.
+
+    All of their devices share every batch, and the statistics of batch normalization
+    are those of the whole batch. On TensorFlow there is one process, whose GPUs (or, if
+    there are none, logical CPUs) share every batch by `tf.distribute.MirroredStrategy`,
+    each with statistics of its own.
+
+    All devices get equal parts of what is measured, too: a few held-out images at the
+    end, fewer than there are devices, may be left out.
+
+    Enter it before anything is computed. If another process ends early, so does this
+    one, with an error.
+
+    Example:
+
+    >>> with keras_shift.training.distribution.scope():
+    ...     model = keras_shift.zoo.recipes.build(recipe)
+    ...     rows = keras_shift.training.train(model, recipe, data, "run")
+
+    Raises:
+        RuntimeError: If the connection to another process is lost.
+        ValueError: If the environment variables are incomplete or not for this
+            backend.
+    """
+    backend = keras.backend.backend()
+    given = {key for key in (ADDRESSES, PROCESSES, PROCESS) if key in os.environ}
+    if given and backend != "jax":
+        raise ValueError(
+            "Only on JAX can several processes train one model (KERAS_BACKEND=jax). "
+            f"Received: the backend {backend}, and the environment variables "
+            f"{sorted(given)}"
+        )
+    if backend == "jax":
+        with _jax_scope(given), _explained():
+            yield
+    elif backend == "tensorflow":
+        with _tensorflow_scope():
+            yield
+    else:
+        yield
+
+
+@contextlib.contextmanager
+def fail_fast():
+    """Ends this process at once if it fails and there are others.
+
+    JAX waits for the other processes when Python ends in the ordinary way, and they
+    wait for this one in the middle of a step: minutes would pass until all of them are
+    aborted. Put it around a whole program.
+
+    Example:
+
+    >>> with keras_shift.training.distribution.fail_fast():
+    ...     main()
+    """
+    try:
+        yield
+    except BaseException as error:
+        if os.environ.get(PROCESSES, "1") == "1":
+            raise
+        if isinstance(error, SystemExit) and not error.code:
+            raise
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def alone():
+    """What is done in it, one process may do without the others.
+
+    Whoever makes variables under a distribution waits for all processes to make them,
+    and Keras makes an optimizer, with its variables, to save weights.
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+@contextlib.contextmanager
+def _jax_scope(given):
+    if given:
+        _check_variables(given)
+        keras.distribution.initialize()
+    before = keras.distribution.distribution()
+    if len(keras.distribution.list_devices()) > 1:
+        # Batches are divided among processes here, by TrainingBatches and streams.
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(auto_shard_dataset=False)
+        )
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def _check_variables(given):
+    missing = {ADDRESSES, PROCESSES, PROCESS} - given
+    if missing:
+        raise ValueError(
+            "Several processes need three environment variables each. Received: "
+            f"{sorted(given)} without {sorted(missing)}"
+        )
+    processes, process = os.environ[PROCESSES], os.environ[PROCESS]
+    if not (
+        processes.isdecimal()
+        and process.isdecimal()
+        and 0 <= int(process) < int(processes)
+    ):
+        raise ValueError(
+            f"{PROCESS} counts processes from 0, and {PROCESSES} is their number. "
+            f"Received: {PROCESS}={process!r}, {PROCESSES}={processes!r}"
+        )
+
+
+@contextlib.contextmanager
+def _tensorflow_scope():
+    workers = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    tasks = sum(len(addresses) for addresses in workers.values())
+    if tasks > 1:
+        # model.fit fails under MultiWorkerMirroredStrategy, still in Keras 3.15.1:
+        # https://github.com/keras-team/keras/issues/20585
+        raise ValueError(
+            "Keras does not train with several TensorFlow workers (keras issue "
+            "20585); several machines train on JAX: KERAS_BACKEND=jax, with "
+            f"{ADDRESSES}, {PROCESSES} and {PROCESS}. Received: TF_CONFIG with {tasks} "
+            "tasks"
+        )
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU")
+    devices = devices or tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        yield
+        return
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    with strategy.scope():
+        yield
+
+
+@contextlib.contextmanager
+def _explained():
+    try:
+        yield
+    except Exception as error:
+        lost = any(word in str(error) for word in _LOST)
+        if not lost or division().processes == 1:
+            raise
+        raise RuntimeError(
+            "The connection to another process was lost: it ended, or its machine did. "
+            "The last checkpoint is complete: start all processes again to go on from "
+            f"there (`resume=True`, or --resume). {error}"
+        ) from error

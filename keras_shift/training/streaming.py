@@ -1,0 +1,402 @@
+"""Images to train on that do not fit into memory."""
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import keras
+
+# Held-out images are scaled to this many times what is cut out of their middle: 256
+# pixels for 224.
+_MARGIN = 256 / 224
+
+# Encoded images among which one is drawn next; one of ImageNet has 110 kB. Files are
+# shuffled, too, and TFDS shuffled their contents when it wrote them.
+_SHUFFLE_BUFFER = 8192
+
+_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedData:
+    """A dataset that is read, decoded and distorted while a network trains on it.
+
+    It takes the place of a `Data` in `train`, for recipes whose augmentation is
+    `"inception"`. Order and augmentation of training images are functions of the seed,
+    the epoch and the index of an image in the whole training, on every backend; tf.data
+    reads, so TensorFlow must be installed.
+
+    Example:
+
+    >>> data = keras_shift.training.load_data(
+    ...     "imagenet2012", (224, 224), augmentation="inception"
+    ... )
+    >>> rows = keras_shift.training.train(model, recipe, data, "run")
+
+    Attributes:
+        name: Its name.
+        image_size: Height and width of images for the network, in pixels.
+        class_names: List of the classes' names.
+        train: The training images, a `ClassFolders` or a `TFDSSplit`.
+        held_out: The held-out images, likewise.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    class_names: list[str]
+    train: Any
+    held_out: Any
+
+    @property
+    def train_count(self):
+        """Number of training images."""
+        return len(self.train)
+
+    def training_batches(self, recipe, epoch=0, step=0, share=(0, 1)):
+        """Returns the batches of a training, to its end.
+
+        Images that are skipped are not decoded, nor are those of other processes.
+
+        Args:
+            recipe: A `Recipe`.
+            epoch: Int, the first epoch, counted from 0.
+            step: Int, the first step in it, counted from 0.
+            share: Which part of every batch this process trains on, as `(index,
+                processes)`. All processes together have the images of one.
+
+        Returns:
+            A `tf.data.Dataset` of images, float32 with pixel values in [0, 255], and
+            labels, int32.
+
+        Raises:
+            ValueError: If the recipe is not for streamed data, or its batches cannot
+                be shared.
+        """
+        if recipe.augmentation != "inception":
+            raise ValueError(
+                'Streamed images get the augmentation "inception". Received: '
+                f"recipe.augmentation={recipe.augmentation!r}"
+            )
+        index, processes = share
+        if recipe.batch_size % processes:
+            raise ValueError(
+                "A recipe's `batch_size` must be a multiple of the number of "
+                f"processes. Received: batch_size={recipe.batch_size}, share={share}"
+            )
+        tf = import_tensorflow()
+        steps = recipe.steps_per_epoch(len(self.train))
+        epochs = recipe.epochs_of(len(self.train))
+        images = steps * recipe.batch_size
+        plain = epochs * steps - round(recipe.undistorted * epochs * steps)
+
+        # tf.data's AutoGraph would look into TFDS.
+        @tf.autograph.experimental.do_not_convert
+        def examples(epoch):
+            dataset = self.train.shuffled(recipe.seed, epoch).take(images)
+            return dataset.enumerate(epoch * images)
+
+        def prepare(position, example):
+            source, label = example
+            image = training_image(
+                self.train.read(source),
+                self.image_size,
+                tf.stack([tf.constant(recipe.seed, tf.int64), position]),
+                position < plain * recipe.batch_size,
+            )
+            return image, tf.cast(label, tf.int32)
+
+        return (
+            tf.data.Dataset.range(epoch, epochs)
+            .flat_map(examples)
+            .skip(step * recipe.batch_size)
+            .shard(processes, index)
+            .map(prepare, tf.data.AUTOTUNE, deterministic=True)
+            .batch(recipe.batch_size // processes, drop_remainder=True)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def held_out_batches(self, batch_size, share=(0, 1), multiple=1):
+        """Returns the held-out images, cut out of the middle.
+
+        Args:
+            batch_size: Int, images in a batch, over all processes together.
+            share: As in `training_batches`.
+            multiple: Int, what the number of images is made a multiple of: devices
+                that share batches want equal parts. The last images are left out.
+
+        Returns:
+            A `tf.data.Dataset` like that of `training_batches`.
+        """
+        tf = import_tensorflow()
+        index, processes = share
+
+        def prepare(source, label):
+            image = central_image(self.held_out.read(source), self.image_size)
+            return image, tf.cast(label, tf.int32)
+
+        return (
+            self.held_out.in_order()
+            .take(len(self.held_out) // multiple * multiple)
+            .shard(processes, index)
+            .map(prepare, tf.data.AUTOTUNE, deterministic=True)
+            .batch(batch_size // processes)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def fit_arguments(self, recipe, epoch, division):
+        """Returns what `Model.fit` is to train on, and to be measured with.
+
+        Args:
+            recipe: A `Recipe`.
+            epoch: Int, the first epoch, counted from 0.
+            division: A `keras_shift.training.distribution.Division`.
+
+        Returns:
+            A dict of arguments.
+        """
+        return {
+            "x": self.training_batches(recipe, epoch, share=division.share),
+            "steps_per_epoch": recipe.steps_per_epoch(len(self.train)),
+            "validation_data": self.held_out_batches(
+                division.evaluation_batch, division.share, division.devices
+            ),
+        }
+
+
+class ClassFolders:
+    """A folder with one folder of images for each class.
+
+    Args:
+        folder: Path of a folder.
+
+    Raises:
+        ValueError: If there are no images in it.
+    """
+
+    def __init__(self, folder):
+        classes = sorted(path for path in Path(folder).iterdir() if path.is_dir())
+        self.class_names = [path.name for path in classes]
+        self.paths = []
+        self.labels = []
+        for label, path in enumerate(classes):
+            images = sorted(
+                str(image)
+                for image in path.rglob("*")
+                if image.suffix.lower() in _ENDINGS
+            )
+            self.paths += images
+            self.labels += [label] * len(images)
+        if not self.paths:
+            raise ValueError(f"{folder} has no folders of classes with images in them.")
+
+    def __len__(self):
+        return len(self.paths)
+
+    def in_order(self):
+        """Returns a `tf.data.Dataset` of paths and labels."""
+        tf = import_tensorflow()
+        return tf.data.Dataset.from_tensor_slices((self.paths, self.labels))
+
+    def shuffled(self, seed, epoch):
+        """Returns the same in an order of the seed's and the epoch's.
+
+        Args:
+            seed: Int.
+            epoch: Scalar int64 tensor.
+        """
+        tf = import_tensorflow()
+        paths, labels = tf.constant(self.paths), tf.constant(self.labels)
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(self.paths)), tf.stack([tf.constant(seed, tf.int64), epoch])
+        )
+        return tf.data.Dataset.from_tensor_slices(order).map(
+            lambda row: (paths[row], labels[row])
+        )
+
+    def read(self, path):
+        """Returns the encoded image."""
+        return import_tensorflow().io.read_file(path)
+
+
+class TFDSSplit:
+    """A split of a dataset of TensorFlow Datasets, encoded images and labels.
+
+    Args:
+        builder: A `tfds.core.DatasetBuilder` whose data are prepared.
+        split: Name of the split.
+
+    Raises:
+        ValueError: If the dataset is not one of images with labels.
+    """
+
+    def __init__(self, builder, split):
+        import tensorflow_datasets as tfds
+
+        self.builder = builder
+        self.split = split
+        keys: tuple[str, str] = builder.info.supervised_keys or ("", "")
+        self.image, self.label = keys
+        features = builder.info.features
+        if not (
+            self.image
+            and isinstance(features[self.image], tfds.features.Image)
+            and isinstance(features[self.label], tfds.features.ClassLabel)
+        ):
+            raise ValueError(
+                "The dataset must be one of images with a label each. Received: "
+                f"{builder.name} with {features}"
+            )
+        label = features[self.label]
+        self.class_names = label.names or [str(i) for i in range(label.num_classes)]
+        self._count = int(self.in_order().cardinality())
+
+    def __len__(self):
+        return self._count
+
+    def in_order(self):
+        """Returns a `tf.data.Dataset` of encoded images and labels."""
+        return self._dataset()
+
+    def shuffled(self, seed, epoch):
+        """Returns the same in an order of the seed's and the epoch's.
+
+        Args:
+            seed: Int.
+            epoch: Scalar int64 tensor of a tf.data function.
+        """
+        tf = import_tensorflow()
+        # An order depends on its own seed and the global one. Here, where tf.data
+        # traces, this sets only that of the function, whatever the program's is. Zero
+        # is what TensorFlow would compare the tensor with.
+        tf.random.set_seed(seed + 1)
+        dataset = self._dataset(
+            shuffle_files=True,
+            shuffle_seed=epoch,
+            shuffle_reshuffle_each_iteration=False,
+        )
+        return dataset.shuffle(
+            _SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
+        )
+
+    def read(self, encoded):
+        """Returns the encoded image."""
+        return encoded
+
+    def _dataset(self, shuffle_files=False, **options):
+        import tensorflow_datasets as tfds
+
+        dataset = self.builder.as_dataset(
+            split=self.split,
+            shuffle_files=shuffle_files,
+            decoders={self.image: tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(try_autocache=False, **options),
+        )
+        return dataset.map(lambda example: (example[self.image], example[self.label]))
+
+
+def training_image(encoded, image_size, seed, distorted):
+    """Decodes an image to train on.
+
+    Args:
+        encoded: Scalar string tensor, the content of an image file.
+        image_size: Height and width of the result.
+        seed: Two integers, on which the result depends.
+        distorted: Scalar bool tensor: whether a random part of the image gets random
+            colours, or the middle of it is cut out as it is. Both are mirrored.
+
+    Returns:
+        A float32 tensor of shape `(height, width, 3)` with values in [0, 255].
+    """
+    tf = import_tensorflow()
+    seeds = tf.unstack(tf.random.split(seed, num=5), num=5)
+    image = tf.cond(
+        distorted,
+        lambda: _colours(_random_part(encoded, image_size, seeds[0]), seeds[1:4]),
+        lambda: central_image(encoded, image_size),
+    )
+    return tf.image.stateless_random_flip_left_right(image, seeds[4])
+
+
+def central_image(encoded, image_size):
+    """Decodes an image, scales it, and cuts out the middle.
+
+    For 224 pixels, the shorter side is scaled to 256; for others, in proportion.
+
+    Args:
+        encoded: Scalar string tensor, the content of an image file.
+        image_size: Height and width of the result.
+
+    Returns:
+        A float32 tensor of shape `(height, width, 3)` with values in [0, 255].
+    """
+    tf = import_tensorflow()
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    size = tf.cast(tf.shape(image)[:2], tf.float64)
+    # What the image must cover.
+    smallest = tf.constant([round(_MARGIN * side) for side in image_size], tf.int32)
+    scale = tf.reduce_max(tf.cast(smallest, tf.float64) / size)
+    scaled = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), smallest)
+    image = tf.image.resize(image, scaled)
+    top, left = tf.unstack((scaled - tf.constant(image_size)) // 2)
+    return tf.image.crop_to_bounding_box(image, top, left, *image_size)
+
+
+@functools.cache
+def import_tensorflow():
+    """Returns TensorFlow, which leaves accelerators to Keras' backend.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ImportError(
+            "Streamed images are read with TensorFlow, on every backend of Keras: "
+            'pip install "keras-shift[cpu]"'
+        )
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        # Too late, if the program has used it before.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+def _random_part(encoded, image_size, seed):
+    """A part of 8% to 100% of an image, of which no more than that is decoded."""
+    tf = import_tensorflow()
+
+    def part(shape):
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            shape,
+            tf.zeros([1, 0, 4]),
+            seed,
+            min_object_covered=0.0,
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=(0.08, 1.0),
+            use_image_if_no_bounding_boxes=True,
+        )
+        return tf.concat([begin[:2], size[:2]], axis=0)
+
+    def jpeg():
+        window = part(tf.image.extract_jpeg_shape(encoded))
+        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def other():
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        return tf.image.crop_to_bounding_box(image, *tf.unstack(part(tf.shape(image))))
+
+    image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
+    return tf.image.resize(image, image_size)
+
+
+def _colours(image, seeds):
+    """Distorts brightness, saturation and contrast."""
+    tf = import_tensorflow()
+    image = tf.image.stateless_random_brightness(image, 32.0, seeds[0])
+    image = tf.image.stateless_random_saturation(image, 0.5, 1.5, seeds[1])
+    image = tf.image.stateless_random_contrast(image, 0.5, 1.5, seeds[2])
+    return tf.clip_by_value(image, 0.0, 255.0)
