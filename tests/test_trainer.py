@@ -15,7 +15,8 @@ import pytest
 
 from keras_shift import zoo
 from keras_shift.training import Data, Recipe, ShiftSGD, train
-from keras_shift.training.trainer import CrossEntropy, compile_model, learning_rate
+from keras_shift.training.cross_entropy import CrossEntropy
+from keras_shift.training.trainer import compile_model
 
 RECIPE = Recipe(
     name="tiny",
@@ -260,71 +261,15 @@ def test_survives_kill_9_at_a_random_moment(tmp_path):
     assert_same_weights(resumed, whole)
 
 
-class TestLearningRate:
-    def values(self, **changes):
-        recipe = dataclasses.replace(RECIPE, **{"warmup": 0.0, **changes})
-        schedule = learning_rate(recipe, 100)
-        return [float(schedule(step)) for step in range(100)]
-
-    def test_constant(self):
-        assert self.values(schedule="constant") == [np.float32(0.05)] * 100
-
-    def test_step(self):
-        values = self.values(schedule="step", boundaries=(0.5, 0.75))
-        expected = [0.05] * 50 + [0.005] * 25 + [0.0005] * 25
-        np.testing.assert_allclose(values, expected, rtol=1e-6)
-
-    def test_linear(self):
-        expected = 0.05 * (1 - np.arange(100) / 100)
-        np.testing.assert_allclose(self.values(schedule="linear"), expected, rtol=1e-5)
-
-    def test_cosine(self):
-        expected = 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
-        np.testing.assert_allclose(self.values(schedule="cosine"), expected, atol=1e-7)
-
-    @pytest.mark.parametrize(
-        "schedule",
-        [
-            {"schedule": "linear"},
-            {"schedule": "cosine"},
-            {"schedule": "step", "boundaries": (0.5,)},
-            {"schedule": "constant"},
-        ],
+def test_logits_are_told_from_probabilities():
+    model = tiny_model()
+    compile_model(model, RECIPE, 10)
+    assert model.loss.from_logits
+    softmax = keras.Model(
+        model.inputs, keras.layers.Dense(3, "softmax")(model.layers[-2].output)
     )
-    def test_warmup_rises_to_the_peak(self, schedule):
-        values = self.values(warmup=0.2, **schedule)
-        np.testing.assert_allclose(
-            values[:20], 0.05 * np.arange(20) / 20, rtol=1e-5, atol=1e-8
-        )
-        assert values[20] == pytest.approx(0.05)
-        assert max(values) <= 0.05 * 1.000001
-        if "boundaries" in schedule:
-            assert values[49] == pytest.approx(0.05)
-            assert values[50] == pytest.approx(0.005)
-
-
-class TestCrossEntropy:
-    @pytest.mark.parametrize("from_logits", [True, False])
-    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-    def test_equals_its_formula(self, from_logits, smoothing):
-        scores = np.random.default_rng(0).normal(size=(6, 4))
-        labels = np.array([0, 3, 1, 2, 2, 0])
-        probabilities = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-        target = np.eye(4)[labels] * (1 - smoothing) + smoothing / 4
-        expected = -(target * np.log(probabilities)).sum(-1).mean()
-        loss = CrossEntropy(4, smoothing, from_logits)
-        value = loss(labels[:, None], scores if from_logits else probabilities)
-        assert float(value) == pytest.approx(expected, rel=1e-5)
-
-    def test_logits_are_told_from_probabilities(self):
-        model = tiny_model()
-        compile_model(model, RECIPE, 10)
-        assert model.loss.from_logits
-        softmax = keras.Model(
-            model.inputs, keras.layers.Dense(3, "softmax")(model.layers[-2].output)
-        )
-        compile_model(softmax, RECIPE, 10)
-        assert not softmax.loss.from_logits
+    compile_model(softmax, RECIPE, 10)
+    assert not softmax.loss.from_logits
 
 
 class TestShiftSGD:

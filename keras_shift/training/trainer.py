@@ -12,8 +12,10 @@ import keras
 from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
 from keras_shift.environment import environment
 from keras_shift.training import checkpoint
+from keras_shift.training.cross_entropy import CrossEntropy
 from keras_shift.training.data import TrainingBatches
 from keras_shift.training.distribution import alone, division
+from keras_shift.training.learning_rate import learning_rate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.progress_bar import ProgressBar
 
@@ -22,68 +24,6 @@ WEIGHTS = "final.weights.h5"
 LOG = "log.csv"
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
-
-
-def learning_rate(recipe, steps):
-    """Returns a recipe's learning rate over time.
-
-    Args:
-        recipe: A `Recipe`.
-        steps: Number of steps of the whole training.
-
-    Returns:
-        A `keras.optimizers.schedules.LearningRateSchedule`.
-    """
-    schedules = keras.optimizers.schedules
-    warmup = round(recipe.warmup * steps)
-    peak = recipe.learning_rate
-    if recipe.schedule == "cosine":
-        if not warmup:
-            return schedules.CosineDecay(peak, steps)
-        return schedules.CosineDecay(
-            0.0, steps - warmup, warmup_target=peak, warmup_steps=warmup
-        )
-    if recipe.schedule == "linear":
-        after = schedules.PolynomialDecay(peak, steps - warmup, end_learning_rate=0.0)
-    else:
-        boundaries = [round(share * steps) for share in recipe.boundaries]
-        values = [peak / 10**index for index in range(len(boundaries) + 1)]
-        if not boundaries:  # A constant is a schedule with two equal values.
-            boundaries, values = [steps], [peak, peak]
-        after = schedules.PiecewiseConstantDecay(
-            [boundary - warmup - 1 for boundary in boundaries], values
-        )
-    return WarmUp(after, warmup) if warmup else after
-
-
-@keras.saving.register_keras_serializable(package="keras_shift")
-class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises from zero in a straight line to where another schedule begins.
-
-    Args:
-        schedule: A `keras.optimizers.schedules.LearningRateSchedule`.
-        steps: Int, number of steps in which to rise.
-    """
-
-    def __init__(self, schedule, steps):
-        super().__init__()
-        self.schedule = schedule
-        self.steps = steps
-
-    def __call__(self, step):
-        step = keras.ops.cast(step, "float32")
-        rising = self.schedule(0) * step / self.steps
-        later = self.schedule(keras.ops.maximum(step - self.steps, 0.0))
-        return keras.ops.where(step < self.steps, rising, later)
-
-    def get_config(self):
-        schedule = keras.optimizers.schedules.serialize(self.schedule)
-        return {"schedule": schedule, "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config):
-        schedule = keras.optimizers.schedules.deserialize(config["schedule"])
-        return cls(schedule, config["steps"])
 
 
 def compile_model(model, recipe, steps, **options):
@@ -116,46 +56,6 @@ def compile_model(model, recipe, steps, **options):
         metrics=["accuracy"],
         **options,
     )
-
-
-@keras.saving.register_keras_serializable(package="keras_shift")
-class CrossEntropy(keras.losses.Loss):
-    """Cross-entropy of integer labels, with label smoothing.
-
-    Args:
-        classes: Int, number of classes.
-        label_smoothing: Float, share of the target that all classes share equally.
-        from_logits: Whether predictions are scores instead of probabilities.
-        **options: `name` and the like, as in `keras.losses.Loss`.
-    """
-
-    def __init__(self, classes, label_smoothing=0.0, from_logits=False, **options):
-        super().__init__(**options)
-        self.classes = classes
-        self.label_smoothing = label_smoothing
-        self.from_logits = from_logits
-
-    def call(self, y_true, y_pred):
-        labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
-        if not self.label_smoothing:
-            return keras.losses.sparse_categorical_crossentropy(
-                labels, y_pred, from_logits=self.from_logits
-            )
-        return keras.losses.categorical_crossentropy(
-            keras.ops.one_hot(labels, self.classes, dtype=y_pred.dtype),
-            y_pred,
-            from_logits=self.from_logits,
-            label_smoothing=self.label_smoothing,
-        )
-
-    def get_config(self):
-        config = super().get_config()
-        config |= {
-            "classes": self.classes,
-            "label_smoothing": self.label_smoothing,
-            "from_logits": self.from_logits,
-        }
-        return config
 
 
 def train(

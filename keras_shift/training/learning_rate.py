@@ -1,0 +1,65 @@
+"""How the learning rate goes."""
+
+import keras
+
+
+def learning_rate(recipe, steps):
+    """Returns a recipe's learning rate over time.
+
+    Args:
+        recipe: A `Recipe`.
+        steps: Number of steps of the whole training.
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`.
+    """
+    schedules = keras.optimizers.schedules
+    warmup = round(recipe.warmup * steps)
+    peak = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        if not warmup:
+            return schedules.CosineDecay(peak, steps)
+        return schedules.CosineDecay(
+            0.0, steps - warmup, warmup_target=peak, warmup_steps=warmup
+        )
+    if recipe.schedule == "linear":
+        after = schedules.PolynomialDecay(peak, steps - warmup, end_learning_rate=0.0)
+    else:
+        boundaries = [round(share * steps) for share in recipe.boundaries]
+        values = [peak / 10**index for index in range(len(boundaries) + 1)]
+        if not boundaries:  # A constant is a schedule with two equal values.
+            boundaries, values = [steps], [peak, peak]
+        after = schedules.PiecewiseConstantDecay(
+            [boundary - warmup - 1 for boundary in boundaries], values
+        )
+    return WarmUp(after, warmup) if warmup else after
+
+
+@keras.saving.register_keras_serializable(package="keras_shift")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises from zero in a straight line to where another schedule begins.
+
+    Args:
+        schedule: A `keras.optimizers.schedules.LearningRateSchedule`.
+        steps: Int, number of steps in which to rise.
+    """
+
+    def __init__(self, schedule, steps):
+        super().__init__()
+        self.schedule = schedule
+        self.steps = steps
+
+    def __call__(self, step):
+        step = keras.ops.cast(step, "float32")
+        rising = self.schedule(0) * step / self.steps
+        later = self.schedule(keras.ops.maximum(step - self.steps, 0.0))
+        return keras.ops.where(step < self.steps, rising, later)
+
+    def get_config(self):
+        schedule = keras.optimizers.schedules.serialize(self.schedule)
+        return {"schedule": schedule, "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        schedule = keras.optimizers.schedules.deserialize(config["schedule"])
+        return cls(schedule, config["steps"])
