@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= cpu,train,examples,explain,dev
+EXTRAS ?= cpu,jax,train,examples,explain,dev
 # Which tests; MARKERS= is all of them, as in .ci/run.
 MARKERS ?= not slow
 

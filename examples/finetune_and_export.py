@@ -1,6 +1,6 @@
 """From images to a phone's file, and how it compares with MobileNetV2.
 
-Trains FE-Net with `model.fit`, exports it to TFLite as float32 and int8, runs
+Fine-tunes FE-Net with `model.fit`, exports it to TFLite as float32 and int8, runs
 both files on the held-out images, does the same with MobileNetV2, and prints one
 table. The images are scikit-learn's handwritten digits, which need no download,
 unless you name others:
@@ -126,44 +126,25 @@ def tfds_dataset(name, image_size, batch_size, seed):
     )
 
 
-def fenet(data, output_stride, weights):
-    """The package's network."""
-    return keras_shift.zoo.FENet(
+def build(constructor, data, output_stride, weights, seed):
+    """A network of the zoo, with those weights, or random ones where it has none."""
+    keras.utils.set_random_seed(seed)
+    name = constructor.__name__
+    if os.path.exists(weights):
+        start = weights if name == "FENet" else None
+    else:
+        records = map(keras_shift.zoo.get_record, keras_shift.zoo.list_weights())
+        published = {(record.constructor, record.weights) for record in records}
+        start = weights if (name, weights) in published else None
+    model = constructor(
         (data.image_size, data.image_size, 3),
-        weights=weights,
+        weights=start,
         classes=data.classes,
         output_stride=output_stride,
         batch_norm_momentum=BATCH_NORM_MOMENTUM,
-        name="FENet",
+        name=name,
     )
-
-
-def mobilenet_v2(data, output_stride):
-    """keras.applications' MobileNetV2 with FE-Net's total stride and momentum."""
-    images = keras.Input((data.image_size, data.image_size, 3), name="image")
-    model = keras.applications.MobileNetV2(
-        input_tensor=keras.layers.Rescaling(1 / 127.5, offset=-1.0)(images),
-        weights=None,
-        classes=data.classes,
-    )
-    # The blocks that halve the map, first to last, and how many must not.
-    halving = ["Conv1", "block_1", "block_3", "block_6", "block_13"]
-    kept = halving[: [32, 16, 8, 4].index(output_stride)]
-
-    def clone(layer):
-        config = layer.get_config()
-        if isinstance(layer, keras.layers.BatchNormalization):
-            config["momentum"] = BATCH_NORM_MOMENTUM
-        if layer.name == "Conv1" and "Conv1" in kept:
-            config["strides"] = (1, 1)
-        if layer.name in [f"{block}_depthwise" for block in kept]:
-            config.update(strides=(1, 1), padding="same")
-        if layer.name in [f"{block}_pad" for block in kept]:
-            config["padding"] = ((0, 0), (0, 0))
-        return type(layer).from_config(config)
-
-    model = keras.models.clone_model(model, clone_function=clone)
-    return keras.Model(model.inputs[0], model.outputs[0], name="MobileNetV2")
+    return model, start or f"random (seed {seed})"
 
 
 def fit(model, data, epochs, learning_rate):
@@ -230,28 +211,27 @@ def main(arguments):
     load = folder if arguments.data else tfds_dataset if arguments.dataset else digits
     source = (source,) if source else ()
     data = load(*source, image_size, arguments.batch_size, arguments.seed)
-    start = arguments.weights or f"random (seed {arguments.seed})"
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     held_out_images, held_out_labels = collect(data.held_out)
     console = rich.console.Console()
 
     rows, files = [], {}
-    for build in (
-        lambda: fenet(data, arguments.output_stride, arguments.weights),
-        lambda: mobilenet_v2(data, arguments.output_stride),
-    ):
-        keras.utils.set_random_seed(arguments.seed)
-        model = build()
+    for constructor in (keras_shift.zoo.FENet, keras_shift.zoo.MobileNetV2):
+        model, start = build(
+            constructor,
+            data,
+            arguments.output_stride,
+            arguments.weights,
+            arguments.seed,
+        )
         console.rule(f"{model.name} on {data.name}")
         accuracy = fit(model, data, arguments.epochs, arguments.learning_rate)
         with complete(output / f"{model.name.lower()}.keras") as path:
             model.save(path)
         row = {
             "network": model.name,
-            "start": (
-                start if model.name == "FENet" else f"random (seed {arguments.seed})"
-            ),
+            "start": start,
             "pixels": data.image_size,
             "total stride": arguments.output_stride,
             "epochs": arguments.epochs,
@@ -319,7 +299,12 @@ def parse(arguments=None):
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--data", metavar="DIR", help="folder of class folders")
     source.add_argument("--dataset", metavar="NAME", help="TFDS name, like cifar10")
-    parser.add_argument("--weights", help="FE-Net's start: path of a .weights.h5 file")
+    parser.add_argument(
+        "--weights",
+        default="tiny_imagenet",
+        help="the networks' start: a name of published weights, FE-Net's "
+        ".weights.h5 file, or random",
+    )
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=0.05)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_shift import zoo
 from keras_shift.deploy import LiteRTModel
 from networks import ROOT, pixels
 
@@ -45,8 +46,10 @@ def tiny(example, monkeypatch):
         dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
         return example.Data("tiny", dataset, dataset, 3, 8)
 
-    monkeypatch.setattr(example, "fenet", lambda *args: network("FENet"))
-    monkeypatch.setattr(example, "mobilenet_v2", lambda *args: network("MobileNetV2"))
+    def build(constructor, data, output_stride, weights, seed):
+        return network(constructor.__name__), f"random (seed {seed})"
+
+    monkeypatch.setattr(example, "build", build)
     monkeypatch.setattr(example, "digits", data)
     return example
 
@@ -149,11 +152,10 @@ class TestNetworks:
     @pytest.mark.parametrize("output_stride", [32, 16, 8, 4])
     def test_both_have_the_same_total_stride_and_momentum(self, example, output_stride):
         data = example.Data("none", None, None, 7, 32)
-        networks = {
-            "FENet": example.fenet(data, output_stride, None),
-            "MobileNetV2": example.mobilenet_v2(data, output_stride),
-        }
-        for name, model in networks.items():
+        for constructor in (zoo.FENet, zoo.MobileNetV2):
+            name = constructor.__name__
+            model, start = example.build(constructor, data, output_stride, "random", 3)
+            assert start == "random (seed 3)"
             assert model.name == name
             assert model.input_shape == (None, 32, 32, 3)
             assert model.output_shape == (None, 7)
@@ -167,17 +169,26 @@ class TestNetworks:
             }
             assert momenta == {0.9}
 
-    def test_mobilenet_v2_is_otherwise_keras_own(self, example):
-        data = example.Data("none", None, None, 1000, 224)
-        ours = example.mobilenet_v2(data, 32)
-        theirs = keras.applications.MobileNetV2(weights=None)
-        ours.set_weights(theirs.get_weights())
-        images = pixels(1, 224, 224, 3)
-        np.testing.assert_allclose(
-            ours(images, training=False),
-            theirs(images / 127.5 - 1, training=False),
-            rtol=1e-3,
-        )
+    def test_starts_from_published_weights(self, example):
+        data = example.Data("none", None, None, 7, 32)
+        published = set()
+        for name in zoo.list_weights("*.tiny_imagenet"):
+            published.add(zoo.get_record(name).constructor)
+        for constructor in (zoo.FENet, zoo.MobileNetV2):
+            name = constructor.__name__
+            start = example.build(constructor, data, 16, "tiny_imagenet", 3)[1]
+            assert start.startswith("tiny" if name in published else "random")
+
+    def test_starts_from_a_file(self, example, tmp_path):
+        data = example.Data("none", None, None, 7, 32)
+        model, _ = example.build(zoo.FENet, data, 16, "random", 3)
+        path = str(tmp_path / "some.weights.h5")
+        model.save_weights(path)
+        again, start = example.build(zoo.FENet, data, 16, path, 4)
+        assert start == path
+        for weight, expected in zip(again.get_weights(), model.get_weights()):
+            np.testing.assert_array_equal(weight, expected)
+        assert example.build(zoo.MobileNetV2, data, 16, path, 4)[1] == "random (seed 4)"
 
 
 class TestMain:
