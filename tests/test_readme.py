@@ -46,12 +46,14 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
 @pytest.mark.tensorflow
 def test_the_other_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, fusing, training, names = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    _, fusing, weights, training, names = blocks
     scope = {"keras_shift": keras_shift, "images": np.zeros((2, 32, 32, 3))}
     scope["model"] = keras_shift.zoo.FENet((32, 32, 3), alpha=0.25)
-    for code in (fusing, names):
+    for code in (fusing, weights, names):
         exec(compile(code, "README.md", "exec"), scope)
     assert scope["probabilities"].shape == (2, 1000)
+    assert scope["backbone"].output_shape == (None, 1380)
     recipes = keras_shift.zoo.recipes
     recipe = recipes.get_recipe("cifar10.shiftresnet20_ssl.short")
     short = dataclasses.replace(recipe, epochs=1, batch_size=4, precision="float32")

@@ -80,6 +80,7 @@ def test_the_comparison_differs_in_the_network_alone():
             "network",
             "displacement_learning_rate",
             "freeze_shifts",
+            "precision",
         }
 
 

@@ -40,7 +40,8 @@ def main():
 
 def generated():
     """Returns the generated part of README.md."""
-    return "\n".join([networks(), demo(), servers(), files(), kernels()])
+    parts = [networks(), demo(), servers(), files(), kernels(), training()]
+    return "\n".join(parts)
 
 
 def networks():
@@ -214,6 +215,37 @@ def kernels():
             "both / depthwise",
             "both / pad, slice, concat",
         ),
+        rows,
+    )
+
+
+def training():
+    """What benchmarks/training.py measured."""
+    cells = _read("training.csv")
+    names = list(dict.fromkeys(cell["network"] for cell in cells))
+    found = {(cell["network"], cell["precision"]): cell for cell in cells}
+    rows = [
+        (
+            name,
+            *(
+                value
+                for precision in ("float32", "mixed_bfloat16")
+                for value in (
+                    found[name, precision]["images_per_second"].split(".")[0],
+                    f"{float(found[name, precision]['ratio']):.2f}",
+                )
+            ),
+        )
+        for name in names
+    ]
+    return _section(
+        "`python benchmarks/training.py`: a step of training (forward, backward, "
+        f"update) with {cells[0]['batch']} images, of 32x32 pixels for ShiftResNet-20 "
+        "as in the SSL paper and of 64x64 for the others; its time as a multiple of "
+        "that with nothing in the shifts' place (goal for sparse shifts: "
+        f"{next(cell['goal'] for cell in cells if cell['goal'])}), and images a "
+        f"second, on {cells[0]['machine']}:",
+        ("network", "float32: images/s", "time", "bfloat16: images/s", "time"),
         rows,
     )
 
