@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,13 +84,25 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A training that nothing interrupted: network, logs, folder."""
+    model, folder = tiny_model(), tmp_path_factory.mktemp("ended")
+    return model, train(model, RECIPE, tiny_data(), folder, verbose=0), folder
+
+
+@pytest.fixture
+def folder(ended, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(ended[2], tmp_path / "copy")
+
+
 class TestTrain:
-    def test_leaves_all_files(self, tmp_path):
-        model = tiny_model()
-        rows = train(model, RECIPE, tiny_data(), tmp_path / "run", verbose=0)
+    def test_leaves_all_files(self, ended):
+        model, rows, folder = ended
         assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
         assert [row["steps"] for row in rows] == [4, 8, 12, 16]
-        with open(tmp_path / "run" / "log.csv", newline="") as file:
+        with open(folder / "log.csv", newline="") as file:
             log = list(csv.DictReader(file))
         assert [float(row["val_accuracy"]) for row in log] == [
             row["val_accuracy"] for row in rows
@@ -97,124 +110,96 @@ class TestTrain:
         assert {"loss", "accuracy", "val_loss", "shift_sparsity", "seconds"} <= set(
             log[0]
         )
-        text = (tmp_path / "run" / "recipe.json").read_text()
-        assert Recipe.from_json(text) == RECIPE
+        assert Recipe.from_json((folder / "recipe.json").read_text()) == RECIPE
         fresh = tiny_model()
-        fresh.load_weights(tmp_path / "run" / "final.weights.h5")
+        fresh.load_weights(folder / "final.weights.h5")
         assert_same_weights(fresh, model)
-        assert not list((tmp_path / "run").glob("unfinished*"))
+        assert not list(folder.glob("unfinished*"))
 
     def test_the_loss_falls(self, tmp_path):
         recipe = dataclasses.replace(RECIPE, epochs=20, augmentation="none")
         rows = train(tiny_model(), recipe, tiny_data(), tmp_path, verbose=0)
         assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
 
-    def test_displacements_freeze_at_their_rounded_values(self, tmp_path):
-        model = tiny_model()
-        train(model, RECIPE, tiny_data(), tmp_path, verbose=0)
-        for layer in model.layers:
+    def test_displacements_freeze_at_their_rounded_values(self, ended):
+        for layer in ended[0].layers:
             if hasattr(layer, "displacements"):
                 pattern = keras.ops.convert_to_numpy(layer.displacements)
                 np.testing.assert_array_equal(pattern, np.rint(pattern))
 
-    @pytest.mark.parametrize("epoch, batch", [(0, 2), (1, 3), (3, 1)])
-    def test_goes_on_as_if_never_interrupted(self, tmp_path, epoch, batch):
-        whole = tiny_model()
-        expected = train(whole, RECIPE, tiny_data(), tmp_path / "whole", verbose=0)
+    @pytest.mark.parametrize("epoch, batch", [(0, 2), (1, 3)])
+    def test_goes_on_as_if_never_interrupted(self, ended, tmp_path, epoch, batch):
+        interrupt = [Interrupt(epoch, batch)]
+        options = {"directory": tmp_path, "data": tiny_data(), "verbose": 0}
         with pytest.raises(KeyboardInterrupt):
-            train(
-                tiny_model(),
-                RECIPE,
-                tiny_data(),
-                tmp_path / "run",
-                verbose=0,
-                callbacks=[Interrupt(epoch, batch)],
-            )
+            train(tiny_model(), RECIPE, **options, callbacks=interrupt)
         resumed = tiny_model()
-        rows = train(
-            resumed, RECIPE, tiny_data(), tmp_path / "run", resume=True, verbose=0
-        )
-        assert_same_weights(resumed, whole)
-        for row, other in zip(rows, expected):
-            assert row["val_loss"] == other["val_loss"]
-        assert len(rows) == 4
+        rows = train(resumed, RECIPE, **options, resume=True)
+        assert_same_weights(resumed, ended[0])
+        for row, expected in zip(rows, ended[1], strict=True):
+            assert row["val_loss"] == expected["val_loss"]
 
     @pytest.mark.parametrize(
         "changes",
         [
-            {"ema_momentum": 0.9},
-            {"precision": "mixed_bfloat16"},
-            {"nesterov": True, "schedule": "linear"},
-            {"label_smoothing": 0.1, "schedule": "step", "boundaries": (0.5,)},
+            {"ema_momentum": 0.9, "schedule": "step", "boundaries": (0.5,)},
+            {"precision": "mixed_bfloat16", "nesterov": True, "schedule": "linear"},
         ],
         ids=lambda changes: next(iter(changes)),
     )
     def test_goes_on_with_every_kind_of_state(self, tmp_path, changes):
-        recipe = dataclasses.replace(RECIPE, **changes)
+        recipe = dataclasses.replace(RECIPE, label_smoothing=0.1, **changes)
         keras.config.set_dtype_policy(recipe.precision)
         try:
             whole, stopped, resumed = tiny_model(), tiny_model(), tiny_model()
         finally:
             keras.config.set_dtype_policy("float32")
-        train(whole, recipe, tiny_data(), tmp_path / "whole", verbose=0)
+        options = {"data": tiny_data(), "verbose": 0}
+        train(whole, recipe, **options, directory=tmp_path / "whole")
+        options["directory"] = tmp_path / "run"
         with pytest.raises(KeyboardInterrupt):
-            train(
-                stopped,
-                recipe,
-                tiny_data(),
-                tmp_path / "run",
-                verbose=0,
-                callbacks=[Interrupt(2, 1)],
-            )
-        train(resumed, recipe, tiny_data(), tmp_path / "run", resume=True, verbose=0)
+            train(stopped, recipe, **options, callbacks=[Interrupt(2, 1)])
+        train(resumed, recipe, **options, resume=True)
         assert_same_weights(resumed, whole)
 
-    def test_resuming_what_is_done_changes_nothing(self, tmp_path):
-        model = tiny_model()
-        rows = train(model, RECIPE, tiny_data(), tmp_path, verbose=0)
+    def test_resuming_what_is_done_changes_nothing(self, ended, folder):
+        model, rows, _ = ended
         again = tiny_model()
-        assert rows == train(
-            again, RECIPE, tiny_data(), tmp_path, resume=True, verbose=0
-        )
+        assert rows == train(again, RECIPE, tiny_data(), folder, resume=True, verbose=0)
         assert_same_weights(again, model)
 
-    def test_does_not_overwrite_a_training(self, tmp_path):
-        train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+    def test_does_not_overwrite_a_training(self, folder):
         with pytest.raises(FileExistsError, match="--resume"):
-            train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+            train(tiny_model(), RECIPE, tiny_data(), folder, verbose=0)
 
-    def test_refuses_the_checkpoint_of_another_recipe(self, tmp_path):
-        train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+    def test_refuses_the_checkpoint_of_another_recipe(self, folder):
         other = dataclasses.replace(RECIPE, seed=1)
         with pytest.raises(ValueError, match="another recipe"):
-            train(tiny_model(), other, tiny_data(), tmp_path, resume=True, verbose=0)
+            train(tiny_model(), other, tiny_data(), folder, resume=True, verbose=0)
 
-    def test_refuses_the_checkpoint_of_another_network(self, tmp_path):
-        train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+    def test_refuses_the_checkpoint_of_another_network(self, folder):
         other = keras.Sequential(
             [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]
         )
         with pytest.raises(ValueError, match="another network or optimizer"):
-            train(other, RECIPE, tiny_data(), tmp_path, resume=True, verbose=0)
+            train(other, RECIPE, tiny_data(), folder, resume=True, verbose=0)
 
     @pytest.mark.parametrize("damage", ["cut", "garbage", "empty"])
-    def test_refuses_damaged_checkpoints(self, tmp_path, damage):
-        train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
-        path = tmp_path / "checkpoint.npz"
+    def test_refuses_damaged_checkpoints(self, folder, damage):
+        path = folder / "checkpoint.npz"
         content = path.read_bytes()
         path.write_bytes(
             {"cut": content[:-200], "garbage": b"?" * 1000, "empty": b""}[damage]
         )
         with pytest.raises(ValueError, match="is no checkpoint, or damaged"):
-            train(tiny_model(), RECIPE, tiny_data(), tmp_path, resume=True, verbose=0)
+            train(tiny_model(), RECIPE, tiny_data(), folder, resume=True, verbose=0)
 
     def test_stops_clearly_when_the_loss_is_no_number(self, tmp_path):
-        data = tiny_data()
         bad = tiny_model()
         kernel = bad.layers[-1].kernel
         kernel.assign(np.full(kernel.shape, np.nan))
         with pytest.raises(FloatingPointError, match="a smaller `learning_rate`"):
-            train(bad, RECIPE, data, tmp_path, verbose=0)
+            train(bad, RECIPE, tiny_data(), tmp_path, verbose=0)
         assert not (tmp_path / "checkpoint.npz").exists()
 
     def test_prints_a_line_an_epoch_where_nobody_watches(self, tmp_path, capfd):
@@ -242,9 +227,7 @@ def start(directory):
     )
 
 
-def test_survives_kill_9_at_a_random_moment(tmp_path):
-    whole = tiny_model()
-    train(whole, RECIPE, tiny_data(), tmp_path / "whole", verbose=0)
+def test_survives_kill_9_at_a_random_moment(ended, tmp_path):
     directory = tmp_path / "run"
     process = start(directory)
     while not (directory / "checkpoint.npz").exists():
@@ -258,7 +241,7 @@ def test_survives_kill_9_at_a_random_moment(tmp_path):
     assert again.returncode == 0, errors.decode()
     resumed = tiny_model()
     resumed.load_weights(directory / "final.weights.h5")
-    assert_same_weights(resumed, whole)
+    assert_same_weights(resumed, ended[0])
 
 
 def test_logits_are_told_from_probabilities():

@@ -135,7 +135,9 @@ def train(
         followers.append(keras.callbacks.SwapEMAWeights())
     followers += [recorder, StopOnNaN(directory)]
     if divided.writes and importlib.util.find_spec("tensorboard"):
-        followers.append(keras.callbacks.TensorBoard(directory / "tensorboard"))
+        followers.append(
+            keras.callbacks.TensorBoard(directory / "tensorboard", write_graph=False)
+        )
     if verbose and divided.writes:
         followers.append(ProgressBar(recipe, done.epoch, epochs, steps_per_epoch))
     if done.epoch < epochs:
