@@ -41,6 +41,7 @@ def main():
 def generated():
     """Returns the generated part of README.md."""
     parts = [networks(), demo(), servers(), files(), kernels(), training()]
+    parts.append(transfer())
     return "\n".join(parts)
 
 
@@ -246,6 +247,24 @@ def training():
         f"{next(cell['goal'] for cell in cells if cell['goal'])}), and images a "
         f"second, on {cells[0]['machine']}:",
         ("network", "float32: images/s", "time", "bfloat16: images/s", "time"),
+        rows,
+    )
+
+
+def transfer():
+    """What benchmarks/transfer.py measured."""
+    cells = _read("transfer.csv")
+    last = max(cells, key=lambda cell: int(cell["steps"]))
+    rows = [
+        (cell["start"], cell["seed"], f"{float(cell['top1']):.1%}")
+        for cell in cells
+        if cell["steps"] == last["steps"]
+    ]
+    return _section(
+        "`python benchmarks/transfer.py`: FE-Net 1.0x on Imagenette, 100 images a "
+        f"class at 96x96 pixels, {last['steps']} steps of one recipe, top-1 on all "
+        "validation images:",
+        ("from weights", "seed", "top-1"),
         rows,
     )
 
