@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= cpu,jax,train,examples,explain,dev
-# Which tests; MARKERS= is all of them, as in .ci/run.
-MARKERS ?= not slow
+# Which tests; MARKERS= is all of them.
+MARKERS ?= not slow and not exhaustive
 
 BIN := $(VENV)/bin
 # a new environment whenever what it should hold changes

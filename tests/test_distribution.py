@@ -111,6 +111,7 @@ class TestProcesses:
         }
         assert len((two / "log.csv").read_text().splitlines()) == 4
 
+    @pytest.mark.exhaustive
     def test_two_devices_of_one_process_do(self, two, tmp_path):
         process = start(
             PROGRAM,
@@ -136,6 +137,7 @@ class TestProcesses:
         assert_ended_well(*together(PROGRAM, tmp_path, "--resume"))
         assert_alike(tmp_path, two, 0)
 
+    @pytest.mark.exhaustive
     def test_all_must_see_the_same_checkpoint(self, two, tmp_path):
         codes, said = together(
             "-c",

@@ -132,8 +132,16 @@ class TestBuild:
     "name, arguments",
     [
         ("cifar10.shiftresnet20_ssl_lambda5e-4.short", {"alpha": 0.25}),
-        ("tiny_imagenet.fenet_1.0", {"alpha": 0.25, "input_shape": (32, 32, 3)}),
-        ("imagenet2012.shiftnet_c", {"alpha": 0.25, "input_shape": (32, 32, 3)}),
+        pytest.param(
+            "tiny_imagenet.fenet_1.0",
+            {"alpha": 0.25, "input_shape": (32, 32, 3)},
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param(
+            "imagenet2012.shiftnet_c",
+            {"alpha": 0.25, "input_shape": (32, 32, 3)},
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_trains(name, arguments, tmp_path):

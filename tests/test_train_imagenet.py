@@ -55,6 +55,7 @@ def test_options_change_the_recipe(example):
     assert tiny.undistorted == recipe.undistorted
 
 
+@pytest.mark.exhaustive
 @needs_jax
 def test_two_processes_train_alike(tmp_path):
     """Streams are TensorFlow's, and the network is JAX's, a small one."""
