@@ -164,6 +164,7 @@ class TestBatches:
         with pytest.raises(ValueError, match="multiple of the number of processes"):
             self.batches(share=(0, 3))
 
+    @pytest.mark.tensorflow  # which runs layers eagerly
     @pytest.mark.parametrize("workers", [1, 3])
     def test_fit_gets_them_in_order(self, workers):
         seen = []
