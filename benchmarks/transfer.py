@@ -20,7 +20,6 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # noqa: E402
 import rich.console  # noqa: E402
 from records import write  # noqa: E402
 
@@ -31,23 +30,16 @@ RESULTS = Path(__file__).resolve().parent / "results" / "transfer.csv"
 COLUMNS = ("start", "seed", "epoch", "steps", "top1", "machine")
 IMAGES_PER_CLASS = 100
 
-RECIPE = training.Recipe(
+RECIPE = dataclasses.replace(
+    recipes.get_recipe("tiny_imagenet.fenet_1.0"),
     name="imagenette.fenet_1.0",
-    network="fenet_1.0",
     arguments={"input_shape": (96, 96, 3), "classes": 10, "batch_norm_momentum": 0.9},
     dataset="imagenette",
-    augmentation="flip_crop",
     crop_padding=12,
     batch_size=50,
     epochs=30,
     learning_rate=0.05,
-    schedule="cosine",
     warmup=0.1,
-    nesterov=True,
-    weight_decay=1e-4,
-    displacement_learning_rate=10,
-    freeze_shifts=0.6,
-    precision="mixed_bfloat16",
 )
 
 COLOURS = {"random": "#999999", "tiny_imagenet": "#1f6fb4"}
@@ -55,11 +47,7 @@ COLOURS = {"random": "#999999", "tiny_imagenet": "#1f6fb4"}
 
 def curve(start, weights, recipe, data):
     """Yields a row for every epoch of one training."""
-    keras.config.set_dtype_policy(recipe.precision)
-    try:
-        model = recipes.build(recipe, weights=weights, classifier_activation=None)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = recipes.build(recipe, weights=weights, classifier_activation=None)
     with tempfile.TemporaryDirectory() as directory:
         for row in training.train(model, recipe, data, directory):
             yield {

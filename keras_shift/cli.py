@@ -17,6 +17,7 @@ import rich.table
 from keras_shift import analysis, deploy, measuring, training, zoo
 from keras_shift.table import to_text
 from keras_shift.training.recipe import PRECISIONS
+from keras_shift.training.trainer import WEIGHTS
 from keras_shift.zoo import recipes
 
 # Images in one step of `--data`.
@@ -70,9 +71,7 @@ def _list(commands):
                 "No network of the zoo has a name like this; `keras-shift list` shows "
                 f"all of them. Received: pattern={arguments.pattern!r}"
             )
-        table = rich.table.Table(
-            box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-        )
+        table = _table()
         table.add_column("Name", no_wrap=True)
         table.add_column("Input", no_wrap=True)
         for column in ("MAdds", "Parameters", "Displacements"):
@@ -102,9 +101,7 @@ def _table_of_weights(pattern):
             "No published weights have a name like this. There are "
             f"{zoo.list_weights() or 'none yet'}. Received: pattern={pattern!r}"
         )
-    table = rich.table.Table(
-        box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
+    table = _table()
     for column in ("Name", "Constructor", "weights="):
         table.add_column(column, no_wrap=True)
     for column in ("Input", "Top-1", "Top-5", "int8", "MB"):
@@ -309,9 +306,7 @@ def _recipes(commands):
                 "No recipe has a name like this; `keras-shift recipes` shows all of "
                 f"them. Received: pattern={arguments.pattern!r}"
             )
-        table = rich.table.Table(
-            box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-        )
+        table = _table()
         table.add_column("Name", no_wrap=True)
         table.add_column("Length", justify="right", no_wrap=True)
         table.add_column("Batch", justify="right", no_wrap=True)
@@ -362,7 +357,6 @@ def _train(commands):
         given = {key: value for key, value in given.items() if value is not None}
         recipe = dataclasses.replace(recipe, **given)
         output = arguments.output or os.path.join("runs", recipe.name)
-        keras.config.set_dtype_policy(recipe.precision)
         model = recipes.build(recipe, classifier_activation=None)
         _say(f"Loading {recipe.dataset}.")
         data = training.load_data(
@@ -382,7 +376,7 @@ def _train(commands):
         print(
             f"{recipe.name}: top-1 {rows[-1]['val_accuracy']:.2%} on the held-out "
             f"images after {rows[-1]['epoch']} epochs. The weights are "
-            f"{os.path.join(output, 'final.weights.h5')}."
+            f"{os.path.join(output, WEIGHTS)}."
         )
 
     parser.set_defaults(run=run)
@@ -429,9 +423,7 @@ def _evaluate(commands):
             measuring.check_classes(data, record.labels())
         figures = measuring.measure(model, data, arguments.int8)
         expected = {} if record is None else measuring.figures_of(record).rows()
-        table = rich.table.Table(
-            box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-        )
+        table = _table()
         table.add_column(arguments.weights, no_wrap=True)
         for column in ("Here", "On record"):
             table.add_column(column, justify="right", no_wrap=True)
@@ -517,6 +509,12 @@ def _dataset(folder, model, shuffle):
         seed=0,
         crop_to_aspect_ratio=True,
         verbose=False,
+    )
+
+
+def _table():
+    return rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
 
 

@@ -346,11 +346,6 @@ class TestRecipes:
 
 
 class TestTrain:
-    @pytest.fixture(autouse=True)
-    def float32_afterwards(self):
-        yield
-        keras.config.set_dtype_policy("float32")
-
     @pytest.fixture
     def recipe(self, tmp_path):
         """A small recipe's file, and data in the working folder."""

@@ -121,6 +121,11 @@ class TestBuild:
         values = keras.ops.convert_to_numpy(layer.displacements)
         assert -1 <= values.min() < -0.5 and 1.5 < values.max() < 2
 
+    def test_precision_is_the_recipes_and_nobody_elses(self):
+        recipe = recipes.get_recipe("cifar10.shiftresnet20_ssl.short")
+        assert recipes.build(recipe).dtype_policy.name == "mixed_bfloat16"
+        assert keras.config.dtype_policy().name == "float32"
+
     def test_arguments_come_first(self):
         recipe = recipes.get_recipe("cifar100.fenet_1.0")
         model = recipes.build(recipe, classes=7, classifier_activation=None)
@@ -152,11 +157,7 @@ def test_trains(name, arguments, tmp_path):
         epochs=2,
         augmentation="flip_crop",
     )
-    keras.config.set_dtype_policy(recipe.precision)
-    try:
-        model = recipes.build(recipe, classifier_activation=None, **arguments)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = recipes.build(recipe, classifier_activation=None, **arguments)
     size = model.input_shape[1:]
     images = np.random.default_rng(0).integers(0, 256, (16, *size), "uint8")
     labels = np.arange(16) % 10

@@ -69,7 +69,7 @@ def build(recipe, **arguments):
     >>> recipe = keras_shift.zoo.recipes.get_recipe("cifar10.shiftresnet20_ssl")
     >>> model = keras_shift.zoo.recipes.build(recipe)
     >>> model.name
-    'shiftresnet20_e6_ssl'
+    'shiftresnet20_ssl'
 
     Args:
         recipe: A `keras_shift.training.Recipe`.
@@ -77,7 +77,8 @@ def build(recipe, **arguments):
             before the recipe's.
 
     Returns:
-        A `keras.Model`, regularized as the recipe says, without compilation.
+        A `keras.Model`, regularized and of the precision that the recipe says,
+        without compilation.
     """
     implied = {}
     if recipe.weight_decay:
@@ -93,4 +94,9 @@ def build(recipe, **arguments):
     arguments = {**implied, **recipe.arguments, **arguments}
     if "input_shape" in arguments:  # JSON has no tuples.
         arguments["input_shape"] = tuple(arguments["input_shape"])
-    return models.get_model(recipe.network, **arguments)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        return models.get_model(recipe.network, **arguments)
+    finally:
+        keras.config.set_dtype_policy(before)
