@@ -21,6 +21,7 @@ MODULES = [
     keras_shift.layers,
     keras_shift.ops,
     keras_shift.zoo,
+    keras_shift.zoo.recipes,
 ]
 # Public, without an example: bases, results, and what needs none.
 WITHOUT_EXAMPLE = {

