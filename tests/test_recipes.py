@@ -142,6 +142,12 @@ class TestBuild:
             {"alpha": 0.25, "input_shape": (32, 32, 3)},
             marks=pytest.mark.exhaustive,
         ),
+        pytest.param("cifar10.resnet20", {"alpha": 0.25}, marks=pytest.mark.exhaustive),
+        pytest.param(
+            "tiny_imagenet.mobilenet_v2_1.0",
+            {"alpha": 0.35, "input_shape": (32, 32, 3)},
+            marks=pytest.mark.exhaustive,
+        ),
         pytest.param(
             "imagenet2012.shiftnet_c",
             {"alpha": 0.25, "input_shape": (32, 32, 3)},

@@ -127,7 +127,7 @@ class TestTrain:
                 pattern = keras.ops.convert_to_numpy(layer.displacements)
                 np.testing.assert_array_equal(pattern, np.rint(pattern))
 
-    @pytest.mark.parametrize("epoch, batch", [(0, 2), (1, 3)])
+    @pytest.mark.parametrize("epoch, batch", [(0, 2), (1, 3), (3, 1)])
     def test_goes_on_as_if_never_interrupted(self, ended, tmp_path, epoch, batch):
         interrupt = [Interrupt(epoch, batch)]
         options = {"directory": tmp_path, "data": tiny_data(), "verbose": 0}
