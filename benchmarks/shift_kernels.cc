@@ -114,7 +114,7 @@ void Measure(const Cell& cell, int rounds, std::mt19937* random) {
       [&] { std::memcpy(y.data(), x.data(), count * sizeof(float)); },
       [&] { Check(Shift2D(s, 4, x.data(), whole.data(), 1, y.data())); },
       [&] {
-        Check(SparseShift2DGrad(s, FloatType::kFloat, x.data(), g.data(),
+        Check(SparseShift2DGrad(s, FloatType::kFloat, x.data(), false, g.data(),
                                 FloatType::kFloat, real.data(), 1, y.data(),
                                 gradient.data()));
       },

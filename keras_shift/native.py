@@ -61,16 +61,18 @@ def shift(x, displacements):
         def gradient(upstream):
             return shift(upstream, -displacements), None
 
-        far = tf.clip_by_value(displacements, -FAR, FAR)
-        whole = tf.cast(tf.where(tf.math.is_nan(far), FAR, far), tf.int32)
+        whole = _whole(tf, displacements)
         y = op.keras_shift_shift2d(x=x, displacements=whole, num_threads=threads)
         return y, gradient
 
     return shift(x, displacements)
 
 
-def sparse_shift(x, displacements):
-    """Rounded shift of NHWC images with both gradients (Eq. 5 to 7)."""
+def sparse_shift(x, displacements, relu=False):
+    """Rounded shift of NHWC images with both gradients (Eq. 5 to 7).
+
+    With `relu`, that of `relu(x)`, in as many passes over memory.
+    """
     import tensorflow as tf
 
     op = _op()
@@ -83,11 +85,18 @@ def sparse_shift(x, displacements):
                 x=x,
                 upstream=upstream,
                 displacements=displacements,
+                relu=relu,
                 num_threads=threads,
             )
             return result.input_gradient, result.displacement_gradient
 
-        return shift(x, tf.round(displacements)), gradient
+        y = op.keras_shift_shift2d(
+            x=x,
+            displacements=_whole(tf, tf.round(displacements)),
+            relu=relu,
+            num_threads=threads,
+        )
+        return y, gradient
 
     return sparse_shift(x, displacements)
 
@@ -123,6 +132,11 @@ def fused_unit(
     # The C API shows no attribute but types to an op's own shape inference.
     y.set_shape(output_shape)
     return y
+
+
+def _whole(tf, displacements):
+    far = tf.clip_by_value(displacements, -FAR, FAR)
+    return tf.cast(tf.where(tf.math.is_nan(far), FAR, far), tf.int32)
 
 
 def _op():

@@ -13,6 +13,8 @@ References:
     https://arxiv.org/abs/1711.08141) ("ShiftNet"): kernel size and dilation.
 """
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -177,7 +179,12 @@ def active_shift(
 
 
 def sparse_shift(
-    x, displacements, max_displacement=None, data_format=None, native=None
+    x,
+    displacements,
+    max_displacement=None,
+    data_format=None,
+    native=None,
+    relu=False,
 ):
     """Shifts by rounded displacements that can be learned (SSL paper, Eq. 5-7).
 
@@ -205,6 +212,9 @@ def sparse_shift(
     The sums are taken in float32 at least. A displacement that is not a number
     moves its channel out of the image, and shows up in the channel's gradient.
 
+    With `relu`, `max(x, 0)` takes the place of `x` in all of this, and `x` gets
+    the gradient through it.
+
     Example:
 
     >>> x = np.arange(4.0).reshape(1, 2, 2, 1)
@@ -223,6 +233,9 @@ def sparse_shift(
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             Keras' `image_data_format()`.
         native: As in `keras_shift.ops.shift`.
+        relu: Boolean, whether `x` goes through a ReLU first. The compiled op does
+            this on the way, where a ReLU by itself passes over the memory of the
+            whole tensor once more, forward and backward.
 
     Returns:
         A tensor of the shape and dtype of `x`.
@@ -231,8 +244,9 @@ def sparse_shift(
     displacements = _check_displacements(displacements, x, data_format)
     max_displacement = check_max_displacement(max_displacement)
     if _choose_native(native, x):
-        move = native_op.sparse_shift
+        move = functools.partial(native_op.sparse_shift, relu=relu)
     else:
+        x = ops.relu(x) if relu else x
         move = _with_both_gradients(max_displacement)
     return _channels_last(move, x, displacements, data_format)
 

@@ -124,6 +124,43 @@ def test_infinities_and_nans_are_moved_like_numbers():
     assert np.isnan(y[0]) and np.signbit(y[1]) and y[2] == 0
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: d.name)
+# The last one is large enough to go past the caches.
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 192, 192, 128)], ids=str)
+def test_relu_is_that_of_tensorflow(shape, dtype):
+    x, g = draw(shape, dtype, 1), draw(shape, dtype, 2)
+    x = tf.where(tf.abs(x) < 30, tf.zeros_like(x), x)
+    d = draw_displacements(shape[-1])
+    activated = tf.nn.relu(x)
+    np.testing.assert_array_equal(shift(x, d, relu=True), shift(activated, d))
+    result = gradients(x, g, tf.cast(d, tf.float32) + 0.3, relu=True)
+    expected = gradients(activated, g, tf.cast(d, tf.float32) + 0.3)
+    masked = tf.raw_ops.ReluGrad(gradients=expected.input_gradient, features=x)
+    np.testing.assert_array_equal(result.input_gradient, masked)
+    np.testing.assert_array_equal(
+        result.displacement_gradient, expected.displacement_gradient
+    )
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: d.name)
+def test_relu_of_special_values(dtype):
+    # x86's own NaN, that of an operation that has no result, has a sign.
+    values = [np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0]
+    x = tf.reshape(tf.constant(values, dtype), (1, 1, 1, 8))
+    still = np.zeros((2, 8), "int32")
+    y = tf.cast(shift(x, still, relu=True), tf.float32).numpy().ravel()
+    np.testing.assert_array_equal(y, [np.nan, np.nan, np.inf, 0, 0, 0, 1, 0])
+    assert not np.signbit(y[3:]).any()
+    result = gradients(x, tf.ones_like(x), still.astype("float32"), relu=True)
+    passed = tf.cast(result.input_gradient, tf.float32).numpy().ravel()
+    np.testing.assert_array_equal(passed[2:], [1, 0, 0, 0, 1, 0])
+
+
+def test_relu_is_for_floats():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`relu` is for floats"):
+        shift(tf.cast(X, tf.int8), D, relu=True)
+
+
 @pytest.mark.parametrize("d_dtype", [tf.float32, tf.float64], ids=lambda d: d.name)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: d.name)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

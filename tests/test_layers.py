@@ -21,6 +21,7 @@ LAYERS = [
     (ActiveShift2D, {}),
     (ActiveShift2D, {"max_displacement": 2}),
     (SparseShift2D, {}),
+    (SparseShift2D, {"relu": True}),
     (
         SparseShift2D,
         {
@@ -240,6 +241,19 @@ def test_learned_shifts_are_those_of_the_oracle(max_displacement, training):
     )
     np.testing.assert_array_equal(
         run(sparse, x, training=training), integer_shift(x, np.rint(d))
+    )
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_relu_is_that_of_a_layer_in_front(training):
+    x = images((2, 6, 5, 20))
+    layer = scatter(SparseShift2D(relu=True), x.shape)
+    bare = SparseShift2D()
+    bare.build(x.shape)
+    bare.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(
+        run(layer, x, training=training),
+        run(bare, run(keras.layers.ReLU(), x), training=training),
     )
 
 

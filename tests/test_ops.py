@@ -158,6 +158,28 @@ def test_sparse_shift_has_the_gradients_of_the_oracle(path, shape, kind):
     np.testing.assert_allclose(by_d, expected, rtol=1e-12, atol=1e-10)
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("kind", ["between", "whole", "half"])
+def test_sparse_shift_of_relu(path, kind, data_format):
+    shape = (2, 5, 7, 11)
+    x, d = images(shape, "float64"), points(kind, 11)
+    upstream = images(shape, "float64", seed=2)
+    assert (x == 0).any()
+    axes = (0, 1, 2, 3) if data_format == "channels_last" else (0, 3, 1, 2)
+    y, (by_x, by_d) = value_and_gradients(
+        lambda x, d: sparse_shift(x, d, data_format=data_format, relu=True, **path),
+        (x.transpose(axes), d),
+        upstream.transpose(axes),
+    )
+    activated = np.maximum(x, 0)
+    moved = integer_shift(activated, np.rint(d))
+    np.testing.assert_array_equal(y, moved.transpose(axes))
+    moved = np.where(x > 0, integer_shift(upstream, -np.rint(d)), 0)
+    np.testing.assert_array_equal(by_x, moved.transpose(axes))
+    expected = displacement_gradient(activated, upstream, d)
+    np.testing.assert_allclose(by_d, expected, rtol=1e-12, atol=1e-10)
+
+
 @pytest.mark.parametrize("kind", ["between", "whole"])
 def test_active_shift_has_the_gradients_of_the_oracle(path, kind):
     shape = (2, 5, 7, 11)

@@ -82,7 +82,7 @@ class TestFindUnits:
         model = FENet((64, 64, 3), alpha=0.5)
         found = {unit.name: unit for unit in find_units(model).found}
         unit = found["fe_block2_unit3_expand"]
-        parts = ("expand", "expand_bn", "expand_relu", "shift", "project", "project_bn")
+        parts = ("expand", "expand_bn", "shift", "project", "project_bn")
         assert unit.layers == tuple(
             f"fe_block2_unit3_{part}" for part in (*parts, "add")
         )
@@ -146,6 +146,11 @@ class TestLeftAlone:
             {"expand_relu": _Twice()},
             {"expand_relu": None},
             {"expand_bn": keras.layers.BatchNormalization(axis=1)},
+            {
+                "expand": keras.layers.Conv2D(72, 3, padding="same"),
+                "expand_relu": None,
+                "shift": "sparse with ReLU",
+            },
             {"project": keras.layers.DepthwiseConv2D(1)},
             {"project": keras.layers.Conv2D(5, (1, 3))},
         ],
@@ -295,6 +300,17 @@ def kernels(model):
 
 
 class TestLowering:
+    @pytest.mark.parametrize("displacement", [0, 1, -2])
+    def test_relu_of_a_shift_outside_of_units(self, displacement):
+        images = keras.Input((9, 7, 5))
+        x = SparseShift2D(relu=True, displacement_initializer="zeros")(images)
+        model = keras.Model(images, x)
+        model.layers[-1].displacements.assign_add(np.full((2, 5), displacement))
+        images = pixels(2, 9, 7, 5) - 128
+        np.testing.assert_array_equal(
+            predict(lower_units(model).model, images), predict(model, images)
+        )
+
     def model(self, shifted, wide=96, reach=1):
         """A unit with that many shifted channels, by up to `reach` pixels."""
         model = one_unit(wide=wide)

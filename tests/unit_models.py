@@ -11,6 +11,7 @@ def unit_layers(wide=72, filters=5, shift="sparse", **options):
     """Layers of one unit by their parts in it, in order; `None` leaves one out."""
     shifts = {
         "sparse": lambda: SparseShift2D(name="shift"),
+        "sparse with ReLU": lambda: SparseShift2D(relu=True, name="shift"),
         "grouped": lambda: GroupedShift2D(name="shift"),
         "active": lambda: ActiveShift2D(name="shift"),
         "pool": lambda: keras.layers.AveragePooling2D(2, padding="same", name="pool"),
@@ -42,6 +43,7 @@ def one_unit(image_shape=(9, 7, 5), residual=True, **options):
 
 CASES = {
     "as in FE-Net": {},
+    "ReLU in the shift": {"expand_relu": None, "shift": "sparse with ReLU"},
     "few channels": {"wide": 7},
     "a multiple of all blocks": {"wide": 96},
     "grouped": {"shift": "grouped", "wide": 400},

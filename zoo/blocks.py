@@ -92,7 +92,7 @@ def normalized_relu(x, style, name):
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def spatial(x, style, name, kernel_size=3, dilation_rate=1):
+def spatial(x, style, name, kernel_size=3, dilation_rate=1, relu=False):
     """Exchanges information between pixels, as `style.spatial` says.
 
     Args:
@@ -102,10 +102,14 @@ def spatial(x, style, name, kernel_size=3, dilation_rate=1):
         kernel_size: Size of the window that a depthwise convolution, a grouped
             shift, or the grouped start of learned displacements covers.
         dilation_rate: Distance of neighbouring positions in that window.
+        relu: Whether the input goes through a ReLU first, which is part of the
+            layer where that is a sparse shift.
 
     Returns:
         A batch of images of the same shape.
     """
+    if relu and style.spatial != "sparse_shift":
+        x = keras.layers.Activation("relu", name=f"{name}_relu")(x)
     if style.spatial == "none":
         return x
     if style.spatial == "depthwise":
@@ -127,16 +131,15 @@ def spatial(x, style, name, kernel_size=3, dilation_rate=1):
     initializer = style.displacement_initializer
     if initializer == "grouped":
         initializer = initializers.GroupedDisplacements(kernel_size, dilation_rate)
-    layer = {
-        "active_shift": shift_layers.ActiveShift2D,
-        "sparse_shift": shift_layers.SparseShift2D,
-    }[style.spatial]
-    return layer(
-        displacement_initializer=initializers.fresh(initializer),
-        displacement_regularizer=style.displacement_regularizer,
-        max_displacement=style.max_displacement,
-        name=f"{name}_shift",
-    )(x)
+    learned = {
+        "displacement_initializer": initializers.fresh(initializer),
+        "displacement_regularizer": style.displacement_regularizer,
+        "max_displacement": style.max_displacement,
+        "name": f"{name}_shift",
+    }
+    if style.spatial == "active_shift":
+        return shift_layers.ActiveShift2D(**learned)(x)
+    return shift_layers.SparseShift2D(relu=relu, **learned)(x)
 
 
 def average_pool(x, name):
@@ -162,10 +165,11 @@ def inverted_bottleneck(
     Returns:
         A batch of images with `filters` channels.
     """
-    y = convolution(x, wide_filters, 1, style, f"{name}_expand", activation="relu")
+    y = convolution(x, wide_filters, 1, style, f"{name}_expand")
     if strides == 1:
-        y = spatial(y, style, name)
+        y = spatial(y, style, name, relu=True)
     else:
+        y = keras.layers.Activation("relu", name=f"{name}_relu")(y)
         y = average_pool(y, f"{name}_pool")
     if style.squeeze_excite == "v2":
         y = _squeeze_excite(y, style, name)
@@ -264,16 +268,16 @@ def conv_shift_conv(
     if not preactivation:
         if shift_twice:
             x = spatial(x, style, f"{name}_input", **window)
-        x = convolution(x, wide_filters, 1, style, f"{name}_expand", activation="relu")
-        x = spatial(x, style, name, **window)
+        x = convolution(x, wide_filters, 1, style, f"{name}_expand")
+        x = spatial(x, style, name, relu=True, **window)
         return convolution(
             x, filters, 1, style, f"{name}_project", strides, activation="relu"
         )
     x = normalized_relu(x, style, f"{name}_input")
     if shift_twice:
         x = spatial(x, style, f"{name}_input", **window)
-    x = convolution(x, wide_filters, 1, style, f"{name}_expand", activation="relu")
-    x = spatial(x, style, name, **window)
+    x = convolution(x, wide_filters, 1, style, f"{name}_expand")
+    x = spatial(x, style, name, relu=True, **window)
     return bare_convolution(x, filters, 1, style, f"{name}_project", strides)
 
 

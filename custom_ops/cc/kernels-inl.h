@@ -53,8 +53,40 @@ struct PortableVector {
 // What is found outside the image.
 alignas(64) const unsigned char kZeros[64] = {};
 
-template <typename Vector, bool kStream>
-inline void Write(unsigned char* p, typename Vector::Register value) {
+// Sets elements to zero, as Filter says.
+template <typename Element, typename Register>
+inline Register Keep(Register value, Register gate, uint64_t threshold) {
+  // Registers of fewer bytes hold no such elements.
+  if constexpr (sizeof(Element) <= sizeof(Register)) {
+    typedef Element Elements __attribute__((vector_size(sizeof(Register))));
+    constexpr Element kSign = Element{1} << (8 * sizeof(Element) - 1);
+    const Elements flipped = LoadAs<Elements>(&gate) ^ kSign;
+    const Elements kept = flipped > static_cast<Element>(threshold)
+                              ? LoadAs<Elements>(&value)
+                              : Elements();
+    return LoadAs<Register>(&kept);
+  }
+  return value;
+}
+
+// Writes a vector. `to_gates` leads from where it is written to its gates.
+template <typename Vector, bool kStream, bool kFilter>
+inline void Write(unsigned char* p, typename Vector::Register value,
+                  const Filter& filter, intptr_t to_gates) {
+  if constexpr (kFilter) {
+    const auto gate = to_gates == 0 ? value : Vector::Load(p + to_gates);
+    switch (filter.element_size) {
+      case 2:
+        value = Keep<uint16_t>(value, gate, filter.threshold);
+        break;
+      case 4:
+        value = Keep<uint32_t>(value, gate, filter.threshold);
+        break;
+      case 8:
+        value = Keep<uint64_t>(value, gate, filter.threshold);
+        break;
+    }
+  }
   if constexpr (kStream) {
     Vector::Stream(p, value);
   } else {
@@ -70,11 +102,12 @@ inline void Write(unsigned char* p, typename Vector::Register value) {
 // Not inlined, as the compiler would run out of registers; and what is read
 // from `plan` goes into variables, as for all that it knows the stores change
 // it.
-template <typename Vector, bool kStream, bool kInside, int kPixels>
+template <typename Vector, bool kStream, bool kFilter, bool kInside,
+          int kPixels>
 __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
                                            const unsigned char* image,
-                                           int64_t i, int64_t j,
-                                           unsigned char* y,
+                                           int64_t i, int64_t j, Filter filter,
+                                           intptr_t to_gates, unsigned char* y,
                                            int64_t y_pixel_bytes) {
   using Register = typename Vector::Register;
   using Mask = typename Vector::Mask;
@@ -111,9 +144,10 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
             reinterpret_cast<const unsigned char*>(from + p * pixel_bytes);
         unsigned char* target = to + p * y_pixel_bytes;
         for (int64_t v = 0; v < whole_vectors; ++v) {
-          Write<Vector, kStream>(
+          Write<Vector, kStream, kFilter>(
               target + v * Vector::kBytes,
-              inside ? Vector::Load(source + v * Vector::kBytes) : Register());
+              inside ? Vector::Load(source + v * Vector::kBytes) : Register(),
+              filter, to_gates);
         }
       }
       continue;
@@ -139,23 +173,25 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
     }
 #pragma GCC unroll 5
     for (int p = 0; p < kPixels; ++p) {
-      Write<Vector, kStream>(to + p * y_pixel_bytes, merged[p]);
+      Write<Vector, kStream, kFilter>(to + p * y_pixel_bytes, merged[p], filter,
+                                      to_gates);
     }
   }
 }
 
 // As above, having found out whether all is inside.
-template <typename Vector, bool kStream, int kPixels>
+template <typename Vector, bool kStream, bool kFilter, int kPixels>
 inline void ShiftPixelsAt(const ShiftPlanView& plan, const unsigned char* image,
-                          int64_t i, int64_t j, unsigned char* y,
+                          int64_t i, int64_t j, const Filter& filter,
+                          intptr_t to_gates, unsigned char* y,
                           int64_t y_pixel_bytes) {
   if (i >= plan.first_row && i < plan.last_row && j >= plan.first_column &&
       j + kPixels <= plan.last_column) {
-    ShiftPixels<Vector, kStream, true, kPixels>(plan, image, i, j, y,
-                                                y_pixel_bytes);
+    ShiftPixels<Vector, kStream, kFilter, true, kPixels>(
+        plan, image, i, j, filter, to_gates, y, y_pixel_bytes);
   } else {
-    ShiftPixels<Vector, kStream, false, kPixels>(plan, image, i, j, y,
-                                                 y_pixel_bytes);
+    ShiftPixels<Vector, kStream, kFilter, false, kPixels>(
+        plan, image, i, j, filter, to_gates, y, y_pixel_bytes);
   }
 }
 
@@ -187,16 +223,20 @@ struct Pixels {
   static constexpr int kCount = kNumber;
 };
 
-template <typename Vector, bool kStream>
-void ShiftRows(const ShiftPlanView& plan, const unsigned char* image,
-               int64_t first_row, int64_t last_row, int64_t columns,
-               unsigned char* y, int64_t y_pixel_bytes) {
+template <typename Vector, bool kStream, bool kFilter>
+void FilterRows(const ShiftPlanView& plan, const unsigned char* image,
+                int64_t first_row, int64_t last_row, int64_t columns,
+                const Filter& filter, unsigned char* y, int64_t y_pixel_bytes) {
+  const intptr_t to_gates = filter.gates == nullptr
+                                ? 0
+                                : reinterpret_cast<uintptr_t>(filter.gates) -
+                                      reinterpret_cast<uintptr_t>(y);
   for (int64_t i = first_row; i < last_row; ++i) {
     int64_t j = 0;
     const auto shift = [&](auto pixels) {
       constexpr int kPixels = decltype(pixels)::kCount;
-      ShiftPixelsAt<Vector, kStream, kPixels>(plan, image, i, j, y,
-                                              y_pixel_bytes);
+      ShiftPixelsAt<Vector, kStream, kFilter, kPixels>(
+          plan, image, i, j, filter, to_gates, y, y_pixel_bytes);
       y += kPixels * y_pixel_bytes;
       j += kPixels;
     };
@@ -222,6 +262,19 @@ void ShiftRows(const ShiftPlanView& plan, const unsigned char* image,
     }
   }
   if constexpr (kStream) Vector::EndStream();
+}
+
+template <typename Vector, bool kStream>
+void ShiftRows(const ShiftPlanView& plan, const unsigned char* image,
+               int64_t first_row, int64_t last_row, int64_t columns,
+               const Filter* filter, unsigned char* y, int64_t y_pixel_bytes) {
+  if (filter == nullptr) {
+    FilterRows<Vector, kStream, false>(plan, image, first_row, last_row,
+                                       columns, Filter(), y, y_pixel_bytes);
+  } else {
+    FilterRows<Vector, kStream, true>(plan, image, first_row, last_row, columns,
+                                      *filter, y, y_pixel_bytes);
+  }
 }
 
 template <typename Vector>

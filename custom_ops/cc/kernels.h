@@ -60,15 +60,29 @@ struct ShiftPlanView {
   const unsigned char* masks;
 };
 
+// Which elements stay what they are where they are written; the others become
+// zero. One stays if the bits of its gate, as an unsigned number with the sign
+// bit flipped, exceed the threshold. So flipped, the numbers from -0 to
+// -infinity come first, then the NaNs with a sign, +0, and what is greater. The
+// threshold of ReLU, which NaNs pass, is an infinity's bits, therefore, and
+// that of "greater than zero" the sign bit alone.
+struct Filter {
+  int64_t element_size;  // 2, 4 or 8 bytes
+  uint64_t threshold;
+  // Begins where `y` does, with pixels as far apart; null if each element is
+  // its own gate.
+  const unsigned char* gates;
+};
+
 // Writes rows [first_row, last_row) of the shifted slice to `y`, where row
 // `first_row` begins; its pixels are `y_pixel_bytes` apart. Each row has
 // `columns` of them, which may be more than the image is wide, and rows may lie
-// below the image.
+// below the image. `filter` may be null.
 using ShiftRowsFunction = void (*)(const ShiftPlanView& plan,
                                    const unsigned char* image,
                                    int64_t first_row, int64_t last_row,
-                                   int64_t columns, unsigned char* y,
-                                   int64_t y_pixel_bytes);
+                                   int64_t columns, const Filter* filter,
+                                   unsigned char* y, int64_t y_pixel_bytes);
 
 struct ShiftKernel {
   // Pixels must not be smaller than a vector.

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "custom_ops/cc/arguments.h"
+#include "custom_ops/cc/filters.h"
 #include "custom_ops/cc/isa.h"
 #include "custom_ops/cc/shift_plan.h"
 #include "custom_ops/cc/shift_plan_cache.h"
@@ -20,7 +21,7 @@ constexpr int64_t kChunksPerThread = 4;
 
 Status Shift(const ImageShape& shape, int64_t element_size,
              const unsigned char* x, const int32_t* displacements,
-             int64_t num_threads, unsigned char* y) {
+             int64_t num_threads, const Filter* filter, unsigned char* y) {
   if (element_size != 1 && element_size != 2 && element_size != 4 &&
       element_size != 8) {
     return Status::InvalidArgument(
@@ -51,7 +52,7 @@ Status Shift(const ImageShape& shape, int64_t element_size,
       const int64_t i = row % shape.height;
       const int64_t count = std::min(end - row, shape.height - i);
       const unsigned char* image = x + (row - i) * row_bytes;
-      plan->ShiftRowsOfAll(0, image, i, i + count, shape.width,
+      plan->ShiftRowsOfAll(0, image, i, i + count, shape.width, filter,
                            y + row * row_bytes);
       row += count;
     }
@@ -66,7 +67,21 @@ Status Shift2D(const ImageShape& shape, size_t element_size, const void* x,
                void* y) noexcept {
   try {
     return Shift(shape, element_size, static_cast<const unsigned char*>(x),
-                 displacements, num_threads, static_cast<unsigned char*>(y));
+                 displacements, num_threads, nullptr,
+                 static_cast<unsigned char*>(y));
+  } catch (const std::exception&) {  // bad_alloc, or a vector's length_error
+    return Status::OutOfMemory();
+  }
+}
+
+Status ReluShift2D(const ImageShape& shape, FloatType type, const void* x,
+                   const int32_t* displacements, int64_t num_threads,
+                   void* y) noexcept {
+  const Filter relu = ReluFilter(type);
+  try {
+    return Shift(shape, relu.element_size, static_cast<const unsigned char*>(x),
+                 displacements, num_threads, &relu,
+                 static_cast<unsigned char*>(y));
   } catch (const std::exception&) {  // bad_alloc, or a vector's length_error
     return Status::OutOfMemory();
   }

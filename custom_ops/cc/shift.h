@@ -43,6 +43,11 @@ Status Shift2D(const ImageShape& shape, size_t element_size, const void* x,
                const int32_t* displacements, int64_t num_threads,
                void* y) noexcept;
 
+// The shift of max(x, 0), in one pass; what is not a number stays so.
+Status ReluShift2D(const ImageShape& shape, FloatType type, const void* x,
+                   const int32_t* displacements, int64_t num_threads,
+                   void* y) noexcept;
+
 // The gradients of a shift by `round(displacements)`, half to even, whose
 // displacements are to be learned.
 //
@@ -59,6 +64,9 @@ Status Shift2D(const ImageShape& shape, size_t element_size, const void* x,
 //
 // so that a displacement which is a whole number has its derivative from above.
 //
+// With `relu`, they are those of the shift of max(x, 0), which then takes the
+// place of x above; `input_gradient` is zero where x is not greater than zero.
+//
 // `x`, `upstream` and `input_gradient` hold `type`; `displacements` and their
 // gradient hold `displacement_type`, kFloat or kDouble. A displacement that is
 // not a number moves its channel out of the image, and shows up as NaN in the
@@ -66,9 +74,9 @@ Status Shift2D(const ImageShape& shape, size_t element_size, const void* x,
 // Sums are taken in double for kDouble and in float otherwise, partial sum by
 // partial sum, and are the same, bit for bit, for any `num_threads`.
 Status SparseShift2DGrad(const ImageShape& shape, FloatType type, const void* x,
-                         const void* upstream, FloatType displacement_type,
-                         const void* displacements, int64_t num_threads,
-                         void* input_gradient,
+                         bool relu, const void* upstream,
+                         FloatType displacement_type, const void* displacements,
+                         int64_t num_threads, void* input_gradient,
                          void* displacement_gradient) noexcept;
 
 }  // namespace keras_shift

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "custom_ops/cc/arguments.h"
+#include "custom_ops/cc/filters.h"
 #include "custom_ops/cc/isa.h"
 #include "custom_ops/cc/kernels.h"
 #include "custom_ops/cc/shift.h"
@@ -39,19 +40,6 @@ namespace {
 // so many terms: few enough to lose nothing that matters, enough to cost
 // nothing.
 constexpr int64_t kTermsInFloat = 256;
-
-int64_t ElementSize(FloatType type) {
-  switch (type) {
-    case FloatType::kDouble:
-      return 8;
-    case FloatType::kFloat:
-      return 4;
-    case FloatType::kHalf:
-    case FloatType::kBfloat16:
-      break;
-  }
-  return 2;
-}
 
 // Of which three rows of x, shifted, take half of a first cache of 48 KB.
 int64_t SliceChannels(int64_t width, int64_t element_size) {
@@ -201,9 +189,10 @@ void Gradient(const double* totals, int64_t lanes, int64_t channels,
 
 template <typename Number>
 Status Gradients(const ImageShape& shape, FloatType type,
-                 const unsigned char* x, const unsigned char* upstream,
-                 const Number* displacements, int64_t num_threads,
-                 unsigned char* input_gradient, Number* displacement_gradient) {
+                 const unsigned char* x, bool relu,
+                 const unsigned char* upstream, const Number* displacements,
+                 int64_t num_threads, unsigned char* input_gradient,
+                 Number* displacement_gradient) {
   const int64_t element_size = ElementSize(type);
   const Status status = CheckArguments(shape, element_size, num_threads);
   if (!status.ok()) return status;
@@ -253,6 +242,7 @@ Status Gradients(const ImageShape& shape, FloatType type,
                            num_sums(channels), SumSize(type));
   }
   std::vector<double> block_gradients(blocks.count() * 2 * channels);
+  const Filter relu_filter = ReluFilter(type);
 
   ParallelFor(blocks.count(), threads, [&](int64_t block, int64_t worker) {
     Scratch& scratch = scratches[worker];
@@ -277,7 +267,8 @@ Status Gradients(const ImageShape& shape, FloatType type,
         const int64_t channel = slice_begin / element_size;
         const int64_t slice_channels = slice_bytes / element_size;
         const auto shift_row = [&](int64_t i) {
-          shift_x->ShiftRows(s, x + image, i, i + 1, shape.width + 2, row(i),
+          shift_x->ShiftRows(s, x + image, i, i + 1, shape.width + 2,
+                             relu ? &relu_filter : nullptr, row(i),
                              slice_bytes);
         };
         terms = terms_before;
@@ -299,7 +290,9 @@ Status Gradients(const ImageShape& shape, FloatType type,
             flush(channel, slice_channels);
             terms = 0;
           }
+          const Filter positive = PositiveFilter(type, x + here);
           shift_back->ShiftRowsOfAll(s, upstream + image, i, i + 1, shape.width,
+                                     relu ? &positive : nullptr,
                                      input_gradient + here);
         }
       }
@@ -324,13 +317,13 @@ Status Gradients(const ImageShape& shape, FloatType type,
 }  // namespace
 
 Status SparseShift2DGrad(const ImageShape& shape, FloatType type, const void* x,
-                         const void* upstream, FloatType displacement_type,
-                         const void* displacements, int64_t num_threads,
-                         void* input_gradient,
+                         bool relu, const void* upstream,
+                         FloatType displacement_type, const void* displacements,
+                         int64_t num_threads, void* input_gradient,
                          void* displacement_gradient) noexcept {
   const auto gradients = [&](auto number) {
     using Number = decltype(number);
-    return Gradients(shape, type, static_cast<const unsigned char*>(x),
+    return Gradients(shape, type, static_cast<const unsigned char*>(x), relu,
                      static_cast<const unsigned char*>(upstream),
                      static_cast<const Number*>(displacements), num_threads,
                      static_cast<unsigned char*>(input_gradient),

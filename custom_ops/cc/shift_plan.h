@@ -60,25 +60,28 @@ class ShiftPlan {
 
   // Writes a slice's channels of rows [first_row, last_row) of the shifted
   // `image`, each of `columns` pixels, to `y`, where they lie `y_pixel_bytes`
-  // apart.
+  // apart. `filter` may be null.
   void ShiftRows(int64_t slice, const unsigned char* image, int64_t first_row,
-                 int64_t last_row, int64_t columns, unsigned char* y,
-                 int64_t y_pixel_bytes) const {
-    kernel_.shift_rows(views_[slice], image, first_row, last_row, columns, y,
-                       y_pixel_bytes);
+                 int64_t last_row, int64_t columns, const Filter* filter,
+                 unsigned char* y, int64_t y_pixel_bytes) const {
+    kernel_.shift_rows(views_[slice], image, first_row, last_row, columns,
+                       filter, y, y_pixel_bytes);
   }
 
   // The same where the rows of all images are written to one array, in which
-  // row first_row begins at `y`. If that is larger than the caches, goes past
-  // them.
+  // row first_row begins at `y`, and in another of gates at `filter->gates`. If
+  // that is larger than the caches, goes past them.
   void ShiftRowsOfAll(int64_t slice, const unsigned char* image,
                       int64_t first_row, int64_t last_row, int64_t columns,
-                      unsigned char* y) const {
+                      const Filter* filter, unsigned char* y) const {
     const ShiftPlanView& view = views_[slice];
     const bool stream =
         streams_ && reinterpret_cast<uintptr_t>(y) % kernel_.vector_bytes == 0;
+    Filter of_slice = filter == nullptr ? Filter() : *filter;
+    if (of_slice.gates != nullptr) of_slice.gates += view.slice_begin;
     (stream ? kernel_.stream_rows : kernel_.shift_rows)(
-        view, image, first_row, last_row, columns, y + view.slice_begin,
+        view, image, first_row, last_row, columns,
+        filter == nullptr ? nullptr : &of_slice, y + view.slice_begin,
         view.pixel_bytes);
   }
 

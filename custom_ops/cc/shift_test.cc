@@ -161,6 +161,87 @@ void TestShift() {
   }
 }
 
+constexpr FloatType kFloatTypes[] = {FloatType::kHalf, FloatType::kBfloat16,
+                                     FloatType::kFloat, FloatType::kDouble};
+
+int64_t ElementSize(FloatType type) {
+  return type == FloatType::kDouble ? 8 : type == FloatType::kFloat ? 4 : 2;
+}
+
+// The sign and the magnitude of any bits, without a library's conversions.
+double Value(FloatType type, const unsigned char* bytes) {
+  if (type == FloatType::kDouble) {
+    double value;
+    std::memcpy(&value, bytes, sizeof(value));
+    return value;
+  }
+  uint32_t bits = 0;
+  std::memcpy(&bits, bytes, ElementSize(type));
+  if (type == FloatType::kHalf) {
+    const int exponent = bits >> 10 & 31;
+    const int mantissa = bits & 1023;
+    const double magnitude =
+        exponent == 31 ? (mantissa == 0 ? HUGE_VAL : std::nan(""))
+                       : std::ldexp(exponent == 0 ? mantissa : mantissa + 1024,
+                                    std::max(exponent, 1) - 25);
+    return bits >> 15 ? -magnitude : magnitude;
+  }
+  if (type == FloatType::kBfloat16) bits <<= 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+void TestReluShift() {
+  std::mt19937 random(kSeed);
+  for (const ImageShape& shape : Shapes()) {
+    for (FloatType type : kFloatTypes) {
+      const int64_t element = ElementSize(type);
+      const int64_t bytes = Size(shape) * element;
+      const Bytes x = RandomBytes(bytes, &random);
+      for (Draw draw : kDraws) {
+        const std::vector<int32_t> d =
+            DrawDisplacements(draw, shape.channels, &random);
+        const Bytes expected = NewBytes(bytes);
+        std::fill_n(expected.get(), bytes, 0);
+        ForEachMoved(shape, {d.begin(), d.begin() + shape.channels},
+                     {d.begin() + shape.channels, d.end()},
+                     [&](int64_t to, int64_t from, int64_t) {
+                       const unsigned char* p = x.get() + from * element;
+                       if (Value(type, p) <= 0) return;
+                       std::copy_n(p, element, expected.get() + to * element);
+                     });
+        const Bytes y = NewBytes(bytes);
+        std::fill_n(y.get(), bytes, 0xa5);
+        const Status status =
+            ReluShift2D(shape, type, x.get(), d.data(), 0, y.get());
+        Check(
+            status.ok() && std::equal(y.get(), y.get() + bytes, expected.get()),
+            "shift of ReLU of " + Text(shape) + ", type " +
+                std::to_string(static_cast<int>(type)) + ", draw " +
+                std::to_string(static_cast<int>(draw)));
+      }
+    }
+  }
+}
+
+// All bits that there are.
+void TestReluOf(FloatType type) {
+  const ImageShape shape = {1, 16, 16, 256};
+  std::vector<uint16_t> x(1 << 16), y(1 << 16);
+  for (int bits = 0; bits < 1 << 16; ++bits) x[bits] = bits;
+  const std::vector<int32_t> d(2 * shape.channels, 0);
+  const Status status =
+      ReluShift2D(shape, type, x.data(), d.data(), 1, y.data());
+  Check(status.ok(), "ReLU of all bits: " + status.message());
+  for (int bits = 0; bits < 1 << 16; ++bits) {
+    const double value =
+        Value(type, reinterpret_cast<const unsigned char*>(&x[bits]));
+    Check(y[bits] == (value <= 0 ? 0 : bits),
+          "ReLU of the bits " + std::to_string(bits));
+  }
+}
+
 // More shifts, in turns, than plans are kept; each must be its own.
 void TestShiftsInTurns() {
   std::mt19937 random(kSeed);
@@ -203,7 +284,7 @@ void TestLargeShift() {
       return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / 4;
     };
     for (int64_t k = 0; k < Size(shape); ++k) {
-      align(x.get())[k] = static_cast<float>(random());
+      align(x.get())[k] = static_cast<float>(random()) - 0x1p31f;
     }
     const std::vector<int32_t> d =
         DrawDisplacements(Draw::kSmall, channels, &random);
@@ -221,6 +302,15 @@ void TestLargeShift() {
                 std::memcmp(align(y.get()), expected.data(), bytes) == 0,
             "large shift of " + Text(shape) + " on " + std::to_string(threads) +
                 " threads");
+      const Status relu_status =
+          ReluShift2D(shape, FloatType::kFloat, align(x.get()), d.data(),
+                      threads, align(y.get()));
+      Check(relu_status.ok() &&
+                std::equal(
+                    expected.begin(), expected.end(), align(y.get()),
+                    [](float a, float b) { return std::max(a, 0.0f) == b; }),
+            "large shift of ReLU of " + Text(shape) + " on " +
+                std::to_string(threads) + " threads");
     }
   }
 }
@@ -256,10 +346,6 @@ struct Image {
 template <typename T>
 void Put(T value, int64_t k, unsigned char* bytes) {
   std::memcpy(bytes + k * sizeof(T), &value, sizeof(T));
-}
-
-int64_t ElementSize(FloatType type) {
-  return type == FloatType::kDouble ? 8 : type == FloatType::kFloat ? 4 : 2;
 }
 
 Image RandomImage(int64_t size, FloatType type, std::mt19937* random) {
@@ -331,12 +417,15 @@ void ExpectedGradient(const ImageShape& shape, const Image& x, const Image& g,
 template <typename Number>
 void TestGradient(const ImageShape& shape, FloatType type,
                   FloatType displacement_type, double spread,
-                  std::mt19937* random) {
+                  std::mt19937* random, bool relu) {
   const int64_t size = Size(shape);
   const int64_t bytes = size * ElementSize(type);
   const int64_t channels = shape.channels;
-  const Image x = RandomImage(size, type, random);
+  Image x = RandomImage(size, type, random);
   const Image g = RandomImage(size, type, random);
+  if (relu) {
+    for (double& value : x.values) value = std::max(value, 0.0);
+  }
   std::vector<Number> displacements(2 * channels);
   std::vector<double> d(2 * channels);
   std::vector<int64_t> back(2 * channels);
@@ -356,6 +445,7 @@ void TestGradient(const ImageShape& shape, FloatType type,
   ForEachMoved(shape, {back.begin(), back.begin() + channels},
                {back.begin() + channels, back.end()},
                [&](int64_t to, int64_t from, int64_t) {
+                 if (relu && !(x.values[to] > 0)) return;
                  const int64_t element = ElementSize(type);
                  std::copy_n(g.bytes.get() + from * element, element,
                              expected_input.get() + to * element);
@@ -363,14 +453,15 @@ void TestGradient(const ImageShape& shape, FloatType type,
 
   const std::string what = "gradient of " + Text(shape) + ", type " +
                            std::to_string(static_cast<int>(type)) +
-                           ", displacements up to " + std::to_string(spread);
+                           ", displacements up to " + std::to_string(spread) +
+                           (relu ? ", after a ReLU" : "");
   std::vector<Number> first;
   for (int64_t threads : {1, 2, 3, 0}) {
     const Bytes input_gradient = NewBytes(bytes);
     std::fill_n(input_gradient.get(), bytes, 0xa5);
     std::vector<Number> gradient(2 * channels, Number{-1});
     const Status status = SparseShift2DGrad(
-        shape, type, x.bytes.get(), g.bytes.get(), displacement_type,
+        shape, type, x.bytes.get(), relu, g.bytes.get(), displacement_type,
         displacements.data(), threads, input_gradient.get(), gradient.data());
     Check(status.ok(), what + ": " + status.message());
     Check(std::equal(input_gradient.get(), input_gradient.get() + bytes,
@@ -394,14 +485,15 @@ void TestGradient(const ImageShape& shape, FloatType type,
   }
 }
 
-void TestGradients() {
+void TestGradients(bool relu) {
   std::mt19937 random(kSeed);
   for (const ImageShape& shape : Shapes()) {
-    for (FloatType type : {FloatType::kHalf, FloatType::kBfloat16,
-                           FloatType::kFloat, FloatType::kDouble}) {
+    for (FloatType type : kFloatTypes) {
       for (double spread : {0.0, 2.0, 12.0, 1e30}) {
-        TestGradient<float>(shape, type, FloatType::kFloat, spread, &random);
-        TestGradient<double>(shape, type, FloatType::kDouble, spread, &random);
+        TestGradient<float>(shape, type, FloatType::kFloat, spread, &random,
+                            relu);
+        TestGradient<double>(shape, type, FloatType::kDouble, spread, &random,
+                             relu);
       }
     }
   }
@@ -409,17 +501,16 @@ void TestGradients() {
   for (const ImageShape& shape :
        {ImageShape{1, 50, 41, 24}, ImageShape{130, 5, 6, 16},
         ImageShape{3, 40, 33, 20}}) {
-    TestGradient<float>(shape, FloatType::kFloat, FloatType::kFloat, 2,
-                        &random);
+    TestGradient<float>(shape, FloatType::kFloat, FloatType::kFloat, 2, &random,
+                        relu);
     TestGradient<double>(shape, FloatType::kDouble, FloatType::kDouble, 2,
-                         &random);
+                         &random, relu);
   }
   // Several slices of channels, the last one larger and no multiple of a
   // vector.
   const ImageShape sliced = {5, 17, 40, 211};
-  for (FloatType type : {FloatType::kHalf, FloatType::kBfloat16,
-                         FloatType::kFloat, FloatType::kDouble}) {
-    TestGradient<float>(sliced, type, FloatType::kFloat, 2, &random);
+  for (FloatType type : kFloatTypes) {
+    TestGradient<float>(sliced, type, FloatType::kFloat, 2, &random, relu);
   }
 }
 
@@ -427,7 +518,8 @@ void TestGradients() {
 void TestAccuracyOfLongSums() {
   const ImageShape shape = {64, 56, 56, 16};
   std::mt19937 random(kSeed);
-  TestGradient<float>(shape, FloatType::kFloat, FloatType::kFloat, 1, &random);
+  TestGradient<float>(shape, FloatType::kFloat, FloatType::kFloat, 1, &random,
+                      false);
 }
 
 // All 2^16 bit patterns, as x; upstream picks them out one by one.
@@ -450,9 +542,9 @@ void TestSpecialValues(FloatType type) {
   x[channels + 3] = 1;  // the smallest subnormal
   x[channels + 4] = 0x8001;
   x[channels + 5] = one | 0x8000;
-  const Status status =
-      SparseShift2DGrad(shape, type, x.data(), g.data(), FloatType::kFloat,
-                        d.data(), 1, input_gradient.data(), gradient.data());
+  const Status status = SparseShift2DGrad(
+      shape, type, x.data(), false, g.data(), FloatType::kFloat, d.data(), 1,
+      input_gradient.data(), gradient.data());
   Check(status.ok(), "special values: " + status.message());
   const float* got = gradient.data() + channels;
   // Where r is 0, (1 - r) * s + r * s' is inf + 0 * inf.
@@ -484,7 +576,9 @@ void TestArguments() {
   CheckRefused(Shift2D(shape, 4, x, d, kMaxThreads + 1, y), "`num_threads`");
   const float real[2] = {};
   float gradient[2];
-  CheckRefused(SparseShift2DGrad(shape, FloatType::kFloat, x, x,
+  CheckRefused(ReluShift2D(shape, FloatType::kFloat, x, d, -1, y),
+               "num_threads=-1");
+  CheckRefused(SparseShift2DGrad(shape, FloatType::kFloat, x, false, x,
                                  FloatType::kHalf, real, 0, y, gradient),
                "`displacements`");
 }
@@ -498,8 +592,8 @@ void TestNonFinite() {
     float y[4] = {5, 5, 5, 5};
     float gradient[2] = {5, 5};
     const Status status =
-        SparseShift2DGrad(shape, FloatType::kFloat, x, x, FloatType::kFloat,
-                          displacements, 0, y, gradient);
+        SparseShift2DGrad(shape, FloatType::kFloat, x, false, x,
+                          FloatType::kFloat, displacements, 0, y, gradient);
     Check(status.ok(), "gradient at " + std::to_string(d));
     Check(std::count(y, y + 4, 0.0f) == 4, "everything has left the image");
     Check(std::isnan(gradient[0]) == std::isnan(d) && gradient[1] == 0,
@@ -516,7 +610,7 @@ void TestEmpty() {
           "shift of " + Text(shape));
     const std::vector<float> real(2 * shape.channels, 0.5f);
     std::vector<float> gradient(2 * shape.channels, -1);
-    Check(SparseShift2DGrad(shape, FloatType::kFloat, nullptr, nullptr,
+    Check(SparseShift2DGrad(shape, FloatType::kFloat, nullptr, true, nullptr,
                             FloatType::kFloat, real.data(), 0, nullptr,
                             gradient.data())
               .ok(),
@@ -547,7 +641,11 @@ int Main() {
     TestShift();
     TestShiftsInTurns();
     TestLargeShift();
-    TestGradients();
+    TestReluShift();
+    TestReluOf(FloatType::kHalf);
+    TestReluOf(FloatType::kBfloat16);
+    TestGradients(false);
+    TestGradients(true);
     TestAccuracyOfLongSums();
     TestSpecialValues(FloatType::kHalf);
     TestSpecialValues(FloatType::kBfloat16);

@@ -106,6 +106,7 @@ void Guarded(Function function, Report report) noexcept {
 // What a kernel keeps of its node's attributes.
 struct Attributes {
   int64_t num_threads;
+  bool relu;
 };
 
 int64_t NumThreads(TF_OpKernelConstruction* context) {
@@ -135,9 +136,17 @@ void* Create(TF_OpKernelConstruction* context,
   return attributes.release();
 }
 
+bool BoolAttribute(TF_OpKernelConstruction* context, const char* name) {
+  StatusPtr status(TF_NewStatus());
+  TF_Bool value = 0;
+  TF_OpKernelConstruction_GetAttrBool(context, name, &value, status.get());
+  ThrowUnlessOk(std::move(status));
+  return value != 0;
+}
+
 void* CreateKernel(TF_OpKernelConstruction* context) {
   return Create<Attributes>(context, [](TF_OpKernelConstruction* node) {
-    return Attributes{NumThreads(node)};
+    return Attributes{NumThreads(node), BoolAttribute(node, "relu")};
   });
 }
 
@@ -149,14 +158,6 @@ struct FusedUnitAttributes {
   int64_t num_threads;
   FusedUnit unit;  // but for what the weights' shapes tell
 };
-
-bool BoolAttribute(TF_OpKernelConstruction* context, const char* name) {
-  StatusPtr status(TF_NewStatus());
-  TF_Bool value = 0;
-  TF_OpKernelConstruction_GetAttrBool(context, name, &value, status.get());
-  ThrowUnlessOk(std::move(status));
-  return value != 0;
-}
 
 Pooling PoolingAttribute(TF_OpKernelConstruction* context) {
   StatusPtr status(TF_NewStatus());
@@ -321,8 +322,10 @@ FloatType ToFloatType(TF_DataType type) {
     case TF_DOUBLE:
       return FloatType::kDouble;
     default:
-      throw InvalidArgument("No kernel for TensorFlow's data type number " +
-                            std::to_string(static_cast<int>(type)));
+      throw InvalidArgument(
+          "Attribute `relu` is for floats. Received: relu=true for an `x` of "
+          "TensorFlow's data type number " +
+          std::to_string(static_cast<int>(type)));
   }
 }
 
@@ -337,12 +340,18 @@ void ComputeShift2D(void* kernel, TF_OpKernelContext* context) {
         const ImageShape shape = CheckImage(x.get());
         CheckDisplacements(displacements.get(), shape.channels);
         const TensorPtr y = Output(context, 0, x.get());
-        ThrowUnlessOk(Shift2D(
-            shape, TF_DataTypeSize(TF_TensorType(x.get())),
-            TF_TensorData(x.get()),
-            static_cast<const int32_t*>(TF_TensorData(displacements.get())),
-            static_cast<const Attributes*>(kernel)->num_threads,
-            TF_TensorData(y.get())));
+        const TF_DataType type = TF_TensorType(x.get());
+        const auto* whole =
+            static_cast<const int32_t*>(TF_TensorData(displacements.get()));
+        const auto* attributes = static_cast<const Attributes*>(kernel);
+        ThrowUnlessOk(
+            attributes->relu
+                ? ReluShift2D(shape, ToFloatType(type), TF_TensorData(x.get()),
+                              whole, attributes->num_threads,
+                              TF_TensorData(y.get()))
+                : Shift2D(shape, TF_DataTypeSize(type), TF_TensorData(x.get()),
+                          whole, attributes->num_threads,
+                          TF_TensorData(y.get())));
       },
       [&](TF_Status* status) { TF_OpKernelContext_Failure(context, status); });
 }
@@ -359,12 +368,12 @@ void ComputeSparseShift2DGrad(void* kernel, TF_OpKernelContext* context) {
         const TensorPtr input_gradient = Output(context, 0, x.get());
         const TensorPtr displacement_gradient =
             Output(context, 1, displacements.get());
+        const auto* attributes = static_cast<const Attributes*>(kernel);
         ThrowUnlessOk(SparseShift2DGrad(
             shape, ToFloatType(TF_TensorType(x.get())), TF_TensorData(x.get()),
-            TF_TensorData(upstream.get()),
+            attributes->relu, TF_TensorData(upstream.get()),
             ToFloatType(TF_TensorType(displacements.get())),
-            TF_TensorData(displacements.get()),
-            static_cast<const Attributes*>(kernel)->num_threads,
+            TF_TensorData(displacements.get()), attributes->num_threads,
             TF_TensorData(input_gradient.get()),
             TF_TensorData(displacement_gradient.get())));
       },
@@ -623,12 +632,13 @@ void RegisterKernel(const char* op, const KernelFunctions& functions,
 // kernel when it is called. (So is one that a second copy of this library has
 // registered, too: TensorFlow then refuses to choose.)
 void RegisterAll() {
-  const bool shift_registered = RegisterOp(
-      {kShift2D,
-       {"T: {half, bfloat16, float, double, int8}", "num_threads: int = 0"},
-       {"x: T", "displacements: int32"},
-       {"y: T"},
-       InferShift2D});
+  const bool shift_registered =
+      RegisterOp({kShift2D,
+                  {"T: {half, bfloat16, float, double, int8}",
+                   "relu: bool = false", "num_threads: int = 0"},
+                  {"x: T", "displacements: int32"},
+                  {"y: T"},
+                  InferShift2D});
   if (shift_registered) {
     for (TF_DataType type :
          {TF_HALF, TF_BFLOAT16, TF_FLOAT, TF_DOUBLE, TF_INT8}) {
@@ -639,7 +649,7 @@ void RegisterAll() {
   const bool gradient_registered =
       RegisterOp({kSparseShift2DGrad,
                   {"T: {half, bfloat16, float, double}", "D: {float, double}",
-                   "num_threads: int = 0"},
+                   "relu: bool = false", "num_threads: int = 0"},
                   {"x: T", "upstream: T", "displacements: D"},
                   {"input_gradient: T", "displacement_gradient: D"},
                   InferSparseShift2DGrad});

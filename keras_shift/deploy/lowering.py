@@ -245,13 +245,17 @@ def shift_as_convolution(layer):
         if size is not None:
             # One by the size of the map already shifts everything out of it.
             displacements[axis] = displacements[axis].clip(-size, size)
+    relu = getattr(layer, "relu", False)
     if not displacements.any():
-        return keras.layers.Identity(name=layer.name, dtype="float32"), []
+        nothing = keras.layers.ReLU if relu else keras.layers.Identity
+        return nothing(name=layer.name, dtype="float32"), []
     kernel = bilinear_kernel(displacements)
     convolution = keras.layers.DepthwiseConv2D(
         kernel.shape[:2],
         padding="same",
         use_bias=False,
+        # After whole pixels have moved, or before: it is the same.
+        activation="relu" if relu else None,
         data_format=layer.data_format,
         dtype="float32",
         name=layer.name,

@@ -149,7 +149,8 @@ class Units:
 def find_units(model):
     """Finds the units of a model, and folds batch normalization into them.
 
-    A unit is a 1x1 convolution, batch normalization (or not), ReLU, a shift by
+    A unit is a 1x1 convolution, batch normalization (or not), ReLU (its own layer or
+    part of a shift), a shift by
     whole pixels or 2x2 average pooling (or neither), a 1x1 convolution with any
     stride, batch normalization (or not), ReLU (or not), and the addition of the
     unit's input (or not). Nothing else may use what is computed on the way, and
@@ -212,9 +213,10 @@ def _match(graph, expand, middle):
         return True
 
     follow("expand_bn", is_normalization)
-    if not follow("expand_relu", _is_relu):
-        return None
+    follow("expand_relu", _is_relu)
     if middle is not None and not follow("middle", middle):
+        return None
+    if "expand_relu" not in chain and not getattr(last.layer, "relu", False):
         return None
     if not follow("project", _is_pointwise):
         return None

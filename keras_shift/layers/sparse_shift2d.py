@@ -54,6 +54,10 @@ class SparseShift2D(LearnedShift):
             values beyond it count as the bound. A small bound allows
             a depthwise convolution of `2 * max_displacement + 1` taps where the
             compiled op does not run.
+        relu: Boolean, whether the input goes through a ReLU first, as it does in
+            the networks of both papers. What the layer computes is that of a
+            `keras.layers.ReLU` before it; but the compiled op does both at once, and
+            a step of training takes less time by that of the ReLU.
         data_format: A string, one of `"channels_last"` or `"channels_first"`,
             or `None` for the `image_data_format` of your Keras configuration.
 
@@ -73,6 +77,24 @@ class SparseShift2D(LearnedShift):
       Sections 4.1 and 4.2
     """
 
+    def __init__(
+        self,
+        displacement_initializer="grouped",
+        displacement_regularizer=None,
+        max_displacement=None,
+        relu=False,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(
+            displacement_initializer=displacement_initializer,
+            displacement_regularizer=displacement_regularizer,
+            max_displacement=max_displacement,
+            data_format=data_format,
+            **kwargs,
+        )
+        self.relu = bool(relu)
+
     def call(self, inputs, training=None):
         return ops.sparse_shift(
             inputs,
@@ -80,4 +102,8 @@ class SparseShift2D(LearnedShift):
             max_displacement=self.max_displacement,
             data_format=self.data_format,
             native=self._native(inputs, training),
+            relu=self.relu,
         )
+
+    def get_config(self):
+        return {**super().get_config(), "relu": self.relu}
