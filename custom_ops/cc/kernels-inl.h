@@ -415,6 +415,10 @@ void AddRow(const SumRow& row, void* sums) {
       const int64_t start = first * channels + channel;
       const auto* g =
           static_cast<const Element*>(row.g) + first * g_stride + channel;
+      const auto* next_g =
+          static_cast<const Element*>(row.next_g) + first * g_stride + channel;
+      const auto* next_x =
+          static_cast<const Element*>(row.next_x) + first * g_stride + channel;
       const auto* x_0 = static_cast<const Element*>(row.x[0]) + start;
       const auto* x_1 = static_cast<const Element*>(row.x[1]) + start;
       const auto* x_2 = static_cast<const Element*>(row.x[2]) + start;
@@ -445,6 +449,10 @@ void AddRow(const SumRow& row, void* sums) {
       for (int64_t j = first; j < last; ++j) {
         const Register upstream = Lanes::Load(g);
         g += g_stride;
+        __builtin_prefetch(next_g);
+        __builtin_prefetch(next_x);
+        next_g += g_stride;
+        next_x += g_stride;
         const Pair next = next_column();
         const Pair right = pick_column(here, next);
         s_00 += upstream * left.upper;

@@ -106,6 +106,10 @@ struct SumRow {
   // The upstream gradient; pixels are `g_stride` elements apart.
   const void* g;
   int64_t g_stride;
+  // Rows of the upstream gradient and of x, laid out like `g`, that are asked
+  // for in advance.
+  const void* next_g;
+  const void* next_x;
   // Three successive rows of x, shifted by round(d), with a pixel more at each
   // end: x[1][1 + j] belongs to g[j].
   const void* x[3];
