@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift import measuring, zoo
+from keras_shift import measuring, ops, zoo
 from keras_shift.cli import main
+from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.training import Accuracy, evaluate, load_data, train
 from keras_shift.training.trainer import WEIGHTS
 from keras_shift.zoo import pretrained, recipes, variants
@@ -218,10 +219,18 @@ class TestPublishing:
             "wiring": "concatenate",
             "spatial": "sparse_shift",
             "module": "csc",
+            "without_shift": (),
             "max_displacement": 2,
         }
         assert record.recipe_name == TOY.name and record.seed == 3
         assert list(record.unshifted)[0] == "group1_module1_shift"
+        trained = measuring.read_run(toy / "run").model
+        for layer in shift_layers(trained):
+            # The default start is that of a grouped shift.
+            start = ops.grouped_displacements(layer.channels)
+            same = (np.rint(layer.displacement_array()) == start).all(axis=0)
+            moved = (np.count_nonzero(~same), layer.channels)
+            assert record.moved[layer.name] == moved
         assert sorted(path.name for path in weights.iterdir()) == [
             f"{NAME}{ending}" for ending in (".json", ".log.csv", ".weights.h5")
         ]

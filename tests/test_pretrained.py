@@ -49,6 +49,7 @@ def record_of(path, **fields):
             "parameters": 10,
             "multiply_adds": 20,
             "unshifted": {"a": [1, 4], "b": [3, 4]},
+            "moved": {"b": [2, 4]},
             **fields,
         }
     )
@@ -178,6 +179,10 @@ class TestNames:
                 "`expansion` contradicts.*expansion=6.*expansion=3",
             ),
             (
+                {"weights": "toy.ssl", "without_shift": ["group1_module1"]},
+                r"`without_shift` contradicts.*without_shift=\(\)",
+            ),
+            (
                 {"weights": "toy.ssl", "input_shape": (12, 12, 1)},
                 r"3 channels.*first convolution.*\(12, 12, 1\)",
             ),
@@ -186,6 +191,16 @@ class TestNames:
     def test_errors(self, original, arguments, message):
         with pytest.raises(ValueError, match="(?s)" + message):
             ShiftResNet20(**{"alpha": ALPHA, **arguments})
+
+    def test_tuples_and_lists_say_the_same(self, weights_of):
+        arguments = {"wiring": "concatenate", "spatial": "sparse_shift"}
+        arguments["without_shift"] = ("group1_module1",)
+        name = "shiftresnet20.toy.other"
+        folder = weights_of[0]
+        model = publish(folder, name, weights="toy.other", arguments=arguments)
+        for given in ({}, {"without_shift": ["group1_module1"]}):
+            found = ShiftResNet20(alpha=ALPHA, weights="toy.other", **given)
+            assert same_weights(found, model)
 
     def test_no_weights_for_imagenet(self):
         for constructor, recipe in (
@@ -371,7 +386,8 @@ class TestRecord:
             ("input_shape", [12, 12], "three positive"),
             ("class_names", ["ant"], "must name 4 classes"),
             ("class_names", "no_such_dataset", "no_such_dataset"),
-            ("unshifted", {"a": [5, 4]}, "pairs of numbers"),
+            ("unshifted", {"a": [5, 4]}, "pairs of numbers of unshifted"),
+            ("moved", {"a": [5, 4]}, "pairs of numbers of moved"),
             ("weights", "cifar10", "begin with the dataset, 'toy'"),
             ("name", "shiftresnet20", "end in .toy.ssl"),
             ("seconds", -1, "None or a positive number"),

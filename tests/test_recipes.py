@@ -1,5 +1,6 @@
 """The recipes of the zoo."""
 
+import csv
 import dataclasses
 
 import keras
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 
 from keras_shift import zoo
+from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.training import Data, Recipe, train
 from keras_shift.zoo import recipes
+from networks import ROOT
 
 ALL = recipes.list_recipes()
 
@@ -48,6 +51,25 @@ def test_pattern():
 def test_unknown_names_get_a_hint():
     with pytest.raises(ValueError, match="Did you mean.*imagenet2012.fenet_1.0"):
         recipes.get_recipe("imagenet.fenet_1.0")
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_shifts_are_removed_in_the_order_of_the_papers_table_2(dataset):
+    shares = {}
+    with open(ROOT / "tools" / "paper_results.csv", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if (row["table"], row["dataset"]) == ("SSL Table 2", dataset):
+                unshifted, channels = map(int, row["paper"].split(" / "))
+                shares[row["layer"].removesuffix("_shift")] = unshifted / channels
+    del shares[""]  # the total
+    for removed in (4, 6, 8):
+        name = f"{dataset}.shiftresnet20_ssl_without{removed}"
+        modules = recipes.get_recipe(name).arguments["without_shift"]
+        kept = [share for name, share in shares.items() if name not in modules]
+        assert len(modules) == removed and len(kept) == 9 - removed
+        assert min(shares[name] for name in modules) >= max(kept)
+        model = recipes.build(recipes.get_recipe(name), alpha=0.25)
+        assert len(shift_layers(model)) == 9 - removed
 
 
 def test_the_papers_recipes_say_what_the_papers_print():

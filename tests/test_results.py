@@ -117,5 +117,6 @@ class TestRows:
         ) in text
         assert '`ShiftResNet20(alpha=0.25, weights="cifar10.ssl")`' in text
         assert "None yet" not in text
+        assert "| all | 4 | 50.0% | 75.0% |\n" in text
         for line in text.split("\n"):
             assert line.startswith("|") == line.endswith("|")

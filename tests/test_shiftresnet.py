@@ -52,6 +52,23 @@ def test_each_wiring_has_its_papers_shift():
         assert shift_layers(ShiftResNet20(spatial=spatial)) == []
 
 
+def test_modules_without_shift():
+    model = ShiftResNet20(
+        wiring="concatenate", without_shift=["group1_module2", "group3_module1"]
+    )
+    names = [layer.name for layer in shift_layers(model)]
+    assert names == [
+        f"group{group}_module{module}_shift"
+        for group, module in [(1, 1), (1, 3), (2, 1), (2, 2), (2, 3), (3, 2), (3, 3)]
+    ]
+    whole = ShiftResNet20(wiring="concatenate")
+    assert model.count_params() == whole.count_params() - 2 * (96 + 192)
+    with pytest.raises(
+        ValueError, match="`without_shift` must be one of .*=group3_module4"
+    ):
+        ShiftResNet20(without_shift=["group3_module4"])
+
+
 def test_concatenation_keeps_the_pooled_input():
     model = randomize(ShiftResNet20(wiring="concatenate", expansion=1))
     names = ["group1_module3_add", "group2_module1_concatenate"]

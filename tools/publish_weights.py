@@ -30,7 +30,7 @@ import numpy as np
 
 from keras_shift import analysis, measuring, training, zoo
 from keras_shift.environment import environment
-from keras_shift.layers import ShiftLayer
+from keras_shift.layers.shift_layer import LearnedShift, ShiftLayer
 from keras_shift.training import trainer
 from keras_shift.training.checkpoint import replacing
 from keras_shift.zoo import predictions, recipes, shiftresnet
@@ -151,11 +151,30 @@ def publish(run, data_dir, commit=None, name=None, device=None, seconds=None):
             for layer in model.layers
             if isinstance(layer, ShiftLayer)
         },
+        moved=moved(recipe, model),
     )
     # The last file: without it, the others are nothing.
     with replacing(WEIGHTS / f"{stem}.json") as temporary:
         temporary.write_text(record.to_json(), encoding="utf-8")
     return record
+
+
+def moved(recipe, model):
+    """Returns the field `moved` of a record.
+
+    Args:
+        recipe: The recipe, which says where displacements start.
+        model: The network that it has trained.
+    """
+    start = recipes.build(recipe)
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, LearnedShift):
+            before = np.rint(start.get_layer(layer.name).displacement_array())
+            after = np.rint(layer.displacement_array())
+            elsewhere = (before != after).any(axis=0)
+            found[layer.name] = (int(elsewhere.sum()), layer.channels)
+    return found
 
 
 def check_end(log, epochs):

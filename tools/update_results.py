@@ -53,13 +53,21 @@ TITLES = {
 NOTES = {
     "SSL Table 1": "The paper's 11.1% of the grouped shift is 1/9; channels that nine "
     "groups leave over are unshifted, too, and counted in ours.",
-    "SSL Table 3": "Networks without some of the shift layers have no recipe.",
+    "SSL Table 3": "Shift layers are removed in the order of the paper's Table 2.",
     "ShiftNet Table 5": "The paper prints the ResNets' own accuracies in the rows of "
     "E = 9. Reduced ResNets have no recipe.",
 }
 
 # In the order in which a row takes weights, after the paper's own recipe.
 SUFFIXES = ("", ".short")
+
+LEARNED = """\
+## Where displacements have gone
+
+Of the channels of each layer of learned shifts, how many **moved**, that is, ended
+with another rounded displacement than they started with, and how many are
+**unshifted** at the end.
+"""
 
 PHOTOGRAPHS = (
     "FE-Net and MobileNetV2 under the same recipe, but for what concerns shifts."
@@ -127,6 +135,9 @@ def document(records):
         parts.append(_table_of_weights(list(some)))
     if not records:
         parts.append("None yet.\n")
+    learned = [record for record in records if record.moved]
+    if learned:
+        parts += [LEARNED, *map(_table_of_layers, learned)]
     for table, some in itertools.groupby(rows(records), lambda row: row["table"]):
         if table in TITLES:
             parts += [f"## {table}: {TITLES[table]}\n", _table_of_paper(list(some))]
@@ -181,6 +192,19 @@ def _table_of_weights(records):
         cells += [record.recipe_name, str(record.seed), f"{record.bytes / 1e6:.1f}"]
         lines.append(cells)
     return _markdown([*header, "recipe", "seed", "MB"], lines)
+
+
+def _table_of_layers(record):
+    layers = [
+        (name, channels, moved, record.unshifted[name][0])
+        for name, (moved, channels) in record.moved.items()
+    ]
+    names, *numbers = zip(*layers)
+    lines = [
+        [name, str(channels), f"{moved / channels:.1%}", f"{unshifted / channels:.1%}"]
+        for name, channels, moved, unshifted in [*layers, ("all", *map(sum, numbers))]
+    ]
+    return _markdown([f"`{record.name}`", "channels", "moved", "unshifted"], lines)
 
 
 def _table_of_paper(some):

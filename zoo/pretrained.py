@@ -76,6 +76,9 @@ class Record:
         multiply_adds: Number of multiply-adds for one image of `input_shape`.
         unshifted: For every shift layer by name its numbers of unshifted and of all
             channels.
+        moved: For every layer of learned shifts by name its number of channels that
+            training left with another rounded displacement than they started with,
+            and that of all channels.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Record:
     parameters: int
     multiply_adds: int
     unshifted: dict[str, tuple[int, int]]
+    moved: dict[str, tuple[int, int]]
 
     def __post_init__(self):
         for field, (rule, holds) in _RULES.items():
@@ -109,9 +113,12 @@ class Record:
                 self._refuse(field, f"must be {rule}")
         set_field = functools.partial(object.__setattr__, self)
         set_field("input_shape", tuple(self.input_shape))
+        arguments = {key: _as_tuple(value) for key, value in self.arguments.items()}
+        set_field("arguments", arguments)
         if not isinstance(self.class_names, str):
             set_field("class_names", tuple(self.class_names))
         set_field("unshifted", {k: tuple(v) for k, v in self.unshifted.items()})
+        set_field("moved", {k: tuple(v) for k, v in self.moved.items()})
         if self.weights.split(".")[0] != self.dataset:
             self._refuse("weights", f"must begin with the dataset, {self.dataset!r}")
         if not self.name.endswith(f".{self.weights}"):
@@ -180,6 +187,11 @@ class Record:
         )
 
 
+def _as_tuple(value):
+    # JSON has no tuples.
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _is_text(value):
     return isinstance(value, str) and bool(value)
 
@@ -204,7 +216,7 @@ def _is_recipe(value):
     return isinstance(value, dict) and _is_text(value.get("name")) and "seed" in value
 
 
-def _is_unshifted(value):
+def _is_parts(value):
     return isinstance(value, dict) and all(
         len(pair) == 2 and 0 <= pair[0] <= pair[1] for pair in value.values()
     )
@@ -251,8 +263,9 @@ _RULES = {
     ),
     "unshifted": (
         "pairs of numbers of unshifted and of all channels by layer",
-        _is_unshifted,
+        _is_parts,
     ),
+    "moved": ("pairs of numbers of moved and of all channels by layer", _is_parts),
 }
 
 
@@ -525,7 +538,7 @@ def _why_not(constructor, weights):
 
 def _check_contradictions(record, given, trained):
     for argument, value in given.items():
-        if argument not in FREE and value != trained[argument]:
+        if argument not in FREE and _as_tuple(value) != trained[argument]:
             raise ValueError(
                 f"Argument `{argument}` contradicts the published weights "
                 f"{record.weights!r} of {record.constructor}, which were trained with "

@@ -1,5 +1,7 @@
 """ShiftResNets: ResNets of shifts, as both papers build them."""
 
+import dataclasses
+
 import keras
 
 from keras_shift.zoo import arguments, blocks, network, resnet, shiftnet
@@ -26,6 +28,7 @@ def _cifar_constructor(depth):
         wiring="projection",
         spatial=None,
         module="csc",
+        without_shift=(),
         displacement_initializer="grouped",
         displacement_regularizer=None,
         max_displacement=2,
@@ -69,6 +72,9 @@ def _cifar_constructor(depth):
             module: `"csc"` (convolution, shift, convolution) or `"sc2"`, which
                 shifts before its first convolution too (Fig. 3 of the ShiftNet
                 paper).
+            without_shift: Names of modules whose wide tensor goes through nothing,
+                as `"none"` has it for all of them: from `"group1_module1"` on
+                (Table 3 of the SSL paper).
             <displacements>
             <kernels>
 
@@ -89,6 +95,14 @@ def _cifar_constructor(depth):
         arguments.check_positive("expansion", expansion)
         arguments.check_choice("wiring", wiring, tuple(DEFAULT_SPATIAL))
         arguments.check_choice("module", module, shiftnet.MODULES)
+        groups = resnet.cifar_groups(depth)
+        modules = [
+            f"group{index + 1}_module{number + 1}"
+            for index, (count, _, _) in enumerate(groups)
+            for number in range(count)
+        ]
+        for name_of_module in without_shift:
+            arguments.check_choice("without_shift", name_of_module, modules)
         style = blocks.BlockStyle(
             spatial=DEFAULT_SPATIAL[wiring] if spatial is None else spatial,
             displacement_initializer=displacement_initializer,
@@ -99,8 +113,9 @@ def _cifar_constructor(depth):
             batch_norm_momentum=batch_norm_momentum,
         )
 
+        quiet = dataclasses.replace(style, spatial="none")
+
         def body(x):
-            groups = resnet.cifar_groups(depth)
             x = blocks.convolution(
                 x,
                 resnet.width(groups[0][1], alpha),
@@ -109,14 +124,15 @@ def _cifar_constructor(depth):
                 "stem",
                 activation="relu",
             )
-            for index, (modules, filters, first_stride) in enumerate(groups):
-                for number in range(modules):
+            names = iter(modules)
+            for count, filters, first_stride in groups:
+                for number, name in zip(range(count), names):
                     x = _module(
                         x,
                         resnet.width(filters, alpha),
                         expansion,
-                        style,
-                        f"group{index + 1}_module{number + 1}",
+                        quiet if name in without_shift else style,
+                        name,
                         wiring=wiring,
                         strides=first_stride if number == 0 else 1,
                         shift_twice=module == "sc2",

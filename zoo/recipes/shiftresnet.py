@@ -45,6 +45,13 @@ _LEARNED: dict[str, dict[str, Any]] = {
 
 _PENALTIES = ("1e-4", "4e-4", "5e-4")
 
+# The modules in the order in which Table 3 of the SSL paper takes their shifts away:
+# by the shares of unshifted channels that it prints in Table 2, the largest first.
+_LEAST_IMPORTANT = {
+    "cifar10": ("2_1", "3_3", "3_1", "1_3", "1_1", "2_3", "1_2", "3_2"),
+    "cifar100": ("2_1", "3_1", "1_3", "1_2", "1_1", "2_3", "3_3", "3_2"),
+}
+
 
 def _networks():
     """Names for recipes, networks, and λ where shifts are learned."""
@@ -75,6 +82,17 @@ def _recipes():
                     dataset=dataset,
                     displacement_penalty=float(penalty or 0),
                     **learned,
+                )
+            for removed in (4, 6, 8):
+                names = _LEAST_IMPORTANT[dataset][:removed]
+                modules = tuple(f"group{n[0]}_module{n[2]}" for n in names)
+                yield dataclasses.replace(
+                    recipe,
+                    name=f"{dataset}.shiftresnet20_ssl_without{removed}{suffix}",
+                    network="shiftresnet20_ssl",
+                    arguments={"classes": classes, "without_shift": modules},
+                    dataset=dataset,
+                    **_LEARNED[suffix],
                 )
 
 
