@@ -396,6 +396,25 @@ def _column(pair, dtype):
 # Arguments.
 
 
+def check_data_format(data_format):
+    """Returns a data format that is given, or Keras' own.
+
+    Args:
+        data_format: `"channels_last"`, `"channels_first"` or `None` for Keras'
+            `image_data_format()`.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    data_format = data_format or keras.config.image_data_format()
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(
+            'Argument `data_format` must be "channels_last", "channels_first" or '
+            f"None. Received: data_format={data_format}"
+        )
+    return data_format
+
+
 def check_max_displacement(max_displacement):
     """Returns a bound of displacements as an int or `None`, if it is one.
 
@@ -425,12 +444,7 @@ def _positive_integer(value, name):
 
 
 def _check_image(x, data_format, floating=False):
-    data_format = data_format or keras.config.image_data_format()
-    if data_format not in ("channels_last", "channels_first"):
-        raise ValueError(
-            'Argument `data_format` must be "channels_last", "channels_first" or '
-            f"None. Received: data_format={data_format}"
-        )
+    data_format = check_data_format(data_format)
     if keras.utils.is_keras_tensor(x):
         raise ValueError(
             "Argument `x` must be a tensor with values. In a functional model use "

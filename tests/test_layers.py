@@ -9,6 +9,7 @@ from differentiate import value_and_gradients
 from keras_shift.layers import (
     ActiveShift2D,
     GroupedShift2D,
+    SliceChannels,
     SparseShift2D,
     SqueezeExcite2D,
 )
@@ -30,6 +31,7 @@ LAYERS = [
             "max_displacement": 2,
         },
     ),
+    (SliceChannels, {"start": 0, "stop": 50}),
     (SqueezeExcite2D, {}),
     (SqueezeExcite2D, {"squeeze_ratio": 8, "kernel_regularizer": "l2"}),
 ]
@@ -191,6 +193,13 @@ def test_only_images_are_taken(layer_class, arguments, shape):
         (ActiveShift2D, {"max_displacement": 0.5}, "max_displacement=0.5"),
         (SparseShift2D, {"data_format": "last"}, "data_format=last"),
         (SqueezeExcite2D, {"squeeze_ratio": 0}, "squeeze_ratio=0"),
+        (SliceChannels, {"start": -1, "stop": 2}, "start=-1, stop=2"),
+        (SliceChannels, {"start": 2, "stop": 2}, "start=2, stop=2"),
+        (
+            SliceChannels,
+            {"start": 0, "stop": 2, "data_format": "last"},
+            "data_format=last",
+        ),
     ],
 )
 def test_bad_arguments_are_named(layer_class, arguments, message):
@@ -332,6 +341,25 @@ def test_sparsity_is_the_share_of_channels_that_round_to_zero():
 
 
 # Squeeze and excite
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_slices_are_those_of_an_index(data_format, training):
+    last = data_format == "channels_last"
+    index = (..., slice(4, 7)) if last else (slice(None), slice(4, 7))
+    x = images((2, 9, 8, 10))
+    layer = SliceChannels(4, 7, data_format=data_format)
+    upstream = images(x[index].shape, seed=1)
+    y, (gradient,) = value_and_gradients(
+        lambda x: layer(x, training=training), [x], upstream
+    )
+    np.testing.assert_array_equal(y, x[index])
+    expected = np.zeros_like(x)
+    expected[index] = upstream
+    np.testing.assert_array_equal(gradient, expected)
+    with pytest.raises(ValueError, match="the (9|10) channels.*Received: stop=12"):
+        SliceChannels(4, 12, data_format=data_format)(x)
 
 
 def test_squeeze_excite_is_its_formula():

@@ -205,7 +205,12 @@ def fe_block(x, filters, units, wide_filters, style, name, strides=1):
     """
     channels = x.shape[channel_axis()]
     ends = [channels // 2 ** (units - 1 - unit) for unit in range(units)]
-    parts = [_channels(x, a, b) for a, b in zip([0] + ends, ends)] if units > 1 else [x]
+    parts = [x]
+    if units > 1:
+        parts = [
+            shift_layers.SliceChannels(start, end, name=f"{name}_part{index + 1}")(x)
+            for index, (start, end) in enumerate(zip([0] + ends, ends))
+        ]
     y = parts[0]
     for unit, end in enumerate(ends[:-1]):
         y = inverted_bottleneck(
@@ -279,10 +284,6 @@ def conv_shift_conv(
     x = convolution(x, wide_filters, 1, style, f"{name}_expand")
     x = spatial(x, style, name, relu=True, **window)
     return bare_convolution(x, filters, 1, style, f"{name}_project", strides)
-
-
-def _channels(x, start, stop):
-    return x[..., start:stop] if channel_axis() == -1 else x[:, start:stop]
 
 
 def _squeeze_excite(x, style, name):

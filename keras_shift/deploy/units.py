@@ -11,7 +11,7 @@ from keras_shift.deploy.folding import (
     is_plain_convolution,
 )
 from keras_shift.deploy.graph import Graph
-from keras_shift.layers import GroupedShift2D, SparseShift2D
+from keras_shift.layers import GroupedShift2D, SliceChannels, SparseShift2D
 from keras_shift.layers.shift_layer import ShiftLayer
 
 
@@ -358,6 +358,8 @@ def _keeps_size(graph, chain):
 
 def _channel_range(call):
     """Returns `x`, `start` and `stop` of a call `x[..., start:stop]`, or `None`."""
+    if type(call.layer) is SliceChannels and call.layer.data_format == "channels_last":
+        return call.inputs[0], call.layer.start, call.layer.stop
     if type(call.layer).__name__ != "GetItem" or len(call.args) != 2:
         return None
     x, key = call.args

@@ -5,6 +5,7 @@ from keras_shift.layers.fused_batch_normalization import FusedBatchNormalization
 from keras_shift.layers.fused_unit2d import FusedUnit2D
 from keras_shift.layers.grouped_shift2d import GroupedShift2D
 from keras_shift.layers.shift_layer import LearnedShift, ShiftLayer
+from keras_shift.layers.slice_channels import SliceChannels
 from keras_shift.layers.sparse_shift2d import SparseShift2D
 from keras_shift.layers.squeeze_excite2d import SqueezeExcite2D
 
@@ -15,6 +16,7 @@ __all__ = [
     "GroupedShift2D",
     "LearnedShift",
     "ShiftLayer",
+    "SliceChannels",
     "SparseShift2D",
     "SqueezeExcite2D",
 ]

@@ -7,7 +7,7 @@ from keras import ops
 from keras_shift import initializers
 from keras_shift import native as native_op
 from keras_shift.constraints import BoundedDisplacements
-from keras_shift.ops import check_max_displacement
+from keras_shift.ops import check_data_format, check_max_displacement
 
 
 class ShiftLayer(keras.layers.Layer):
@@ -23,13 +23,7 @@ class ShiftLayer(keras.layers.Layer):
 
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        data_format = data_format or keras.config.image_data_format()
-        if data_format not in ("channels_last", "channels_first"):
-            raise ValueError(
-                'Argument `data_format` must be "channels_last", "channels_first" '
-                f"or None. Received: data_format={data_format}"
-            )
-        self.data_format = data_format
+        self.data_format = check_data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape):
