@@ -119,6 +119,23 @@ def test_a_block_and_what_only_looks_like_one(change, take):
         assert_same(found, expected)
 
 
+def test_channels_taken_by_a_layer_that_is_called_twice():
+    images = keras.Input((9, 7, 10))
+    first = SliceChannels(0, 5)
+    y = first(images)
+    for layer in unit_layers(filters=5).values():
+        y = layer(y)
+    mixed = keras.layers.Concatenate()([y, by_layer(images, 5, 10)])
+    again = first(keras.layers.ReLU()(images))
+    model = randomize(keras.Model(images, [mixed, again]))
+    assert find_units(model).write_backs == ()
+    batch = pixels(2, 9, 7, 10) / 255
+    for found, expected in zip(
+        fuse(model).predict(batch, verbose=0), model.predict(batch, verbose=0)
+    ):
+        assert_same(found, expected)
+
+
 def test_sc2_modules_and_nested_models():
     model = randomize(ShiftResNet20(module="sc2", classifier_activation=None))
     images = pixels(2, 32, 32, 3)

@@ -195,6 +195,7 @@ def test_only_images_are_taken(layer_class, arguments, shape):
         (SqueezeExcite2D, {"squeeze_ratio": 0}, "squeeze_ratio=0"),
         (SliceChannels, {"start": -1, "stop": 2}, "start=-1, stop=2"),
         (SliceChannels, {"start": 2, "stop": 2}, "start=2, stop=2"),
+        (SliceChannels, {"start": 0.5, "stop": 2}, "start=0.5, stop=2"),
         (
             SliceChannels,
             {"start": 0, "stop": 2, "data_format": "last"},
@@ -207,12 +208,10 @@ def test_bad_arguments_are_named(layer_class, arguments, message):
         layer_class(**arguments)
 
 
-@pytest.mark.parametrize(
-    "layer_class", [GroupedShift2D, ActiveShift2D, SparseShift2D, SqueezeExcite2D]
-)
-def test_the_number_of_channels_must_be_known(layer_class):
+@every_layer
+def test_the_number_of_channels_must_be_known(layer_class, arguments):
     with pytest.raises(ValueError, match="number of channels. Received: input_shape"):
-        layer_class()(keras.Input((4, 4, None)))
+        layer_class(**arguments)(keras.Input((4, 4, None)))
 
 
 # Shifts
@@ -340,7 +339,21 @@ def test_sparsity_is_the_share_of_channels_that_round_to_zero():
     assert layer.sparsity == 0.5
 
 
-# Squeeze and excite
+# Slices
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    "training, kind", [(True, "Slice"), (False, "StridedSlice"), (None, "StridedSlice")]
+)
+def test_slices_are_trained_by_the_operation_with_the_faster_gradient(training, kind):
+    import tensorflow as tf
+
+    layer = SliceChannels(2, 5)
+    function = tf.function(lambda x: layer(x, training=training))
+    graph = function.get_concrete_function(tf.zeros((1, 2, 2, 6))).graph
+    kinds = {operation.type for operation in graph.get_operations()}
+    assert kinds & {"Slice", "StridedSlice"} == {kind}
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -360,6 +373,9 @@ def test_slices_are_those_of_an_index(data_format, training):
     np.testing.assert_array_equal(gradient, expected)
     with pytest.raises(ValueError, match="the (9|10) channels.*Received: stop=12"):
         SliceChannels(4, 12, data_format=data_format)(x)
+
+
+# Squeeze and excite
 
 
 def test_squeeze_excite_is_its_formula():

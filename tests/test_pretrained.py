@@ -362,7 +362,9 @@ class TestRecord:
         assert Record.from_json(record.to_json()) == record
         assert record.shift_sparsity == 0.5 and record.seed == 0
         assert record.recipe_name == "toy.shiftresnet20_ssl"
-        assert dataclasses.replace(record, unshifted={}).shift_sparsity is None
+        assert (
+            dataclasses.replace(record, unshifted={}, moved={}).shift_sparsity is None
+        )
 
     def test_classes_of_a_file(self, record):
         fields = {"dataset": "cifar10", "weights": "cifar10", "classes": 10}
@@ -388,6 +390,8 @@ class TestRecord:
             ("class_names", "no_such_dataset", "no_such_dataset"),
             ("unshifted", {"a": [5, 4]}, "pairs of numbers of unshifted"),
             ("moved", {"a": [5, 4]}, "pairs of numbers of moved"),
+            ("moved", {"a": [2, 3]}, "layers of `unshifted`, as wide"),
+            ("moved", {"c": [2, 4]}, "layers of `unshifted`, as wide"),
             ("weights", "cifar10", "begin with the dataset, 'toy'"),
             ("name", "shiftresnet20", "end in .toy.ssl"),
             ("seconds", -1, "None or a positive number"),

@@ -63,10 +63,11 @@ def test_modules_without_shift():
     ]
     whole = ShiftResNet20(wiring="concatenate")
     assert model.count_params() == whole.count_params() - 2 * (96 + 192)
-    with pytest.raises(
-        ValueError, match="`without_shift` must be one of .*=group3_module4"
-    ):
-        ShiftResNet20(without_shift=["group3_module4"])
+    for bad in (["group3_module4"], "group1_module1", None):
+        with pytest.raises(ValueError, match="'group3_module3'.*Received: without_shi"):
+            ShiftResNet20(without_shift=bad)
+    model = ShiftResNet20(module="sc2", without_shift=["group1_module1"])
+    assert shift_layers(model)[0].name == "group1_module2_input_shift"
 
 
 def test_concatenation_keeps_the_pooled_input():

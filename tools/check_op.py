@@ -76,20 +76,33 @@ def check(op, tf):
             x=tf.cast(x, dtype), displacements=whole, num_threads=threads
         )
         np.testing.assert_array_equal(tf.cast(y, "float64"), shifted(x, whole))
+        if dtype != "int8":
+            y = op.keras_shift_shift2d(
+                x=tf.cast(x, dtype), displacements=whole, relu=True, num_threads=threads
+            )
+            np.testing.assert_array_equal(
+                tf.cast(y, "float64"), shifted(np.maximum(x, 0), whole)
+            )
 
-    for dtype, threads in itertools.product(("float32", "float64"), (0, 1, 2)):
+    for dtype, threads, relu in itertools.product(
+        ("float32", "float64"), (0, 1, 2), (False, True)
+    ):
         gradients = op.keras_shift_sparse_shift2d_grad(
             x=tf.cast(x, dtype),
             upstream=tf.cast(upstream, dtype),
             displacements=tf.cast(displacements, dtype),
+            relu=relu,
             num_threads=threads,
         )
         np.testing.assert_array_equal(
-            tf.cast(gradients.input_gradient, "float64"), shifted(upstream, -whole)
+            tf.cast(gradients.input_gradient, "float64"),
+            shifted(upstream, -whole) * (x > 0 if relu else 1),
         )
         np.testing.assert_array_equal(
             tf.cast(gradients.displacement_gradient, "float64"),
-            displacement_gradient(x, upstream, displacements),
+            displacement_gradient(
+                np.maximum(x, 0) if relu else x, upstream, displacements
+            ),
         )
 
     # One channel of x is handed on, 20 are shifted, and the sums stay whole numbers.

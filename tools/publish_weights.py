@@ -151,7 +151,7 @@ def publish(run, data_dir, commit=None, name=None, device=None, seconds=None):
             for layer in model.layers
             if isinstance(layer, ShiftLayer)
         },
-        moved=moved(recipe, model),
+        moved=moved(recipe, model, source["backend"]),
     )
     # The last file: without it, the others are nothing.
     with replacing(WEIGHTS / f"{stem}.json") as temporary:
@@ -159,13 +159,19 @@ def publish(run, data_dir, commit=None, name=None, device=None, seconds=None):
     return record
 
 
-def moved(recipe, model):
+def moved(recipe, model, backend):
     """Returns the field `moved` of a record.
 
     Args:
         recipe: The recipe, which says where displacements start.
         model: The network that it has trained.
+        backend: Keras' backend that trained it.
     """
+    if recipe.displacement_start != "grouped" and backend != keras.backend.backend():
+        raise SystemExit(
+            f"{recipe.name} starts at random displacements, which only the backend "
+            f"that trained it draws again: set KERAS_BACKEND={backend}."
+        )
     start = recipes.build(recipe)
     found = {}
     for layer in model.layers:

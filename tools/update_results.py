@@ -96,8 +96,8 @@ def rows(records):
         recipe, layer = row.pop("recipe"), row.pop("layer")
         names = [recipe + suffix for suffix in SUFFIXES if recipe]
         record = next((by_recipe[name] for name in names if name in by_recipe), None)
-        ours = {} if record is None else {"ours": _ours(record, row, layer)}
-        found.append({**row, **ours, **_origin(record)})
+        ours = "" if record is None else _ours(record, row, layer)
+        found.append({**row, "ours": ours, **_origin(record)} if ours else row)
     for record in records:
         for quantity, value in _quantities(record).items():
             found.append(

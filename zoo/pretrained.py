@@ -119,6 +119,9 @@ class Record:
             set_field("class_names", tuple(self.class_names))
         set_field("unshifted", {k: tuple(v) for k, v in self.unshifted.items()})
         set_field("moved", {k: tuple(v) for k, v in self.moved.items()})
+        for layer, (_, channels) in self.moved.items():
+            if self.unshifted.get(layer, (0, None))[1] != channels:
+                self._refuse("moved", "must have layers of `unshifted`, as wide")
         if self.weights.split(".")[0] != self.dataset:
             self._refuse("weights", f"must begin with the dataset, {self.dataset!r}")
         if not self.name.endswith(f".{self.weights}"):

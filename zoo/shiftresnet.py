@@ -72,9 +72,9 @@ def _cifar_constructor(depth):
             module: `"csc"` (convolution, shift, convolution) or `"sc2"`, which
                 shifts before its first convolution too (Fig. 3 of the ShiftNet
                 paper).
-            without_shift: Names of modules whose wide tensor goes through nothing,
-                as `"none"` has it for all of them: from `"group1_module1"` on
-                (Table 3 of the SSL paper).
+            without_shift: Tuple of names of modules, from `"group1_module1"` on, in
+                which nothing exchanges information between pixels (Table 3 of the
+                SSL paper).
             <displacements>
             <kernels>
 
@@ -97,12 +97,16 @@ def _cifar_constructor(depth):
         arguments.check_choice("module", module, shiftnet.MODULES)
         groups = resnet.cifar_groups(depth)
         modules = [
-            f"group{index + 1}_module{number + 1}"
+            [f"group{index + 1}_module{number + 1}" for number in range(count)]
             for index, (count, _, _) in enumerate(groups)
-            for number in range(count)
         ]
-        for name_of_module in without_shift:
-            arguments.check_choice("without_shift", name_of_module, modules)
+        if not isinstance(without_shift, (tuple, list)) or not set(
+            without_shift
+        ).issubset(sum(modules, [])):
+            raise ValueError(
+                "Argument `without_shift` must be a tuple of names of modules, of "
+                f"{sum(modules, [])}. Received: without_shift={without_shift!r}"
+            )
         style = blocks.BlockStyle(
             spatial=DEFAULT_SPATIAL[wiring] if spatial is None else spatial,
             displacement_initializer=displacement_initializer,
@@ -113,7 +117,7 @@ def _cifar_constructor(depth):
             batch_norm_momentum=batch_norm_momentum,
         )
 
-        quiet = dataclasses.replace(style, spatial="none")
+        still = dataclasses.replace(style, spatial="none")
 
         def body(x):
             x = blocks.convolution(
@@ -124,17 +128,16 @@ def _cifar_constructor(depth):
                 "stem",
                 activation="relu",
             )
-            names = iter(modules)
-            for count, filters, first_stride in groups:
-                for number, name in zip(range(count), names):
+            for (_, filters, first_stride), names in zip(groups, modules):
+                for module_name in names:
                     x = _module(
                         x,
                         resnet.width(filters, alpha),
                         expansion,
-                        quiet if name in without_shift else style,
-                        name,
+                        still if module_name in without_shift else style,
+                        module_name,
                         wiring=wiring,
-                        strides=first_stride if number == 0 else 1,
+                        strides=first_stride if module_name == names[0] else 1,
                         shift_twice=module == "sc2",
                     )
             return x

@@ -1,6 +1,28 @@
 #include "custom_ops/cc/filters.h"
 
 namespace keras_shift {
+namespace {
+
+// The bits of infinity.
+uint64_t Infinity(FloatType type) {
+  switch (type) {
+    case FloatType::kHalf:
+      return 0x7c00;
+    case FloatType::kBfloat16:
+      return 0x7f80;
+    case FloatType::kFloat:
+      return 0x7f800000;
+    case FloatType::kDouble:
+      break;
+  }
+  return 0x7ff0000000000000;
+}
+
+uint64_t SignBit(FloatType type) {
+  return uint64_t{1} << (8 * ElementSize(type) - 1);
+}
+
+}  // namespace
 
 int64_t ElementSize(FloatType type) {
   switch (type) {
@@ -16,27 +38,12 @@ int64_t ElementSize(FloatType type) {
 }
 
 Filter ReluFilter(FloatType type) {
-  uint64_t infinity = 0;
-  switch (type) {
-    case FloatType::kHalf:
-      infinity = 0x7c00;
-      break;
-    case FloatType::kBfloat16:
-      infinity = 0x7f80;
-      break;
-    case FloatType::kFloat:
-      infinity = 0x7f800000;
-      break;
-    case FloatType::kDouble:
-      infinity = 0x7ff0000000000000;
-      break;
-  }
-  return {ElementSize(type), infinity, nullptr};
+  return {ElementSize(type), Infinity(type), 2 * SignBit(type) - 1, nullptr};
 }
 
 Filter PositiveFilter(FloatType type, const unsigned char* gates) {
-  const int64_t element_size = ElementSize(type);
-  return {element_size, uint64_t{1} << (8 * element_size - 1), gates};
+  const uint64_t sign = SignBit(type);
+  return {ElementSize(type), sign, sign | Infinity(type), gates};
 }
 
 }  // namespace keras_shift

@@ -15,7 +15,7 @@ int64_t ElementSize(FloatType type);
 // Of elements that become max(element, 0), or stay NaN.
 Filter ReluFilter(FloatType type);
 
-// Of elements that stay where `gates` is greater than zero.
+// Of elements that stay where `gates` is greater than zero; NaNs are not.
 Filter PositiveFilter(FloatType type, const unsigned char* gates);
 
 }  // namespace keras_shift

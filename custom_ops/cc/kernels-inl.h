@@ -55,15 +55,16 @@ alignas(64) const unsigned char kZeros[64] = {};
 
 // Sets elements to zero, as Filter says.
 template <typename Element, typename Register>
-inline Register Keep(Register value, Register gate, uint64_t threshold) {
+inline Register Keep(Register value, Register gate, const Filter& filter) {
   // Registers of fewer bytes hold no such elements.
   if constexpr (sizeof(Element) <= sizeof(Register)) {
     typedef Element Elements __attribute__((vector_size(sizeof(Register))));
     constexpr Element kSign = Element{1} << (8 * sizeof(Element) - 1);
     const Elements flipped = LoadAs<Elements>(&gate) ^ kSign;
-    const Elements kept = flipped > static_cast<Element>(threshold)
-                              ? LoadAs<Elements>(&value)
-                              : Elements();
+    const auto above = flipped > static_cast<Element>(filter.above);
+    const auto up_to = flipped <= static_cast<Element>(filter.up_to);
+    const Elements kept =
+        (above & up_to) ? LoadAs<Elements>(&value) : Elements();
     return LoadAs<Register>(&kept);
   }
   return value;
@@ -74,16 +75,20 @@ template <typename Vector, bool kStream, bool kFilter>
 inline void Write(unsigned char* p, typename Vector::Register value,
                   const Filter& filter, intptr_t to_gates) {
   if constexpr (kFilter) {
-    const auto gate = to_gates == 0 ? value : Vector::Load(p + to_gates);
+    // An address as a number, since it lies in another array.
+    const auto gate = to_gates == 0
+                          ? value
+                          : Vector::Load(reinterpret_cast<const unsigned char*>(
+                                reinterpret_cast<uintptr_t>(p) + to_gates));
     switch (filter.element_size) {
       case 2:
-        value = Keep<uint16_t>(value, gate, filter.threshold);
+        value = Keep<uint16_t>(value, gate, filter);
         break;
       case 4:
-        value = Keep<uint32_t>(value, gate, filter.threshold);
+        value = Keep<uint32_t>(value, gate, filter);
         break;
       case 8:
-        value = Keep<uint64_t>(value, gate, filter.threshold);
+        value = Keep<uint64_t>(value, gate, filter);
         break;
     }
   }
@@ -415,10 +420,11 @@ void AddRow(const SumRow& row, void* sums) {
       const int64_t start = first * channels + channel;
       const auto* g =
           static_cast<const Element*>(row.g) + first * g_stride + channel;
-      const auto* next_g =
-          static_cast<const Element*>(row.next_g) + first * g_stride + channel;
-      const auto* next_x =
-          static_cast<const Element*>(row.next_x) + first * g_stride + channel;
+      // Addresses as numbers: the last one lies beyond the array.
+      const int64_t step = g_stride * sizeof(Element);
+      const int64_t ahead = first * step + channel * sizeof(Element);
+      uintptr_t next_g = reinterpret_cast<uintptr_t>(row.next_g) + ahead;
+      uintptr_t next_x = reinterpret_cast<uintptr_t>(row.next_x) + ahead;
       const auto* x_0 = static_cast<const Element*>(row.x[0]) + start;
       const auto* x_1 = static_cast<const Element*>(row.x[1]) + start;
       const auto* x_2 = static_cast<const Element*>(row.x[2]) + start;
@@ -449,10 +455,10 @@ void AddRow(const SumRow& row, void* sums) {
       for (int64_t j = first; j < last; ++j) {
         const Register upstream = Lanes::Load(g);
         g += g_stride;
-        __builtin_prefetch(next_g);
-        __builtin_prefetch(next_x);
-        next_g += g_stride;
-        next_x += g_stride;
+        __builtin_prefetch(reinterpret_cast<const void*>(next_g));
+        __builtin_prefetch(reinterpret_cast<const void*>(next_x));
+        next_g += step;
+        next_x += step;
         const Pair next = next_column();
         const Pair right = pick_column(here, next);
         s_00 += upstream * left.upper;

@@ -62,13 +62,15 @@ struct ShiftPlanView {
 
 // Which elements stay what they are where they are written; the others become
 // zero. One stays if the bits of its gate, as an unsigned number with the sign
-// bit flipped, exceed the threshold. So flipped, the numbers from -0 to
-// -infinity come first, then the NaNs with a sign, +0, and what is greater. The
-// threshold of ReLU, which NaNs pass, is an infinity's bits, therefore, and
-// that of "greater than zero" the sign bit alone.
+// bit flipped, are greater than `above` and not greater than `up_to`. In that
+// order come
+//
+//   -0 to -infinity, NaNs with a sign, +0, what is greater up to +infinity,
+//   NaNs without a sign.
 struct Filter {
   int64_t element_size;  // 2, 4 or 8 bytes
-  uint64_t threshold;
+  uint64_t above;
+  uint64_t up_to;
   // Begins where `y` does, with pixels as far apart; null if each element is
   // its own gate.
   const unsigned char* gates;

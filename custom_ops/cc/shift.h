@@ -66,6 +66,7 @@ Status ReluShift2D(const ImageShape& shape, FloatType type, const void* x,
 //
 // With `relu`, they are those of the shift of max(x, 0), which then takes the
 // place of x above; `input_gradient` is zero where x is not greater than zero.
+// It must overlap neither `x` nor `upstream`.
 //
 // `x`, `upstream` and `input_gradient` hold `type`; `displacements` and their
 // gradient hold `displacement_type`, kFloat or kDouble. A displacement that is

@@ -16,9 +16,8 @@
 // So an image is worked on slice by slice: all rows of some channels, then all
 // rows of the next.
 //
-// Memory is slower than the sums, unless both go on at once: so rows that are
-// needed two steps later are asked for pixel by pixel while others are summed
-// up, which takes half of the time away.
+// Memory would be waited for between the sums: so rows that are needed two
+// steps later are asked for, pixel by pixel, while others are summed up.
 
 #include <algorithm>
 #include <cstdint>
@@ -275,15 +274,16 @@ Status Gradients(const ImageShape& shape, FloatType type,
                              relu ? &relu_filter : nullptr, row(i),
                              slice_bytes);
         };
-        // Where row i of the slice begins; below the last one, rows of the next
-        // slice or image.
+        // Where row i of the slice begins. What is needed after its last one,
+        // that below the block's, are rows of the next slice or image.
+        const int64_t end = std::min(blocks.last_row(block) + 1, shape.height);
         const auto ahead = [&](int64_t i) {
-          const int64_t below = i - blocks.last_row(block);
-          if (below < 0) return image + i * row_bytes + slice_begin;
+          if (i < end) return image + i * row_bytes + slice_begin;
           const bool last = s + 1 == shift_back->num_slices();
-          const int64_t next = std::min(n + last, shape.batch - 1);
-          const int64_t row = std::min(first_row + below, shape.height - 1);
-          return (next * shape.height + row) * row_bytes +
+          const int64_t image_index = std::min(n + last, shape.batch - 1);
+          const int64_t row_index =
+              std::min(first_row + i - end, shape.height - 1);
+          return (image_index * shape.height + row_index) * row_bytes +
                  (last ? 0 : shift_back->slice_begin(s + 1));
         };
         terms = terms_before;

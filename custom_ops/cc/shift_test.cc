@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "custom_ops/cc/filters.h"
 #include "custom_ops/cc/isa.h"
 
 namespace keras_shift {
@@ -164,10 +165,6 @@ void TestShift() {
 constexpr FloatType kFloatTypes[] = {FloatType::kHalf, FloatType::kBfloat16,
                                      FloatType::kFloat, FloatType::kDouble};
 
-int64_t ElementSize(FloatType type) {
-  return type == FloatType::kDouble ? 8 : type == FloatType::kFloat ? 4 : 2;
-}
-
 // The sign and the magnitude of any bits, without a library's conversions.
 double Value(FloatType type, const unsigned char* bytes) {
   if (type == FloatType::kDouble) {
@@ -239,6 +236,20 @@ void TestReluOf(FloatType type) {
         Value(type, reinterpret_cast<const unsigned char*>(&x[bits]));
     Check(y[bits] == (value <= 0 ? 0 : bits),
           "ReLU of the bits " + std::to_string(bits));
+  }
+  // And its gradient; what comes in are ones.
+  const std::vector<uint16_t> ones(1 << 16, 1);
+  const std::vector<float> real(2 * shape.channels, 0);
+  std::vector<float> displacement_gradient(2 * shape.channels);
+  const Status gradient_status = SparseShift2DGrad(
+      shape, type, x.data(), true, ones.data(), FloatType::kFloat, real.data(),
+      1, y.data(), displacement_gradient.data());
+  Check(gradient_status.ok(), "its gradient: " + gradient_status.message());
+  for (int bits = 0; bits < 1 << 16; ++bits) {
+    const double value =
+        Value(type, reinterpret_cast<const unsigned char*>(&x[bits]));
+    Check(y[bits] == (value > 0 ? 1 : 0),
+          "gradient of ReLU at the bits " + std::to_string(bits));
   }
 }
 

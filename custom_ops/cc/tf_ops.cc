@@ -322,10 +322,8 @@ FloatType ToFloatType(TF_DataType type) {
     case TF_DOUBLE:
       return FloatType::kDouble;
     default:
-      throw InvalidArgument(
-          "Attribute `relu` is for floats. Received: relu=true for an `x` of "
-          "TensorFlow's data type number " +
-          std::to_string(static_cast<int>(type)));
+      throw InvalidArgument("No kernel for TensorFlow's data type number " +
+                            std::to_string(static_cast<int>(type)));
   }
 }
 
@@ -344,6 +342,11 @@ void ComputeShift2D(void* kernel, TF_OpKernelContext* context) {
         const auto* whole =
             static_cast<const int32_t*>(TF_TensorData(displacements.get()));
         const auto* attributes = static_cast<const Attributes*>(kernel);
+        if (attributes->relu && type == TF_INT8) {
+          throw InvalidArgument(
+              "Attribute `relu` is for floats. Received: relu=true for an `x` "
+              "of int8");
+        }
         ThrowUnlessOk(
             attributes->relu
                 ? ReluShift2D(shape, ToFloatType(type), TF_TensorData(x.get()),

@@ -149,12 +149,11 @@ class Units:
 def find_units(model):
     """Finds the units of a model, and folds batch normalization into them.
 
-    A unit is a 1x1 convolution, batch normalization (or not), ReLU (its own layer or
-    part of a shift), a shift by
-    whole pixels or 2x2 average pooling (or neither), a 1x1 convolution with any
-    stride, batch normalization (or not), ReLU (or not), and the addition of the
-    unit's input (or not). Nothing else may use what is computed on the way, and
-    no layer may be called twice. A shift that moves nothing counts as none.
+    A unit is a 1x1 convolution, batch normalization (or not), ReLU (which may be part
+    of the shift), a shift by whole pixels or 2x2 average pooling (or neither), a 1x1
+    convolution with any stride, batch normalization (or not), ReLU (or not), and the
+    addition of the unit's input (or not). Nothing else may use what is computed on the
+    way, and no layer may be called twice. A shift that moves nothing counts as none.
 
     Example:
 
@@ -310,7 +309,7 @@ def _write_backs(graph, chains):
 
 
 def _follow_write_back(graph, by_input, first):
-    part = _channel_range(first)
+    part = _channel_range(graph, first)
     if part is None or part[1] != 0:
         return None
     image, _, end = part
@@ -332,7 +331,7 @@ def _follow_write_back(graph, by_input, first):
         ):
             return None
         rest = graph.maker(mix.inputs[1])
-        part = rest and _channel_range(rest)
+        part = rest and _channel_range(graph, rest)
         if not part or part[0] is not image or part[1] != end:
             return None
         if graph.only_user(rest) is not mix:
@@ -356,8 +355,10 @@ def _keeps_size(graph, chain):
     )
 
 
-def _channel_range(call):
+def _channel_range(graph, call):
     """Returns `x`, `start` and `stop` of a call `x[..., start:stop]`, or `None`."""
+    if not graph.is_simple(call):
+        return None
     if type(call.layer) is SliceChannels and call.layer.data_format == "channels_last":
         return call.inputs[0], call.layer.start, call.layer.stop
     if type(call.layer).__name__ != "GetItem" or len(call.args) != 2:

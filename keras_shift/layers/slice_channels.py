@@ -11,8 +11,8 @@ class SliceChannels(keras.layers.Layer):
     y = x[:, :, :, start:stop]
     ```
 
-    On TensorFlow, the gradient of such an index takes four to eight times as long as
-    that of `tf.slice`, which this layer trains with.
+    On TensorFlow, the gradient of such an index takes several times as long as that of
+    `tf.slice`, which this layer trains with.
 
     Example:
 
@@ -40,24 +40,31 @@ class SliceChannels(keras.layers.Layer):
 
     def __init__(self, start, stop, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= start < stop:
+        if start != int(start) or stop != int(stop) or not 0 <= start < stop:
             raise ValueError(
-                "Arguments `start` and `stop` must be channels, counted from 0, and "
-                "`stop` the larger one. "
+                "Arguments `start` and `stop` must be integers, numbers of channels "
+                "that are counted from 0, and `stop` the larger one. "
                 f"Received: start={start}, stop={stop}"
             )
-        self.start = start
-        self.stop = stop
+        self.start = int(start)
+        self.stop = int(stop)
         self.data_format = check_data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape):
         channels = input_shape[self._axis]
-        if channels is not None and channels < self.stop:
+        if channels is None:
+            raise ValueError(
+                "SliceChannels needs to know the number of channels. "
+                f"Received: input_shape={tuple(input_shape)}, "
+                f"data_format={self.data_format}"
+            )
+        if channels < self.stop:
             raise ValueError(
                 f"Argument `stop` must not exceed the {channels} channels of the "
                 f"input. Received: stop={self.stop}, input_shape={tuple(input_shape)}"
             )
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={self._axis: channels})
 
     def call(self, inputs, training=None):
         # An index is what LiteRT's faster kernels know.

@@ -54,12 +54,11 @@ class SparseShift2D(LearnedShift):
             values beyond it count as the bound. A small bound allows
             a depthwise convolution of `2 * max_displacement + 1` taps where the
             compiled op does not run.
-        relu: Boolean, whether the input goes through a ReLU first, as it does in
-            the networks of both papers. What the layer computes is that of a
-            `keras.layers.ReLU` before it; but the compiled op does both at once, and
-            a step of training takes less time by that of the ReLU.
         data_format: A string, one of `"channels_last"` or `"channels_first"`,
             or `None` for the `image_data_format` of your Keras configuration.
+        relu: Boolean, whether the input goes through a ReLU first. That is what
+            a `keras.layers.ReLU` before this layer does, but where the compiled op
+            runs it takes no passes over memory of its own.
 
     Input shape:
         4D tensor with shape:
@@ -82,8 +81,9 @@ class SparseShift2D(LearnedShift):
         displacement_initializer="grouped",
         displacement_regularizer=None,
         max_displacement=None,
-        relu=False,
         data_format=None,
+        *,
+        relu=False,
         **kwargs,
     ):
         super().__init__(
