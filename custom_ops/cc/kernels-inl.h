@@ -398,8 +398,8 @@ inline Register Pick(Mask mask, Register a, Register b) {
   return mask != 0 ? a : b;
 }
 
-template <typename Lanes>
-void AddRow(const SumRow& row, void* sums) {
+template <typename Lanes, bool kPrefetch>
+void AddRowAs(const SumRow& row, void* sums) {
   using Element = typename Lanes::Element;
   using Register = typename Lanes::Register;
   using Mask = typename Lanes::Mask;
@@ -455,10 +455,12 @@ void AddRow(const SumRow& row, void* sums) {
       for (int64_t j = first; j < last; ++j) {
         const Register upstream = Lanes::Load(g);
         g += g_stride;
-        __builtin_prefetch(reinterpret_cast<const void*>(next_g));
-        __builtin_prefetch(reinterpret_cast<const void*>(next_x));
-        next_g += step;
-        next_x += step;
+        if constexpr (kPrefetch) {
+          __builtin_prefetch(reinterpret_cast<const void*>(next_g));
+          __builtin_prefetch(reinterpret_cast<const void*>(next_x));
+          next_g += step;
+          next_x += step;
+        }
         const Pair next = next_column();
         const Pair right = pick_column(here, next);
         s_00 += upstream * left.upper;
@@ -474,6 +476,15 @@ void AddRow(const SumRow& row, void* sums) {
       StoreAs(sum + 3 * kLanes, s_11);
       sum += 4 * kLanes;
     }
+  }
+}
+
+template <typename Lanes>
+void AddRow(const SumRow& row, void* sums) {
+  if (row.next_g != nullptr) {
+    AddRowAs<Lanes, true>(row, sums);
+  } else {
+    AddRowAs<Lanes, false>(row, sums);
   }
 }
 

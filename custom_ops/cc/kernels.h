@@ -109,7 +109,7 @@ struct SumRow {
   const void* g;
   int64_t g_stride;
   // Rows of the upstream gradient and of x, laid out like `g`, that are asked
-  // for in advance.
+  // for in advance; both or neither may be null.
   const void* next_g;
   const void* next_x;
   // Three successive rows of x, shifted by round(d), with a pixel more at each
