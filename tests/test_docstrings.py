@@ -40,6 +40,7 @@ WITHOUT_EXAMPLE = {
     "Verification",
     "WriteBack",
     "active_shift",
+    "check_data_format",
     "check_max_displacement",
     "compare",
     "fresh",
