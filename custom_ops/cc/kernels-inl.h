@@ -53,12 +53,23 @@ struct PortableVector {
 // What is found outside the image.
 alignas(64) const unsigned char kZeros[64] = {};
 
+// A single one is no vector: GCC 12 gets comparisons of those wrong on AArch64.
+template <typename Element, int64_t kCount>
+struct ElementsOf {
+  typedef Element Type __attribute__((vector_size(kCount * sizeof(Element))));
+};
+template <typename Element>
+struct ElementsOf<Element, 1> {
+  using Type = Element;
+};
+
 // Sets elements to zero, as Filter says.
 template <typename Element, typename Register>
 inline Register Keep(Register value, Register gate, const Filter& filter) {
+  constexpr int64_t kCount = sizeof(Register) / sizeof(Element);
   // Registers of fewer bytes hold no such elements.
-  if constexpr (sizeof(Element) <= sizeof(Register)) {
-    typedef Element Elements __attribute__((vector_size(sizeof(Register))));
+  if constexpr (kCount > 0) {
+    using Elements = typename ElementsOf<Element, kCount>::Type;
     constexpr Element kSign = Element{1} << (8 * sizeof(Element) - 1);
     const Elements flipped = LoadAs<Elements>(&gate) ^ kSign;
     const auto above = flipped > static_cast<Element>(filter.above);
