@@ -100,12 +100,13 @@ def _cifar_constructor(depth):
             [f"group{index + 1}_module{number + 1}" for number in range(count)]
             for index, (count, _, _) in enumerate(groups)
         ]
-        if not isinstance(without_shift, (tuple, list)) or not set(
-            without_shift
-        ).issubset(sum(modules, [])):
+        known = sum(modules, [])
+        if not isinstance(without_shift, (tuple, list)) or any(
+            module_name not in known for module_name in without_shift
+        ):
             raise ValueError(
                 "Argument `without_shift` must be a tuple of names of modules, of "
-                f"{sum(modules, [])}. Received: without_shift={without_shift!r}"
+                f"{known}. Received: without_shift={without_shift!r}"
             )
         style = blocks.BlockStyle(
             spatial=DEFAULT_SPATIAL[wiring] if spatial is None else spatial,
