@@ -1,7 +1,8 @@
 """The CSV files that benchmarks write."""
 
 import csv
-import os
+
+from keras_shift.files import replacing
 
 
 def write(rows, path):
@@ -13,13 +14,11 @@ def write(rows, path):
         path: `pathlib.Path` of the file.
     """
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".unfinished")
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow(
                 {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
             )
-    os.replace(temporary, path)

@@ -18,7 +18,6 @@ one, whose maps say nothing about classes.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import sys
@@ -32,6 +31,7 @@ import numpy as np  # noqa: E402
 import rich.progress  # noqa: E402
 
 import keras_shift  # noqa: E402
+from keras_shift.files import replacing  # noqa: E402
 
 try:
     from matplotlib.figure import Figure
@@ -382,17 +382,6 @@ def score_text(scores, index):
     return format(scores[index], ".0%" if softmax or sigmoid else ".2f")
 
 
-@contextlib.contextmanager
-def complete(path):
-    """Gives a temporary path whose file becomes `path` only if nothing fails."""
-    temporary = path.with_name(f"unfinished_{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 # The command line
 
 
@@ -470,7 +459,7 @@ def main(arguments):
     )
     explanations = rich.progress.track(explanations, "Images", len(pictures))
     figure = draw(pictures, list(explanations), title, names, warn=untrained)
-    with complete(output) as path:
+    with replacing(output) as path:
         figure.savefig(path)
     print(f"The picture is {output}.")
 

@@ -14,7 +14,6 @@ fifth of them out; `--dataset` takes a name in TensorFlow Datasets.
 """
 
 import argparse
-import contextlib
 import csv
 import dataclasses
 import os
@@ -36,6 +35,7 @@ from keras_shift.deploy import (  # noqa: E402
     time_alternately,
     to_tflite,
 )
+from keras_shift.files import replacing  # noqa: E402
 
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 and 0.999 are slow for a short training.
 CALIBRATION_IMAGES = 200
@@ -193,17 +193,6 @@ def export(model, data, output):
     }
 
 
-@contextlib.contextmanager
-def complete(path):
-    """Gives a temporary path whose file becomes `path` only if nothing fails."""
-    temporary = path.with_name(f"unfinished_{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def main(arguments):
     """Runs the whole way for both networks and prints the table."""
     source = arguments.data or arguments.dataset
@@ -227,7 +216,7 @@ def main(arguments):
         )
         console.rule(f"{model.name} on {data.name}")
         accuracy = fit(model, data, arguments.epochs, arguments.learning_rate)
-        with complete(output / f"{model.name.lower()}.keras") as path:
+        with replacing(output / f"{model.name.lower()}.keras") as path:
             model.save(path)
         row = {
             "network": model.name,
@@ -252,7 +241,7 @@ def main(arguments):
             row[f"{kind} ms"] = timings[row["network"], kind].median * 1000
         row["machine"] = machine()
     report_rows(rows, data, arguments, console)
-    with complete(output / "results.csv") as path:
+    with replacing(output / "results.csv") as path:
         write_csv(rows, path)
     console.print(f"The files are in {output}/.")
 

@@ -17,7 +17,7 @@ import rich.table
 from keras_shift import analysis, deploy, measuring, training, zoo
 from keras_shift.table import to_text
 from keras_shift.training.recipe import PRECISIONS
-from keras_shift.training.trainer import WEIGHTS
+from keras_shift.training.trainer import WEIGHTS, check_directory
 from keras_shift.zoo import recipes
 
 # Images in one step of `--data`.
@@ -44,7 +44,13 @@ def main(arguments=None):
     parsed = parser.parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+    except (
+        FloatingPointError,
+        ImportError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         parser.exit(2, f"keras-shift: error: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, "\nkeras-shift: interrupted\n")
@@ -357,22 +363,18 @@ def _train(commands):
         given = {key: value for key, value in given.items() if value is not None}
         recipe = dataclasses.replace(recipe, **given)
         output = arguments.output or os.path.join("runs", recipe.name)
-        model = recipes.build(recipe, classifier_activation=None)
-        _say(f"Loading {recipe.dataset}.")
-        data = training.load_data(
-            recipe.dataset,
-            model.input_shape[1:3],
-            arguments.data_dir,
-            augmentation=recipe.augmentation,
-        )
-        classes = len(data.class_names)
-        if classes != model.output_shape[-1]:
-            raise ValueError(
-                f"The dataset {recipe.dataset} has {classes} classes and the recipe's "
-                f"network {model.output_shape[-1]}."
+        check_directory(output, arguments.resume)
+        with training.distribution.fail_fast(), training.distribution.scope():
+            model = recipes.build(recipe, classifier_activation=None)
+            _say(f"Loading {recipe.dataset}.")
+            data = training.load_data(
+                recipe.dataset,
+                model.input_shape[1:3],
+                arguments.data_dir,
+                augmentation=recipe.augmentation,
             )
-        _say(f"Training {model.name} into {output}/.")
-        rows = training.train(model, recipe, data, output, resume=arguments.resume)
+            _say(f"Training {model.name} into {output}/.")
+            rows = training.train(model, recipe, data, output, resume=arguments.resume)
         print(
             f"{recipe.name}: top-1 {rows[-1]['val_accuracy']:.2%} on the held-out "
             f"images after {rows[-1]['epoch']} epochs. The weights are "
@@ -410,6 +412,7 @@ def _evaluate(commands):
         if os.path.exists(arguments.weights):
             trained = measuring.read_run(arguments.weights)
             model, dataset = trained.model, trained.recipe.dataset
+            augmentation = trained.recipe.augmentation
         else:
             record = zoo.get_record(arguments.weights)
             model = zoo.get_model(
@@ -418,7 +421,10 @@ def _evaluate(commands):
                 weights=record.weights,
             )
             dataset = record.dataset
-        data = training.load_data(dataset, model.input_shape[1:3], arguments.data_dir)
+            augmentation = record.recipe.get("augmentation", "none")
+        data = training.load_data(
+            dataset, model.input_shape[1:3], arguments.data_dir, augmentation
+        )
         if record is not None:
             measuring.check_classes(data, record.labels())
         figures = measuring.measure(model, data, arguments.int8)
@@ -596,6 +602,11 @@ def _model(arguments):
             raise ValueError(
                 "A .keras file holds its weights. "
                 f"Received: --weights {arguments.weights}"
+            )
+        if arguments.input_shape is not None:
+            raise ValueError(
+                "Images for a .keras file have the shape it was saved with. "
+                f"Received: --input-shape {' '.join(map(str, arguments.input_shape))}"
             )
         return keras.models.load_model(arguments.name, compile=False)
     given = {

@@ -7,13 +7,13 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from keras_shift import deploy, training, zoo
 from keras_shift.training import trainer
 
 # As many as `deploy.to_tflite` takes.
 _CALIBRATION_IMAGES = 512
+
+_BATCH_SIZE = 250
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,42 +96,32 @@ def measure(model, data, int8=True):
 
     Args:
         model: A `keras.Model` of the zoo, with its classifier.
-        data: A `keras_shift.training.Data`.
+        data: A `keras_shift.training.Data` or `StreamedData`.
         int8: Whether to make the .tflite file and measure it.
 
     Returns:
         The `Figures`.
     """
-    accuracy = training.evaluate(model, data.images, data.labels)
+    held_out = data.held_out_batches(_BATCH_SIZE)
+    accuracy = training.evaluate(model, held_out)
     if not int8:
         return Figures(accuracy.images, accuracy.top1, accuracy.top5, None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.tflite"
-        deploy.to_tflite(model, path, "int8", calibration_images(data))
+        calibration = data.training_sample(_CALIBRATION_IMAGES)
+        deploy.to_tflite(model, path, "int8", calibration)
         file = deploy.LiteRTModel(path)
         quantized = training.evaluate(
-            file.predict, data.images, data.labels, description="Evaluating int8"
+            file.predict, held_out, description="Evaluating int8"
         )
     return Figures(accuracy.images, accuracy.top1, accuracy.top5, quantized.top1)
-
-
-def calibration_images(data):
-    """Returns training images to quantize with: always the same, of all classes.
-
-    Args:
-        data: A `keras_shift.training.Data`.
-    """
-    # At equal distances: in folders, one class follows the other.
-    count = min(len(data.train_images), _CALIBRATION_IMAGES)
-    chosen = np.linspace(0, len(data.train_images) - 1, count).round().astype(int)
-    return data.train_images[chosen]
 
 
 def check_classes(data, labels):
     """Refuses a dataset whose classes are others, or in another order.
 
     Args:
-        data: A `keras_shift.training.Data`.
+        data: A `keras_shift.training.Data` or `StreamedData`.
         labels: List of the classes' names, in the network's order.
     """
     if list(data.class_names) != list(labels):

@@ -44,6 +44,8 @@ class TestEvaluate:
         assert str(accuracy) == "top-1 25.00%, top-5 75.00% of 4 images"
         assert [len(batch) for batch in seen] == [3, 1]
         assert {batch.dtype.name for batch in seen} == {"float32"}
+        batches = [(images[:1], LABELS[:1]), (images[1:], LABELS[1:])]
+        assert evaluate(model, batches) == accuracy
 
     def test_of_equal_scores_the_first_counts(self):
         def model(images):
@@ -85,13 +87,17 @@ class TestEvaluate:
         with pytest.raises(ValueError, match=f"(?s){message}"):
             evaluate(lambda x: np.zeros((len(x), 3)), np.zeros((images, 1)), labels)
 
+    def test_no_batches(self):
+        with pytest.raises(ValueError, match="one image at least"):
+            evaluate(lambda x: np.zeros((len(x), 3)), [])
 
-def test_calibration_images_are_of_all_classes(tmp_path):
+
+def test_sample_of_training_images_is_of_all_classes(tmp_path):
     data = load_data("toy", (12, 12), write_data(tmp_path))
-    assert len(measuring.calibration_images(data)) == 48
+    assert len(data.training_sample(512)) == 48
     many = np.repeat(np.arange(1000), 3)
     sorted_by_class = type(data)("a", many, many, many, many, [])
-    chosen = measuring.calibration_images(sorted_by_class)
+    chosen = sorted_by_class.training_sample(512)
     assert len(chosen) == 512 and set(np.diff(chosen)) <= {1, 2, 3}
     assert (chosen[0], chosen[-1]) == (0, 999)
 
@@ -271,6 +277,17 @@ class TestPublishing:
             ("jax", 2.5) if told else ("tensorflow", None)
         )
         assert zoo.get_record(NAME) == record
+
+    def test_what_fails_leaves_what_was_published(self, tool, toy, tmp_path):
+        tool.publish(toy / "run", str(toy), "HEAD")
+        folder = tmp_path / "weights"
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        write_run(tmp_path / "other", tool.dataclasses.replace(TOY, seed=8))
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+            patch.setattr(tool, "moved", lambda *args: 1 / 0)
+            tool.publish(tmp_path / "other", str(toy), "HEAD")
+        after = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert after == before
 
     def test_other_seeds_are_published(self, tool, tmp_path):
         recipe = tool.dataclasses.replace(TOY, seed=8)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_shift import zoo
+from keras_shift.layers import SparseShift2D
 from keras_shift.zoo import FENet, ShiftResNet20, get_model, pretrained
 from keras_shift.zoo.pretrained import Record
 from networks import ROOT, load_tool, pixels, predict, randomize
@@ -246,10 +247,13 @@ class TestOtherUses:
         """Files know layers by their order, in which others come first here."""
         images = keras.Input((12, 12, 5))
         x = keras.layers.Conv2D(3, 1, name="colors")(images)
+        start = keras.initializers.Constant(2.0)
+        x = SparseShift2D(displacement_initializer=start, name="mine")(x)
         model = ShiftResNet20(
             alpha=ALPHA, weights="toy.ssl", input_tensor=x, include_top=include_top
         )
         assert model.inputs[0] is images
+        assert (model.get_layer("mine").displacement_array() == 2).all()
         assert same_weights(model, original, [] if include_top else ["predictions"])
         with pytest.raises(ValueError, match="3 channels.*5"):
             ShiftResNet20(alpha=ALPHA, weights="toy.ssl", input_tensor=images)

@@ -44,9 +44,14 @@ def test_refuses_what_is_no_recipe(text):
         ("precision", "int8"),
         ("batch_size", 0),
         ("batch_size", 1.5),
+        ("batch_size", 8.0),
         ("epochs", -1),
+        ("epochs", "2"),
+        ("seed", 0.5),
         ("learning_rate", 0),
         ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("learning_rate", "0.1"),
         ("displacement_learning_rate", -1),
         ("weight_decay", -1e-4),
         ("displacement_penalty", -1e-4),
@@ -55,6 +60,7 @@ def test_refuses_what_is_no_recipe(text):
         ("freeze_shifts", 1.1),
         ("ema_momentum", -1),
         ("boundaries", (0.5,)),
+        ("boundaries", ("half",)),
     ],
 )
 def test_refuses_values_that_make_no_sense(field, value):

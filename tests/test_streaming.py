@@ -261,7 +261,7 @@ class TestErrors:
     def test_splits_with_different_classes(self, tmp_path):
         write_folders(tmp_path)
         (tmp_path / "leaves" / "validation" / "oak").mkdir()
-        with pytest.raises(ValueError, match="different folders of classes"):
+        with pytest.raises(ValueError, match="All splits must have the same folders"):
             load_data("leaves", SIZE, tmp_path, augmentation="inception")
 
     @pytest.mark.filterwarnings("ignore")  # from inside TFDS

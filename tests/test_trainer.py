@@ -1,7 +1,9 @@
 """Training by recipes, interrupted and not."""
 
+import contextlib
 import csv
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -13,11 +15,12 @@ import time
 import keras
 import numpy as np
 import pytest
+import rich.progress
 
 from keras_shift import zoo
 from keras_shift.training import Data, Recipe, ShiftSGD, train
 from keras_shift.training.cross_entropy import CrossEntropy
-from keras_shift.training.trainer import compile_model
+from keras_shift.training.trainer import Recorder, compile_model
 
 RECIPE = Recipe(
     name="tiny",
@@ -164,18 +167,74 @@ class TestTrain:
 
     def test_resuming_what_is_done_changes_nothing(self, ended, folder):
         model, rows, _ = ended
+        environment = folder / "environment.json"
+        environment.write_text("that of the machine which trained")
         again = tiny_model()
         assert rows == train(again, RECIPE, tiny_data(), folder, resume=True, verbose=0)
         assert_same_weights(again, model)
+        assert environment.read_text() == "that of the machine which trained"
 
-    def test_does_not_overwrite_a_training(self, folder):
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_averaged_weights_survive_resuming(self, tmp_path, monkeypatch, killed):
+        recipe = dataclasses.replace(RECIPE, ema_momentum=0.9)
+        whole, resumed = tiny_model(), tiny_model()
+        options = {"recipe": recipe, "data": tiny_data(), "verbose": 0}
+        train(whole, **options, directory=tmp_path / "whole")
+        directory = tmp_path / "run"
+        if killed:
+            # Between the last epoch and the end of `fit`.
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Recorder, "on_train_end", interrupt, raising=False)
+                with pytest.raises(KeyboardInterrupt):
+                    train(tiny_model(), **options, directory=directory)
+            assert not (directory / "final.weights.h5").exists()
+        else:
+            train(tiny_model(), **options, directory=directory)
+        train(resumed, **options, directory=directory, resume=True)
+        assert_same_weights(resumed, whole)
+        resumed.load_weights(directory / "final.weights.h5")
+        assert_same_weights(resumed, whole)
+
+    def test_goes_on_with_more_to_log(self, tmp_path):
+        options = {"directory": tmp_path, "data": tiny_data(), "verbose": 0}
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_model(), RECIPE, **options, callbacks=[Interrupt(2, 1)])
+        more = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: logs.update(extra=1.0)
+        )
+        train(tiny_model(), RECIPE, **options, resume=True, callbacks=[more])
+        with open(tmp_path / "log.csv", newline="") as file:
+            extra = [row["extra"] for row in csv.DictReader(file)]
+        assert extra == ["", "", "1.0", "1.0"]
+
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_does_not_overwrite_a_training(self, folder, resume):
+        if resume:  # There is nothing to go on from.
+            (folder / "checkpoint.npz").unlink()
         with pytest.raises(FileExistsError, match="--resume"):
-            train(tiny_model(), RECIPE, tiny_data(), folder, verbose=0)
+            train(tiny_model(), RECIPE, tiny_data(), folder, resume=resume, verbose=0)
 
     def test_refuses_the_checkpoint_of_another_recipe(self, folder):
-        other = dataclasses.replace(RECIPE, seed=1)
-        with pytest.raises(ValueError, match="another recipe"):
+        other = dataclasses.replace(RECIPE, seed=1, epochs=5)
+        message = "another recipe: its epochs was 4 and now is 5, its seed was 0 and"
+        with pytest.raises(ValueError, match=message):
             train(tiny_model(), other, tiny_data(), folder, resume=True, verbose=0)
+
+    def test_recipes_of_before_a_field_existed_are_the_same(self, folder):
+        path = folder / "checkpoint.npz"
+        with np.load(path) as file:
+            arrays = dict(file)
+        progress = json.loads(str(arrays["progress"]))
+        recipe = json.loads(progress["recipe"])
+        del recipe["undistorted"]
+        progress["recipe"] = json.dumps(recipe)
+        np.savez(path, **{**arrays, "progress": np.array(json.dumps(progress))})
+        train(tiny_model(), RECIPE, tiny_data(), folder, resume=True, verbose=0)
+
+    def test_refuses_other_classes(self, tmp_path):
+        data = dataclasses.replace(tiny_data(), class_names=list("abcde"))
+        with pytest.raises(ValueError, match="5 classes.*Received: a model with 3"):
+            train(tiny_model(), RECIPE, data, tmp_path, verbose=0)
 
     def test_refuses_the_checkpoint_of_another_network(self, folder):
         other = keras.Sequential(
@@ -198,9 +257,23 @@ class TestTrain:
         bad = tiny_model()
         kernel = bad.layers[-1].kernel
         kernel.assign(np.full(kernel.shape, np.nan))
-        with pytest.raises(FloatingPointError, match="a smaller `learning_rate`"):
+        with pytest.raises(FloatingPointError, match="No epoch has .* smaller `lea"):
             train(bad, RECIPE, tiny_data(), tmp_path, verbose=0)
         assert not (tmp_path / "checkpoint.npz").exists()
+
+    @pytest.mark.parametrize("end", [None, Interrupt(1, 0)])
+    def test_leaves_the_terminal_as_it_was(self, tmp_path, monkeypatch, end):
+        started = []
+        start = rich.progress.Progress.start
+        monkeypatch.setattr(
+            rich.progress.Progress,
+            "start",
+            lambda bar: (started.append(bar), start(bar)),
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            callbacks = [end] if end else []
+            train(tiny_model(), RECIPE, tiny_data(), tmp_path, callbacks=callbacks)
+        assert [bar.live.is_started for bar in started] == [False]
 
     def test_prints_a_line_an_epoch_where_nobody_watches(self, tmp_path, capfd):
         train(tiny_model(), RECIPE, tiny_data(), tmp_path)
@@ -220,6 +293,10 @@ train(tiny_model(), RECIPE, tiny_data(), sys.argv[1], resume=True)
 """
 
 
+def interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
 def start(directory):
     script = SCRIPT.format(tests=os.path.dirname(__file__))
     return subprocess.Popen(
@@ -232,10 +309,14 @@ def test_survives_kill_9_at_a_random_moment(ended, tmp_path):
     process = start(directory)
     while not (directory / "checkpoint.npz").exists():
         assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.01)
-    time.sleep(random.uniform(0, 0.5))
+        time.sleep(0.001)
+    # Three epochs are left, of which each takes longer.
+    delay = random.uniform(0, 0.02)
+    time.sleep(delay)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"it had ended after {delay} s"
+    assert not (directory / "final.weights.h5").exists(), f"after {delay} s"
     again = start(directory)
     _, errors = again.communicate()
     assert again.returncode == 0, errors.decode()
@@ -253,6 +334,9 @@ def test_logits_are_told_from_probabilities():
     )
     compile_model(softmax, RECIPE, 10)
     assert not softmax.loss.from_logits
+    layer = keras.Model(model.inputs, keras.layers.Softmax()(model.outputs[0]))
+    compile_model(layer, RECIPE, 10)
+    assert not layer.loss.from_logits
 
 
 class TestShiftSGD:

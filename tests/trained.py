@@ -1,11 +1,13 @@
 """A training that has ended, as small as can be, for the tests of what follows it."""
 
 import csv
+import json
 
 import numpy as np
 
+from keras_shift.environment import environment
 from keras_shift.training import Recipe
-from keras_shift.training.trainer import LOG, RECIPE, WEIGHTS
+from keras_shift.training.trainer import ENVIRONMENT, LOG, RECIPE, WEIGHTS
 from keras_shift.zoo import recipes
 from networks import load_tool, randomize
 
@@ -43,6 +45,8 @@ def write_run(directory, recipe=TOY):
     model = randomize(recipes.build(recipe), off=0)
     model.save_weights(directory / WEIGHTS)
     (directory / RECIPE).write_text(recipe.to_json())
+    found = {**environment(), "git_commit": None}
+    (directory / ENVIRONMENT).write_text(json.dumps(found))
     with open(directory / LOG, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "loss"])

@@ -13,6 +13,7 @@ Only a recipe that the repository holds, trained to its end, is published.
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -29,10 +30,9 @@ import keras
 import numpy as np
 
 from keras_shift import analysis, measuring, training, zoo
-from keras_shift.environment import environment
+from keras_shift.files import replacing
 from keras_shift.layers.shift_layer import LearnedShift, ShiftLayer
 from keras_shift.training import trainer
-from keras_shift.training.checkpoint import replacing
 from keras_shift.zoo import predictions, recipes, shiftresnet
 from keras_shift.zoo.pretrained import FREE, Record
 
@@ -65,17 +65,13 @@ def main():
     parser.add_argument(
         "--name", help="what users are to pass as weights; the recipe says by default"
     )
-    parser.add_argument("--device", help="machine that trained it, if it did not say")
-    parser.add_argument(
-        "--seconds", type=float, help="how long it took, if its log does not say"
-    )
     options = parser.parse_args()
     record = publish(**vars(options))
     runpy.run_path(str(ROOT / "tools" / "update_results.py"))["main"]()
     print(record.to_json(), end="")
 
 
-def publish(run, data_dir, commit=None, name=None, device=None, seconds=None):
+def publish(run, data_dir, commit=None, name=None):
     """Writes the files of published weights.
 
     Args:
@@ -84,8 +80,6 @@ def publish(run, data_dir, commit=None, name=None, device=None, seconds=None):
         commit: The commit that trained it, as git understands it; what
             environment.json says by default.
         name: What users are to pass as `weights`.
-        device: The machine that trained it.
-        seconds: How long it took.
 
     Returns:
         The `Record`.
@@ -96,9 +90,11 @@ def publish(run, data_dir, commit=None, name=None, device=None, seconds=None):
     known = recipes.get_recipe(recipe.name)
     if dataclasses.replace(recipe, seed=known.seed).to_json() != known.to_json():
         raise SystemExit(f"{run} was not trained by {recipe.name} as it stands here.")
-    data = training.load_data(recipe.dataset, model.input_shape[1:3], data_dir)
-    check_end(run / trainer.LOG, recipe.epochs_of(len(data.train_images)))
-    source = environment_of(run)
+    data = training.load_data(
+        recipe.dataset, model.input_shape[1:3], data_dir, recipe.augmentation
+    )
+    check_end(run / trainer.LOG, recipe.epochs_of(data.train_count))
+    source = json.loads((run / trainer.ENVIRONMENT).read_text(encoding="utf-8"))
     commit = full_hash(commit or source["git_commit"])
     class_names = names_of_classes(data)
     constructor = zoo.models.constructor_name(recipe.network)
@@ -111,51 +107,57 @@ def publish(run, data_dir, commit=None, name=None, device=None, seconds=None):
     WEIGHTS.mkdir(exist_ok=True)
     GOLDEN.mkdir(parents=True, exist_ok=True)
     logits = measuring.read_run(run, classifier_activation=None).model
-    with replacing(GOLDEN / f"{stem}.npz") as temporary:
-        with open(temporary, "wb") as file:
+    with contextlib.ExitStack() as files:
+        # They take their places together, the record last: without it, the others are
+        # nothing.
+        record_path, path, log_path, golden_path = (
+            files.enter_context(replacing(place))
+            for place in (
+                WEIGHTS / f"{stem}.json",
+                WEIGHTS / f"{stem}.weights.h5",
+                WEIGHTS / f"{stem}.log.csv",
+                GOLDEN / f"{stem}.npz",
+            )
+        )
+        with open(golden_path, "wb") as file:
             np.savez_compressed(file, **golden_outputs(logits))
-    with replacing(WEIGHTS / f"{stem}.log.csv") as temporary:
-        shutil.copyfile(run / trainer.LOG, temporary)
-    path = WEIGHTS / f"{stem}.weights.h5"
-    with replacing(path) as temporary:
+        shutil.copyfile(run / trainer.LOG, log_path)
         # Of a model without an optimizer, whose momentum is as large.
-        model.save_weights(temporary)
-    record = Record(
-        name=stem,
-        weights=weights,
-        constructor=constructor,
-        arguments=arguments,
-        input_shape=model.input_shape[1:],
-        dataset=recipe.dataset,
-        classes=model.output_shape[-1],
-        class_names=class_names,
-        recipe=json.loads(recipe.to_json()),
-        git_commit=commit,
-        versions=source["versions"],
-        backend=source["backend"],
-        device=device or source["device"],
-        seconds=seconds or seconds_of(run / trainer.LOG),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        bytes=path.stat().st_size,
-        licence="Weights: Apache-2.0. Dataset: "
-        + LICENCES.get(recipe.dataset, "see its own terms"),
-        **dataclasses.asdict(figures),
-        parameters=sum(
-            math.prod(weight.shape)
-            for weight in model.trainable_weights
-            if weight.name != "displacements"
-        ),
-        multiply_adds=analysis.multiply_adds(model),
-        unshifted={
-            layer.name: (round(layer.sparsity * layer.channels), layer.channels)
-            for layer in model.layers
-            if isinstance(layer, ShiftLayer)
-        },
-        moved=moved(recipe, model, source["backend"]),
-    )
-    # The last file: without it, the others are nothing.
-    with replacing(WEIGHTS / f"{stem}.json") as temporary:
-        temporary.write_text(record.to_json(), encoding="utf-8")
+        model.save_weights(path)
+        record = Record(
+            name=stem,
+            weights=weights,
+            constructor=constructor,
+            arguments=arguments,
+            input_shape=model.input_shape[1:],
+            dataset=recipe.dataset,
+            classes=model.output_shape[-1],
+            class_names=class_names,
+            recipe=json.loads(recipe.to_json()),
+            git_commit=commit,
+            versions=source["versions"],
+            backend=source["backend"],
+            device=source["device"],
+            seconds=seconds_of(run / trainer.LOG),
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            bytes=path.stat().st_size,
+            licence="Weights: Apache-2.0. Dataset: "
+            + LICENCES.get(recipe.dataset, "see its own terms"),
+            **dataclasses.asdict(figures),
+            parameters=sum(
+                math.prod(weight.shape)
+                for weight in model.trainable_weights
+                if weight.name != "displacements"
+            ),
+            multiply_adds=analysis.multiply_adds(model),
+            unshifted={
+                layer.name: (round(layer.sparsity * layer.channels), layer.channels)
+                for layer in model.layers
+                if isinstance(layer, ShiftLayer)
+            },
+            moved=moved(recipe, model, source["backend"]),
+        )
+        record_path.write_text(record.to_json(), encoding="utf-8")
     return record
 
 
@@ -257,19 +259,11 @@ def golden_outputs(model):
     }
 
 
-def environment_of(run):
-    """Returns what trained the network, or what computes here if it did not say."""
-    path = run / trainer.ENVIRONMENT
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
-    return {**environment(), "git_commit": None}
-
-
 def seconds_of(log):
     """Returns how long all epochs took together, or `None` if it is not in the log."""
     with open(log, newline="", encoding="utf-8") as file:
         times = [row.get("seconds") for row in csv.DictReader(file)]
-    return sum(map(float, times)) if all(times) else None
+    return round(sum(map(float, times)), 1) if all(times) else None
 
 
 def full_hash(commit):

@@ -9,9 +9,10 @@ fails when the README is stale.
 import csv
 import itertools
 import json
-import os
 import statistics
 from pathlib import Path
+
+from keras_shift.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -33,9 +34,8 @@ def main():
     begin, end = MARK.format("begin"), MARK.format("end")
     head, rest = text.split(begin)
     _, tail = rest.split(end)
-    temporary = README.with_suffix(".unfinished")
-    temporary.write_text(head + begin + "\n" + generated() + end + tail)
-    os.replace(temporary, README)
+    with replacing(README) as temporary:
+        temporary.write_text(head + begin + "\n" + generated() + end + tail)
 
 
 def generated():

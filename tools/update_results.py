@@ -10,10 +10,10 @@ no figure of ours without a record. A test fails when they are stale.
 import csv
 import io
 import itertools
-import os
 from pathlib import Path
 
 from keras_shift import zoo
+from keras_shift.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = ROOT / "tools" / "paper_results.csv"
@@ -257,9 +257,8 @@ def _markdown(header, lines):
 
 
 def _write(path, text):
-    temporary = path.with_suffix(".unfinished")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

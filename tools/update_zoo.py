@@ -10,13 +10,13 @@ docs/zoo.md is stale.
 import csv
 import io
 import math
-import os
 from pathlib import Path
 
 import keras
 import rich.progress
 
 import keras_shift
+from keras_shift.files import replacing
 from keras_shift.layers.shift_layer import LearnedShift
 from keras_shift.zoo import variants
 
@@ -161,9 +161,8 @@ def _call(variant):
 
 
 def _write(path, text):
-    temporary = path.with_suffix(".unfinished")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ def MobileNetV2(
     alpha=1.0,
     include_top=True,
     weights=None,
+    input_tensor=None,
     pooling=None,
     classes=None,
     classifier_activation="softmax",
@@ -31,10 +32,10 @@ def MobileNetV2(
     """Instantiates the network that FE-Net is compared with.
 
     It is `keras.applications.MobileNetV2`, layer by layer, but for what a comparison
-    under one recipe needs: the momentum of batch normalization is FE-Net's, since
-    0.999 leaves stale statistics after a short training; the layer is the one that
-    trains faster; the total stride can be chosen; kernels can be regularized, and
-    there is dropout before the classifier.
+    under one recipe needs. Batch normalization is FE-Net's: its layer,
+    `keras_shift.layers.FusedBatchNormalization`, and its momentum, since 0.999 leaves
+    stale statistics after a short training. The total stride can be chosen, kernels
+    can be regularized, and there is dropout before the classifier.
 
     Example:
 
@@ -42,16 +43,9 @@ def MobileNetV2(
     >>> model.compile("sgd", "sparse_categorical_crossentropy")
 
     Args:
-        input_shape: Shape tuple of one image; `(224, 224, 3)` by default.
+        <input_shape>
         alpha: Float, the width multiplier.
-        include_top: Whether to include the classifier.
-        weights: As in `keras_shift.zoo.FENet`.
-        pooling: As in `keras_shift.zoo.FENet`.
-        classes: As in `keras_shift.zoo.FENet`.
-        classifier_activation: Activation of the classifier; `None` for logits.
-        name: Name of the model.
-        include_preprocessing: Whether to scale pixel values from [0, 255] to
-            [-1, 1] in the model's first layer.
+        <top>
         output_stride: By how much height and width of the last map are smaller
             than the image's: 32, 16, 8 or 4.
         kernel_regularizer: Regularizer of all kernels but the depthwise ones.
@@ -98,7 +92,7 @@ def MobileNetV2(
         input_shape=input_shape,
         include_top=include_top,
         weights=weights,
-        input_tensor=None,
+        input_tensor=input_tensor,
         pooling=pooling,
         classes=classes,
         classifier_activation=classifier_activation,

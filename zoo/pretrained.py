@@ -324,7 +324,7 @@ def get_record(name):
     Raises:
         ValueError: If there is no such record, or it is damaged.
     """
-    if name not in list_weights():
+    if not (folder() / f"{name}.json").is_file():
         raise ValueError(
             "There are no published weights of this name. "
             f"`keras_shift.zoo.list_weights()` lists: {list_weights()}. "
@@ -421,7 +421,9 @@ def accepts_names(constructor):
             input_shape=_in_data_format(record.input_shape),
             weights=path,
         )
-        _transfer(source, model, () if same_classifier else (_CLASSIFIER,))
+        left_out = set() if same_classifier else {_CLASSIFIER}
+        left_out |= _names_in_front_of(given.get("input_tensor"))
+        _transfer(source, model, left_out)
         return model
 
     return with_weights
@@ -575,6 +577,14 @@ def _in_data_format(shape):
     return shape
 
 
+def _names_in_front_of(tensor):
+    """Names of the layers that lead to an `input_tensor`, which are the caller's."""
+    if tensor is None:
+        return set()
+    model = keras.Model(keras.utils.get_source_inputs(tensor), tensor)
+    return {layer.name for layer in model.layers}
+
+
 def _transfer(source, model, left_out):
     """Copies the weights of all layers but some, by the layers' names.
 
@@ -583,7 +593,9 @@ def _transfer(source, model, left_out):
     """
     trained = {layer.name: layer for layer in source.layers}
     for layer in model.layers:
-        if layer.name in trained and layer.weights and layer.name not in left_out:
+        if layer.name in left_out:
+            continue
+        if layer.name in trained and layer.weights:
             layer.set_weights(trained[layer.name].get_weights())
         elif layer.name not in trained and hasattr(layer, "displacements"):
             # With fewer strides, this shift stands where the training had none.

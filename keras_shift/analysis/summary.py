@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import io
 import math
-import os
 import textwrap
 
 import keras
@@ -15,6 +14,7 @@ import rich.table
 
 from keras_shift.analysis.layer_calls import layer_calls
 from keras_shift.analysis.multiply_adds import multiply_adds_of_call
+from keras_shift.files import replacing
 from keras_shift.layers.shift_layer import ShiftLayer
 from keras_shift.table import NARROW, UNBOUNDED, to_text
 
@@ -376,12 +376,6 @@ def _csv_cell(value):
 
 def _write(text, path):
     if path is not None:
-        temporary = f"{os.fspath(path)}.{os.getpid()}.unfinished"
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return text

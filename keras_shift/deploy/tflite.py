@@ -16,6 +16,7 @@ from keras_shift.deploy.images import collect, random_pixels
 from keras_shift.deploy.lowering import lower_layers, lower_units
 from keras_shift.deploy.metadata import annotate
 from keras_shift.deploy.verification import Verification, verify
+from keras_shift.files import replacing
 
 _QUANTIZE = (None, "float16", "dynamic", "int8")
 _TYPES = ("float32", "uint8", "int8")
@@ -165,17 +166,10 @@ def to_tflite(
     content = _described(
         content, model.name, (input_name, output_name), normalization, labels
     )
-    path = os.fspath(path)
-    temporary = f"{path}.{os.getpid()}.unfinished"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
         verification = verify(temporary, model, images[:_COMPARED_IMAGES])
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-    found = {**vars(verification), "path": path, "compared_on": compared_on}
+    found = {**vars(verification), "path": os.fspath(path), "compared_on": compared_on}
     return TFLiteReport(
         **found,
         quantize=quantize,

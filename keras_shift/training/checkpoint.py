@@ -1,13 +1,13 @@
 """The whole state of a training in one file."""
 
-import contextlib
 import dataclasses
 import json
-import os
-from pathlib import Path
 
 import keras
 import numpy as np
+
+from keras_shift.files import replacing
+from keras_shift.training.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,27 +23,6 @@ class Progress:
     epoch: int
     rows: list[dict[str, float]]
     recipe: str
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """Gives a temporary path, which becomes `path` if nothing fails.
-
-    Whoever reads `path` finds the old file or the new one, and nothing in between,
-    even if the process is killed.
-
-    Args:
-        path: Path of a file.
-    """
-    path = Path(path)
-    temporary = path.with_name(f"unfinished_{path.name}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(path, model, progress):
@@ -85,8 +64,10 @@ def restore(path, model, recipe):
     # What a damaged file raises depends on where the damage is.
     except Exception as error:
         raise ValueError(f"{path} is no checkpoint, or damaged: {error}") from error
-    if progress.recipe != recipe:
-        raise ValueError(f"{path} is the checkpoint of another recipe.")
+    if differences := _differences(progress.recipe, recipe):
+        raise ValueError(
+            f"{path} is the checkpoint of another recipe: {', '.join(differences)}."
+        )
     state = _state(model)
     shapes = {key: tuple(variable.shape) for key, variable in state.items()}
     if shapes != {key: array.shape for key, array in arrays.items()}:
@@ -94,6 +75,18 @@ def restore(path, model, recipe):
     for key, variable in state.items():
         variable.assign(arrays[key])
     return progress
+
+
+def _differences(stored, recipe):
+    """What two recipes do not have in common; what one does not say is the default."""
+    old, new = (
+        json.loads(Recipe.from_json(text).to_json()) for text in (stored, recipe)
+    )
+    return [
+        f"its {field} was {old[field]!r} and now is {new[field]!r}"
+        for field in new
+        if old[field] != new[field]
+    ]
 
 
 def _state(model):

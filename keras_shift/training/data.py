@@ -8,14 +8,13 @@ import keras
 import numpy as np
 
 from keras_shift.training.augmentation import augment
+from keras_shift.training.recipe import AUGMENTATIONS
 from keras_shift.training.streaming import ClassFolders, StreamedData, TFDSSplit
 
 # Names that a held-out split has, the first that exists is taken.
 _HELD_OUT = ("validation", "val", "test")
 
 _DECODING_BATCH = 256
-
-_DIFFERENT_CLASSES = "The splits of {} have different folders of classes."
 
 # What `numpy.random.default_rng` is seeded with first, so that two of them never agree.
 _ORDER, _AUGMENTATION = 1, 2
@@ -75,6 +74,33 @@ class Data:
             "validation_data": (self.images[part], self.labels[part]),
             "validation_batch_size": division.evaluation_batch // division.processes,
         }
+
+    def held_out_batches(self, batch_size):
+        """Returns the held-out images in batches, with their labels.
+
+        Args:
+            batch_size: Int, images in a batch.
+
+        Returns:
+            A list of pairs of arrays.
+        """
+        starts = range(0, len(self.images), batch_size)
+        parts = [slice(start, start + batch_size) for start in starts]
+        return [(self.images[part], self.labels[part]) for part in parts]
+
+    def training_sample(self, count):
+        """Returns some training images, always the same, of all classes.
+
+        Args:
+            count: Int, number of images; all, if there are fewer.
+
+        Returns:
+            An array of shape `(count, height, width, channels)`.
+        """
+        # At equal distances: in folders, one class follows the other.
+        last = len(self.train_images) - 1
+        chosen = np.linspace(0, last, min(count, last + 1)).round().astype(int)
+        return self.train_images[chosen]
 
     def subset(self, images_per_class, held_out_per_class=None):
         """Returns the first images of every class.
@@ -156,11 +182,22 @@ def _from_arrays(name, path, image_size):
             (arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in ("train", "test")
         )
         names = [str(name) for name in arrays["classes"]] if "classes" in arrays else []
-    if train[0].shape[1:3] != image_size:
-        raise ValueError(
-            f"The images of {path} have {train[0].shape[1:3]} pixels. "
-            f"Received: image_size={image_size}"
-        )
+    for images, labels in (train, held_out):
+        if (
+            images.ndim != 4
+            or images.dtype != "uint8"
+            or images.shape[1:3] != image_size
+        ):
+            raise ValueError(
+                f"The images of {path} must be arrays of shape (count, height, width, "
+                f"channels) and type uint8, of image_size={image_size}. Received: "
+                f"arrays of shape {images.shape} and type {images.dtype}"
+            )
+        if labels.dtype.kind not in "iu" or (labels < 0).any():
+            raise ValueError(
+                f"The labels of {path} must be integers from 0. Received: an array of "
+                f"type {labels.dtype}, from {labels.min(initial=0)}"
+            )
     return _checked(name, train, held_out, names)
 
 
@@ -170,10 +207,9 @@ def _from_folders(name, folder, image_size, streamed):
         raise ValueError(f"{folder} must have one of the folders {_HELD_OUT}.")
     if streamed:
         splits = [ClassFolders(folder / split) for split in ("train", held_out)]
-        if splits[0].class_names != splits[1].class_names:
-            raise ValueError(_DIFFERENT_CLASSES.format(folder))
+        _check_same_classes(folder, held_out, *(split.class_names for split in splits))
         return StreamedData(name, image_size, splits[0].class_names, *splits)
-    train, held_out = (
+    splits = [
         keras.utils.image_dataset_from_directory(
             folder / split,
             image_size=image_size,
@@ -183,10 +219,17 @@ def _from_folders(name, folder, image_size, streamed):
             verbose=False,
         )
         for split in ("train", held_out)
-    )
-    if train.class_names != held_out.class_names:
-        raise ValueError(_DIFFERENT_CLASSES.format(folder))
-    return _checked(name, _arrays(train), _arrays(held_out), train.class_names)
+    ]
+    _check_same_classes(folder, held_out, *(split.class_names for split in splits))
+    return _checked(name, *map(_arrays, splits), splits[0].class_names)
+
+
+def _check_same_classes(folder, held_out, train_classes, classes):
+    if apart := sorted(set(train_classes) ^ set(classes)):
+        raise ValueError(
+            "All splits must have the same folders, one for each class. Received: "
+            f"{folder}, where only one of train and {held_out} has {apart[:5]}"
+        )
 
 
 def _from_tfds(name, image_size, data_dir, streamed):
@@ -301,6 +344,11 @@ class TrainingBatches(keras.utils.PyDataset):
                 'The augmentation "inception" is for streamed data, which '
                 "`load_data(..., augmentation=...)` returns for it. "
                 f"Received: augmentation={augmentation!r} with images in memory"
+            )
+        if augmentation not in AUGMENTATIONS:
+            raise ValueError(
+                f"Argument `augmentation` must be one of {AUGMENTATIONS}. "
+                f"Received: augmentation={augmentation!r}"
             )
         if batch_size % share[1]:
             raise ValueError(

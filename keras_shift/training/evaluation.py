@@ -26,7 +26,7 @@ class Accuracy:
         return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.images:,} images"
 
 
-def evaluate(model, images, labels, batch_size=250, description="Evaluating"):
+def evaluate(model, images, labels=None, batch_size=250, description="Evaluating"):
     """Measures the accuracy of a network.
 
     Of equal scores the first counts as the larger one, as in `argmax`. On a terminal
@@ -42,9 +42,11 @@ def evaluate(model, images, labels, batch_size=250, description="Evaluating"):
         model: A `keras.Model`, or any function from a batch of images to an array of
             shape `(images, classes)`.
         images: Array of shape `(count, height, width, channels)`, with values in the
-            range that the model expects.
-        labels: Array of shape `(count,)`, the numbers of their classes.
-        batch_size: Number of images at once.
+            range that the model expects. Or batches of images and labels, such as a
+            `tf.data.Dataset`.
+        labels: Array of shape `(count,)`, the numbers of their classes; not with
+            batches, which have them.
+        batch_size: Number of images at once; not with batches.
         description: What stands beside the progress bar.
 
     Returns:
@@ -53,28 +55,35 @@ def evaluate(model, images, labels, batch_size=250, description="Evaluating"):
     Raises:
         ValueError: If images, labels and model do not fit together.
     """
-    labels = np.asarray(labels).reshape(-1)
-    if len(images) != len(labels) or not len(labels):
-        raise ValueError(
-            "Arguments `images` and `labels` must have the same length, one at least. "
-            f"Received: {len(images)} images, {len(labels)} labels"
-        )
+    batches = images if labels is None else _batches(images, labels, batch_size)
     console = rich.console.Console(stderr=True)
-    right = np.zeros(2, int)
+    right, count = np.zeros(2, int), 0
     with rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task(description, total=len(labels))
-        for start in range(0, len(labels), batch_size):
-            part = slice(start, start + batch_size)
-            scores = _scores(model, np.asarray(images[part], "float32"))
-            right += _right(scores, labels[part])
-            bar.advance(task, len(scores))
-    top1, top5 = (right / len(labels)).tolist()
-    return Accuracy(len(labels), top1, top5)
+        for batch, numbers in bar.track(batches, description=description):
+            numbers = np.asarray(numbers).reshape(-1)
+            scores = _scores(model, np.asarray(batch, "float32"))
+            right += _right(scores, numbers)
+            count += len(numbers)
+    if not count:
+        raise ValueError("There must be one image at least. Received: no batches")
+    top1, top5 = (right / count).tolist()
+    return Accuracy(count, top1, top5)
+
+
+def _batches(images, labels, batch_size):
+    labels = np.asarray(labels).reshape(-1)
+    if len(images) != len(labels) or not len(labels):
+        raise ValueError(
+            "Arguments `images` and `labels` must have the same length, one at least. "
+            f"Received: {len(images)} images, {len(labels)} labels"
+        )
+    parts = [slice(i, i + batch_size) for i in range(0, len(labels), batch_size)]
+    return [(images[part], labels[part]) for part in parts]
 
 
 def _scores(model, images):

@@ -10,7 +10,8 @@ import rich.progress
 class ProgressBar(keras.callbacks.Callback):
     """Shows a bar over the whole training, and one line for every epoch.
 
-    Where nobody watches, in a file or a pipe, there are the lines alone.
+    Where nobody watches, in a file or a pipe, there are the lines alone. It is a
+    context manager, too, which leaves the terminal as it was however the training ends.
 
     Args:
         recipe: A `Recipe`.
@@ -26,7 +27,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.steps = steps
         self.first = epoch
 
-    def on_train_begin(self, logs=None):
+    def __enter__(self):
         console = rich.console.Console(stderr=True)
         self._bar = rich.progress.Progress(
             "{task.description}",
@@ -43,6 +44,12 @@ class ProgressBar(keras.callbacks.Callback):
             self.recipe.name, total=total, completed=self.first * self.steps, state=""
         )
         self._bar.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._bar.stop()
+
+    def on_train_begin(self, logs=None):
         self._began = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -69,9 +76,6 @@ class ProgressBar(keras.callbacks.Callback):
             highlight=False,
             soft_wrap=True,
         )
-
-    def on_train_end(self, logs=None):
-        self._bar.stop()
 
 
 def _values(logs):

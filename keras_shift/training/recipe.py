@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 AUGMENTATIONS = ("none", "flip", "flip_crop", "inception")
@@ -61,8 +62,8 @@ class Recipe:
             experiments use; or `"l1"`, that of absolute values, as in Eq. 4.
         freeze_shifts: Share of the training after which displacements stay at their
             rounded values, or `None`.
-        ema_momentum: Momentum of a moving average of all weights, which takes
-            their place at the end; or `None`.
+        ema_momentum: Momentum of a moving average of all trainable weights, which
+            takes their place at the end; or `None`.
         seed: Seed of weights, order and augmentation.
         precision: Keras' dtype policy.
         source: Where the recipe comes from.
@@ -107,21 +108,30 @@ class Recipe:
             self._refuse("epochs", "or `steps` must be given, and not both")
         for field in ("batch_size", "epochs", "steps"):
             value = getattr(self, field)
-            if value is not None and (value != int(value) or value < 1):
+            if value is not None and not (_is_integer(value) and value > 0):
                 self._refuse(field, "must be a positive integer")
+        for field in ("crop_padding", "seed"):
+            value = getattr(self, field)
+            if not (_is_integer(value) and value >= 0):
+                self._refuse(field, "must be an integer, and not negative")
         for field in ("learning_rate", "displacement_learning_rate"):
-            if not getattr(self, field) > 0:
-                self._refuse(field, "must be positive")
-        for field in ("weight_decay", "displacement_penalty", "crop_padding", "seed"):
-            if not getattr(self, field) >= 0:
-                self._refuse(field, "must not be negative")
+            value = getattr(self, field)
+            if not (_is_number(value) and value > 0):
+                self._refuse(field, "must be a positive number")
+        for field in ("weight_decay", "displacement_penalty"):
+            value = getattr(self, field)
+            if not (_is_number(value) and value >= 0):
+                self._refuse(field, "must be a number, and not negative")
         for field in ("undistorted", "warmup", "label_smoothing", "momentum"):
-            if not 0 <= getattr(self, field) < 1:
+            value = getattr(self, field)
+            if not (_is_number(value) and 0 <= value < 1):
                 self._refuse(field, "must be at least 0 and less than 1")
         for field in ("freeze_shifts", "ema_momentum"):
             value = getattr(self, field)
-            if value is not None and not 0 <= value <= 1:
+            if value is not None and not (_is_number(value) and 0 <= value <= 1):
                 self._refuse(field, "must be None or between 0 and 1")
+        if not all(map(_is_number, self.boundaries)):
+            self._refuse("boundaries", "must be numbers")
         increasing = sorted(set(self.boundaries))
         if list(self.boundaries) != increasing or any(
             not 0 < boundary < 1 for boundary in increasing
@@ -171,3 +181,11 @@ class Recipe:
             f"Argument `{field}` of a recipe {rule}. "
             f"Received: {field}={getattr(self, field)!r}"
         )
+
+
+def _is_integer(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value):
+    return _is_integer(value) or isinstance(value, float) and math.isfinite(value)

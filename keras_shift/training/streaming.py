@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 # Held-out images are scaled to this many times what is cut out of their middle: 256
 # pixels for 224.
@@ -132,19 +133,44 @@ class StreamedData:
         """
         tf = import_tensorflow()
         index, processes = share
-
-        def prepare(source, label):
-            image = central_image(self.held_out.read(source), self.image_size)
-            return image, tf.cast(label, tf.int32)
-
         return (
             self.held_out.in_order()
             .take(len(self.held_out) // multiple * multiple)
             .shard(processes, index)
-            .map(prepare, tf.data.AUTOTUNE, deterministic=True)
+            .map(self._central(self.held_out), tf.data.AUTOTUNE, deterministic=True)
             .batch(batch_size // processes)
             .prefetch(tf.data.AUTOTUNE)
         )
+
+    def training_sample(self, count):
+        """Returns some training images, always the same, cut out of the middle.
+
+        Args:
+            count: Int, number of images; all, if there are fewer.
+
+        Returns:
+            An array of shape `(count, height, width, 3)`.
+        """
+        tf = import_tensorflow()
+
+        @tf.autograph.experimental.do_not_convert
+        def examples(epoch):
+            return self.train.shuffled(0, epoch).take(count)
+
+        # Shuffled, since in folders one class follows the other.
+        images = tf.data.Dataset.range(1).flat_map(examples)
+        images = images.map(self._central(self.train), tf.data.AUTOTUNE)
+        return np.stack([image for image, _ in images.as_numpy_iterator()])
+
+    def _central(self, split):
+        """A function from examples of a split to the middle of images, and labels."""
+        tf = import_tensorflow()
+
+        def prepare(source, label):
+            image = central_image(split.read(source), self.image_size)
+            return image, tf.cast(label, tf.int32)
+
+        return prepare
 
     def fit_arguments(self, recipe, epoch, division):
         """Returns what `Model.fit` is to train on, and to be measured with.

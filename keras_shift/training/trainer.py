@@ -1,5 +1,6 @@
 """Training by a recipe, which can be interrupted at any moment."""
 
+import contextlib
 import csv
 import importlib.util
 import json
@@ -11,6 +12,7 @@ import keras
 
 from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
 from keras_shift.environment import environment
+from keras_shift.files import replacing
 from keras_shift.training import checkpoint
 from keras_shift.training.cross_entropy import CrossEntropy
 from keras_shift.training.data import TrainingBatches
@@ -35,11 +37,10 @@ def compile_model(model, recipe, steps, **options):
         steps: Number of steps of the whole training.
         **options: Further arguments of `Model.compile`.
     """
-    activation = getattr(model.layers[-1], "activation", None)
     loss = CrossEntropy(
         classes=model.output_shape[-1],
         label_smoothing=recipe.label_smoothing,
-        from_logits=activation is not keras.activations.softmax,
+        from_logits=not _gives_probabilities(model),
     )
     averaging = {}
     if recipe.ema_momentum is not None:
@@ -58,6 +59,36 @@ def compile_model(model, recipe, steps, **options):
     )
 
 
+def _gives_probabilities(model):
+    for layer in model.layers:
+        if getattr(layer, "output", None) is model.outputs[0]:
+            activation = getattr(layer, "activation", None)
+            softmax = activation is keras.activations.softmax
+            return softmax or isinstance(layer, keras.layers.Softmax)
+    return False
+
+
+def check_directory(directory, resume):
+    """Refuses a folder for results that holds those of another training.
+
+    Args:
+        directory: Path of a folder, which need not exist.
+        resume: Whether to go on from its checkpoint.
+
+    Raises:
+        FileExistsError: If there is a checkpoint, and `resume` is `False`; or if there
+            are weights, and no checkpoint to go on from.
+    """
+    directory = Path(directory)
+    found = [name for name in (CHECKPOINT, WEIGHTS) if (directory / name).exists()]
+    if found and not (resume and CHECKPOINT in found):
+        raise FileExistsError(
+            f"{directory} already holds a training: there is {found[0]}. Name another "
+            f"folder, or go on with it from its {CHECKPOINT} (`resume=True`, or "
+            "--resume)."
+        )
+
+
 def train(
     model, recipe, data, directory, *, resume=False, callbacks=(), verbose=1, **options
 ):
@@ -69,7 +100,7 @@ def train(
 
     -   `final.weights.h5`, the weights;
     -   `log.csv`, one row an epoch, and `tensorboard/`, if that is installed;
-    -   `recipe.json`, the recipe, and `environment.json`, what trained with it;
+    -   `recipe.json`, the recipe, and `environment.json`, what began to train by it;
     -   `checkpoint.npz`, from which to resume.
 
     Example:
@@ -95,14 +126,17 @@ def train(
     Raises:
         FileExistsError: If `directory` holds a training, and `resume` is `False`.
         FloatingPointError: If the loss is no longer a number.
-        ValueError: If the checkpoint is damaged, or that of another recipe.
+        ValueError: If the network has not as many outputs as the data have classes, or
+            if the checkpoint is damaged, or that of another recipe.
     """
     directory = Path(directory)
     latest = directory / CHECKPOINT
-    if latest.exists() and not resume:
-        raise FileExistsError(
-            f"{directory} already holds a training: go on with it (`resume=True`, or "
-            "--resume), or name another folder."
+    check_directory(directory, resume)
+    if model.output_shape[-1] != len(data.class_names):
+        raise ValueError(
+            f"The dataset {data.name} has {len(data.class_names)} classes, and the "
+            f"network {model.name} must have as many outputs. Received: a model with "
+            f"{model.output_shape[-1]}"
         )
     divided = division()
     divided.check_batch_size(recipe.batch_size)
@@ -115,10 +149,12 @@ def train(
         done = checkpoint.restore(latest, model, recipe.to_json())
     if divided.writes:
         directory.mkdir(parents=True, exist_ok=True)
-        with checkpoint.replacing(directory / RECIPE) as temporary:
+        with replacing(directory / RECIPE) as temporary:
             temporary.write_text(recipe.to_json(), encoding="utf-8")
-        with checkpoint.replacing(directory / ENVIRONMENT) as temporary:
-            temporary.write_text(json.dumps(environment(), indent=2), encoding="utf-8")
+        if not done.epoch:
+            text = json.dumps(environment(), indent=2)
+            with replacing(directory / ENVIRONMENT) as temporary:
+                temporary.write_text(text, encoding="utf-8")
     images = data.fit_arguments(recipe, done.epoch, divided)
     recorder = Recorder(directory, done, divided.writes)
     followers = [ShiftSparsityLogger(), *callbacks]
@@ -138,26 +174,32 @@ def train(
         followers.append(
             keras.callbacks.TensorBoard(directory / "tensorboard", write_graph=False)
         )
-    if verbose and divided.writes:
-        followers.append(ProgressBar(recipe, done.epoch, epochs, steps_per_epoch))
-    if done.epoch < epochs:
-        model.fit(
-            **images,
-            epochs=epochs,
-            initial_epoch=done.epoch,
-            callbacks=followers,
-            shuffle=False,
-            verbose=0,
-        )
+    with contextlib.ExitStack() as stack:
+        if verbose and divided.writes:
+            bar = ProgressBar(recipe, done.epoch, epochs, steps_per_epoch)
+            followers.append(stack.enter_context(bar))
+        if done.epoch < epochs:
+            model.fit(
+                **images,
+                epochs=epochs,
+                initial_epoch=done.epoch,
+                callbacks=followers,
+                shuffle=False,
+                verbose=0,
+            )
     if divided.writes:
-        with checkpoint.replacing(directory / WEIGHTS) as temporary, alone():
-            # Keras wants the file's name to end like this.
+        with replacing(directory / WEIGHTS) as temporary, alone():
             model.save_weights(temporary)
+        if done.epoch < epochs:
+            recorder.save()
     return recorder.rows
 
 
 class Recorder(keras.callbacks.Callback):
-    """Writes the log and a checkpoint at the end of every epoch.
+    """Writes the log at the end of every epoch, and a checkpoint.
+
+    But not after the last epoch: `fit` then still puts a moving average in the weights'
+    place, and a checkpoint of so many epochs is to hold the final weights.
 
     Args:
         directory: Path of a folder.
@@ -183,13 +225,19 @@ class Recorder(keras.callbacks.Callback):
         self.rows.append(row)
         if not self.writes:
             return
-        progress = checkpoint.Progress(epoch + 1, self.rows, self.recipe)
-        checkpoint.save(self.directory / CHECKPOINT, self.model, progress)
-        with checkpoint.replacing(self.directory / LOG) as temporary:
+        if epoch + 1 < self.params["epochs"]:
+            self.save()
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        with replacing(self.directory / LOG) as temporary:
             with open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(self.rows[0]))
+                writer = csv.DictWriter(file, columns, restval="")
                 writer.writeheader()
                 writer.writerows(self.rows)
+
+    def save(self):
+        """Writes a checkpoint of all that the log has."""
+        progress = checkpoint.Progress(len(self.rows), self.rows, self.recipe)
+        checkpoint.save(self.directory / CHECKPOINT, self.model, progress)
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -206,9 +254,11 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
+            last = "No epoch has ended well."
+            if (self.directory / CHECKPOINT).exists():
+                last = f"{self.directory / CHECKPOINT} is of the last that ended well."
             raise FloatingPointError(
-                f"The loss became {loss} in step {batch + 1} of an epoch. The weights "
-                f"in {self.directory} are those of the last epoch that ended well. Try "
-                "a smaller `learning_rate`, a longer `warmup`, or the precision "
+                f"The loss became {loss} in step {batch + 1} of an epoch. {last} Try a "
+                "smaller `learning_rate`, a longer `warmup`, or the precision "
                 '"float32".'
             )

@@ -92,8 +92,6 @@ def build(recipe, **arguments):
         implied["displacement_initializer"] = start
     keras.utils.set_random_seed(recipe.seed)
     arguments = {**implied, **recipe.arguments, **arguments}
-    if "input_shape" in arguments:  # JSON has no tuples.
-        arguments["input_shape"] = tuple(arguments["input_shape"])
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
