@@ -42,7 +42,7 @@ RECIPE = dataclasses.replace(
     warmup=0.1,
 )
 
-COLOURS = {"random": "#999999", "tiny_imagenet": "#1f6fb4"}
+RANDOM, TRAINED = "#999999", "#1f6fb4"
 
 
 def curve(start, weights, recipe, data):
@@ -91,13 +91,13 @@ def draw(rows, path):
 
     figure = Figure((6.4, 4), dpi=100, facecolor="white", layout="constrained")
     axes = figure.subplots()
-    for start, colour in COLOURS.items():
+    for start in dict.fromkeys(row["start"] for row in rows):
         for seed in sorted({row["seed"] for row in rows}):
             some = [r for r in rows if (r["start"], r["seed"]) == (start, seed)]
             axes.plot(
-                [0] + [row["epoch"] for row in some],
-                [10] + [100 * row["top1"] for row in some],
-                color=colour,
+                [row["epoch"] for row in some],
+                [100 * row["top1"] for row in some],
+                color=RANDOM if start == "random" else TRAINED,
                 label=f"from {start} weights" if seed == rows[0]["seed"] else None,
             )
     axes.set_xlabel(f"epoch of {10 * IMAGES_PER_CLASS} images")
@@ -119,7 +119,10 @@ def main(arguments):
     rows = []
     for seed in range(arguments.seeds):
         recipe = dataclasses.replace(RECIPE, seed=seed, epochs=arguments.epochs)
-        for start, weights in (("tiny_imagenet", arguments.weights), ("random", None)):
+        for start, weights in (
+            (arguments.weights, arguments.weights),
+            ("random", None),
+        ):
             console.rule(f"from {start} weights, seed {seed}")
             rows += curve(start, weights, recipe, data)
     for start, scores in final(rows).items():

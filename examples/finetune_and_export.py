@@ -126,16 +126,27 @@ def tfds_dataset(name, image_size, batch_size, seed):
     )
 
 
+def networks_with(weights):
+    """The constructors that take `--weights`."""
+    if weights == "random":
+        return set()
+    if os.path.exists(weights):
+        return {"FENet"}
+    records = map(keras_shift.zoo.get_record, keras_shift.zoo.list_weights())
+    found = {record.constructor for record in records if record.weights == weights}
+    if not found:
+        raise SystemExit(
+            "--weights must be random, a name that `keras-shift list --weights` shows, "
+            f"or the path of a .weights.h5 file. Received: --weights {weights}"
+        )
+    return found
+
+
 def build(constructor, data, output_stride, weights, seed):
     """A network of the zoo, with those weights, or random ones where it has none."""
     keras.utils.set_random_seed(seed)
     name = constructor.__name__
-    if os.path.exists(weights):
-        start = weights if name == "FENet" else None
-    else:
-        records = map(keras_shift.zoo.get_record, keras_shift.zoo.list_weights())
-        published = {(record.constructor, record.weights) for record in records}
-        start = weights if (name, weights) in published else None
+    start = weights if name in networks_with(weights) else None
     model = constructor(
         (data.image_size, data.image_size, 3),
         weights=start,

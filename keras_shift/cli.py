@@ -553,13 +553,20 @@ def _progress(dataset, description):
 
 def _model_with_weights(arguments):
     """The network; one of the zoo has the same random weights every time."""
-    if not arguments.name.endswith(".keras"):
-        keras.utils.set_random_seed(0)
-        if arguments.weights is None:
-            _say(
-                f"{arguments.name} has random weights (of seed 0); name trained ones "
-                "with --weights, or a .keras file."
+    if arguments.name.endswith(".keras"):
+        if arguments.input_shape is not None:
+            raise ValueError(
+                "The network of a .keras file takes images of the shape it was saved "
+                "with. Received: --input-shape "
+                f"{' '.join(map(str, arguments.input_shape))}"
             )
+        return _model(arguments)
+    keras.utils.set_random_seed(0)
+    if arguments.weights is None:
+        _say(
+            f"{arguments.name} has random weights (of seed 0); name trained ones with "
+            "--weights, or a .keras file."
+        )
     return _model(arguments)
 
 
@@ -602,11 +609,6 @@ def _model(arguments):
             raise ValueError(
                 "A .keras file holds its weights. "
                 f"Received: --weights {arguments.weights}"
-            )
-        if arguments.input_shape is not None:
-            raise ValueError(
-                "Images for a .keras file have the shape it was saved with. "
-                f"Received: --input-shape {' '.join(map(str, arguments.input_shape))}"
             )
         return keras.models.load_model(arguments.name, compile=False)
     given = {

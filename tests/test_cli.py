@@ -393,8 +393,19 @@ class TestTrain:
     def test_refuses_another_number_of_classes(self, recipe, capsys):
         text = recipe.read_text().replace('"classes": 3', '"classes": 5')
         recipe.write_text(text)
-        message = fails(self.arguments(recipe), capsys)
-        assert "has 3 classes and the recipe's network 5" in message
+        assert "Received: a model with 5" in fails(self.arguments(recipe), capsys)
+
+    def test_refuses_a_folder_that_is_taken_before_it_loads_data(self, recipe, capsys):
+        (recipe.parent / "run").mkdir()
+        (recipe.parent / "run" / "final.weights.h5").touch()
+        (recipe.parent / "toy.npz").unlink()
+        assert "already holds a training" in fails(self.arguments(recipe), capsys)
+
+    def test_a_loss_that_is_no_number(self, recipe, capsys):
+        text = recipe.read_text().replace("0.01", "1e30")
+        recipe.write_text(text)
+        arguments = [*self.arguments(recipe), "--epochs", "9"]
+        assert "a smaller `learning_rate`" in fails(arguments, capsys)
 
     def test_refuses_unknown_recipes_and_files(self, tmp_path, capsys):
         assert "no recipe of this name" in fails(["train", "cifar10.x"], capsys)

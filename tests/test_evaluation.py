@@ -1,5 +1,7 @@
 """Measuring trained networks: in Python, and with `keras-shift evaluate`."""
 
+import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -152,6 +154,29 @@ class TestCommand:
         found = figures(capsys.readouterr().out)
         assert set(found) == {"top-1", "top-5"}
         assert all(len(values) == 1 for values in found.values())
+
+    def test_of_streamed_images(self, tmp_path, capsys):
+        """Held-out images are cut out of the middle, as while it trains."""
+        changes = {"augmentation": "inception", "batch_size": 2}
+        changes["arguments"] = {**TOY.arguments, "classes": 2}
+        recipe = dataclasses.replace(TOY, **changes)
+        random = np.random.default_rng(0)
+        for split, name in itertools.product(("train", "val"), ("ant", "bee")):
+            folder = tmp_path / "toy" / split / name
+            folder.mkdir(parents=True)
+            for index in range(4):
+                image = random.integers(0, 256, (20, 30, 3))
+                keras.utils.save_img(folder / f"{index}.png", image, scale=False)
+        model = recipes.build(recipe, classifier_activation=None)
+        data = load_data("toy", (12, 12), tmp_path, "inception")
+        rows = train(model, recipe, data, tmp_path / "run", verbose=0)
+        sample = data.training_sample(5)
+        assert sample.shape == (5, 12, 12, 3)
+        np.testing.assert_array_equal(data.training_sample(5), sample)
+        main(["evaluate", str(tmp_path / "run"), "--data-dir", str(tmp_path)])
+        found = figures(capsys.readouterr().out)
+        assert found["top-1"] == [f"{rows[-1]['val_accuracy']:.2%}"]
+        assert set(found) == {"top-1", "top-5", "int8 top-1"}
 
     def test_other_figures_are_status_1(self, toy, weights, capsys):
         path = weights / f"{NAME}.json"

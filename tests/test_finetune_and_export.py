@@ -179,6 +179,10 @@ class TestNetworks:
             start = example.build(constructor, data, 16, "tiny_imagenet", 3)[1]
             assert start.startswith("tiny" if name in published else "random")
 
+    def test_refuses_weights_that_no_network_has(self, example):
+        with pytest.raises(SystemExit, match="Received: --weights tiny_imagnet"):
+            example.networks_with("tiny_imagnet")
+
     def test_starts_from_a_file(self, example, tmp_path):
         data = example.Data("none", None, None, 7, 32)
         model, _ = example.build(zoo.FENet, data, 16, "random", 3)

@@ -1,6 +1,7 @@
 """The papers' accuracies beside ours."""
 
 import csv
+import json
 
 import pytest
 
@@ -28,6 +29,24 @@ def test_files_are_what_the_records_say(tool, shipped):
     ):
         text = (ROOT / path).read_text(encoding="utf-8")
         assert text == content, "run tools/update_results.py"
+
+
+def test_recipes_of_records_are_those_that_are_here(shipped):
+    for record in shipped:
+        here = json.loads(recipes.get_recipe(record.recipe_name).to_json())
+        assert record.recipe == {**here, "seed": record.seed}, record.name
+
+
+def test_networks_under_the_same_recipe(tool, published):  # noqa: F811
+    def record(constructor, precision):
+        recipe = {"name": "toy.some", "seed": 0, "precision": precision}
+        path = published[0] / "shiftresnet20.toy.ssl.weights.h5"
+        return record_of(path, constructor=constructor, recipe=recipe)
+
+    both = [record("FENet", "mixed_bfloat16"), record("MobileNetV2", "float32")]
+    text = "FENet's is mixed_bfloat16 and MobileNetV2's is float32"
+    assert text in tool.document(both)
+    assert "under the same recipe" not in tool.document(both[:1])
 
 
 def test_there_is_no_figure_without_a_record(tool):

@@ -53,6 +53,9 @@ def test_options_change_the_recipe(example):
     assert (tiny.batch_size, tiny.epochs, tiny.seed) == (4, 3, 2)
     assert tiny.arguments == {"alpha": 0.25, "input_shape": (32, 32, 3)}
     assert tiny.undistorted == recipe.undistorted
+    other = example.recipes.get_recipe("imagenet2012.shiftnet_a")
+    narrow = example.changed(other, options)
+    assert example.recipes.build(narrow).name == "shiftnet_a"
 
 
 @pytest.mark.exhaustive

@@ -34,9 +34,10 @@ Convolutions](https://arxiv.org/abs/1711.08141) (ShiftNet).
   measures them again. Where there are no weights, the cells are empty.
 - Accuracies are those of the last epoch on the held-out images, in float32; `int8` is
   that of the .tflite file, quantized with 512 training images.
-- **Recipe** is the one that `keras-shift train` takes. The papers' own, for which GPUs
-  are needed, have no suffix; `.short` is our version for two CPU cores, with about
-  a tenth of the epochs, so that it cannot be expected to reach the paper's figures.
+- **Recipe** is what `keras-shift train` takes; `keras-shift recipes` tells where each
+  comes from. The papers' need GPUs. Ours for two CPU cores have a tenth of the epochs
+  (on CIFAR with `.short` behind the name of the paper's), so that they cannot be
+  expected to reach the papers' figures.
 - **Shift sparsity** is the share of unshifted channels in all shift layers together.
 
 The same as a table for machines: [zoo/results.csv](../zoo/results.csv).
@@ -75,9 +76,11 @@ with another rounded displacement than they started with, and how many are
 **unshifted** at the end.
 """
 
-PHOTOGRAPHS = (
-    "FE-Net and MobileNetV2 under the same recipe, but for what concerns shifts."
-)
+COMPARED = {"FENet", "MobileNetV2"}
+COMPARISON = """\
+FE-Net and MobileNetV2 under the same recipe, but for what concerns shifts, and for the
+precision: {}, which train fastest on a CPU.
+"""
 
 
 def main():
@@ -135,10 +138,16 @@ def document(records):
     parts = [INTRODUCTION, "## Published weights\n"]
     by_dataset = sorted(records, key=lambda record: record.dataset)
     for dataset, some in itertools.groupby(by_dataset, lambda record: record.dataset):
+        some = list(some)
         parts.append(f"### {dataset}\n")
-        if dataset == "tiny_imagenet":
-            parts.append(f"{PHOTOGRAPHS}\n")
-        parts.append(_table_of_weights(list(some)))
+        if COMPARED <= {record.constructor for record in some}:
+            precisions = [
+                f"{record.constructor}'s is {record.recipe['precision']}"
+                for record in some
+                if record.constructor in COMPARED
+            ]
+            parts.append(COMPARISON.format(" and ".join(dict.fromkeys(precisions))))
+        parts.append(_table_of_weights(some))
     if not records:
         parts.append("None yet.\n")
     learned = [record for record in records if record.moved]

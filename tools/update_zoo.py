@@ -46,9 +46,12 @@ How the figures are counted:
   for each multiply-add. The FLOPs of the ShiftNet paper on CIFAR are those of its
   published code, which takes the first convolution for one from 1 to 64 channels (from
   3 to 16 it is): 147,456 more.
-- **match** means that our figure rounds to every digit printed; "cut off" that the
-  paper must have dropped the digits after those that it prints. The tests compare our
-  figures with counts made by hand from the papers, exactly.
+- **match** means that our figure rounds to every digit printed; "cut off" that it does
+  not, but begins with them. The tests compare our figures with counts made by hand from
+  the papers, exactly.
+
+`MobileNetV2`, to compare with, is made by its constructor's name alone; its counts are
+those of `keras.applications.MobileNetV2`.
 
 Not here: the style transfer networks of the ShiftNet paper (they are no classifiers),
 and its ShiftFaceNet, which is `ShiftNetC(classes=128, classifier_activation=None)`; the

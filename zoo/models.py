@@ -50,7 +50,7 @@ def get_model(name, /, **arguments):
 
     Args:
         name: A name that `list_models` lists, or that of a constructor, such as
-            `"FENet"`.
+            `"FENet"` or `"MobileNetV2"`.
         **arguments: Further arguments of its constructor; they come before
             those that the name stands for.
 
@@ -85,7 +85,8 @@ def constructor_name(name):
         hint = f"Did you mean one of {close}? " if close else ""
         raise ValueError(
             f"There is no network of this name. {hint}"
-            "`keras_shift.zoo.list_models()` lists all names. "
+            "`keras_shift.zoo.list_models()` lists all names; constructors have "
+            "theirs. "
             f"Received: name={name!r}"
         )
     return variants.VARIANTS[name].constructor

@@ -175,7 +175,7 @@ def _shift_resnets():
             f"{parameters}M",
             counting="published code",
             note=(
-                "No reading of the paper gives this MAdds figure."
+                "Rounded, no reading of the paper gives this MAdds figure."
                 if (depth, expansion) == (110, 1)
                 else ""
             ),

@@ -221,7 +221,8 @@ def _from_folders(name, folder, image_size, streamed):
         for split in ("train", held_out)
     ]
     _check_same_classes(folder, held_out, *(split.class_names for split in splits))
-    return _checked(name, *map(_arrays, splits), splits[0].class_names)
+    train, others = map(_arrays, splits)
+    return _checked(name, train, others, splits[0].class_names)
 
 
 def _check_same_classes(folder, held_out, train_classes, classes):
