@@ -180,7 +180,7 @@ def _export(commands):
         metavar="FILE",
         help="text file with the name of a class on every line, to be kept in the "
         ".tflite file; by default the names of the folders in --data, if there is one "
-        "for every class",
+        "for every class, or else those of published --weights",
     )
 
     def run(arguments):
@@ -197,6 +197,7 @@ def _export(commands):
             images = dataset.map(lambda images, labels: images)
             if not labels and len(dataset.class_names) == model.output_shape[-1]:
                 labels = dataset.class_names
+        labels = labels or _labels_of_weights(arguments, model)
         _say(f"Converting {model.name}, running the file and comparing it with Keras.")
         print(
             deploy.to_tflite(
@@ -524,8 +525,21 @@ def _table():
     )
 
 
+def _labels_of_weights(arguments, model):
+    """Names of the classes of published weights, if the network has as many."""
+    for record in map(zoo.get_record, zoo.list_weights()):
+        if (
+            record.weights == arguments.weights
+            and record.constructor == zoo.models.constructor_name(arguments.name)
+            and record.classes == model.output_shape[-1]
+        ):
+            return record.labels()
+    return None
+
+
 def _lines(path):
-    with open(path, encoding="utf-8") as file:
+    # An editor's mark at the beginning is not part of the first line.
+    with open(path, encoding="utf-8-sig") as file:
         return file.read().splitlines()
 
 

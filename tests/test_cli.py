@@ -218,7 +218,7 @@ class TestExport:
 
     def test_labels_of_a_file(self, classifier, photographs, tmp_path, capsys):
         labels = tmp_path / "labels.txt"
-        labels.write_text("a\nb\nc\n")
+        labels.write_text("a\nb\nc\n", encoding="utf-8-sig")
         path = str(tmp_path / "animals.tflite")
         command = ["export", classifier, path, "--data", photographs]
         main([*command, "--labels", str(labels)])

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+import zipfile
 
 import keras
 import numpy as np
@@ -219,6 +220,8 @@ class TestCommand:
         main(["export", "narrow", path, "--weights", "toy.ssl"])
         out, notes = capsys.readouterr()
         assert "(1, 12, 12, 3) float32" in out and "random weights" not in notes
+        with zipfile.ZipFile(path) as archive:
+            assert archive.read("labels.txt").decode().split() == CLASSES
 
     def test_list(self, weights, capsys):
         main(["list", "--weights"])
