@@ -49,6 +49,22 @@ def test_networks_under_the_same_recipe(tool, published):  # noqa: F811
     assert "under the same recipe" not in tool.document(both[:1])
 
 
+def test_every_training_has_a_curve(shipped):
+    pytest.importorskip("matplotlib")
+    plots = load_tool("plot_logs").figure(shipped).axes
+    datasets = [plot.get_title() for plot in plots]
+    assert datasets == sorted({record.dataset for record in shipped})
+    curves = [line for plot in plots for line in plot.get_lines()]
+    assert len(curves) == len(shipped)
+    for plot, dataset in zip(plots, datasets):
+        some = [record for record in shipped if record.dataset == dataset]
+        for line, record in zip(plot.get_lines(), some, strict=True):
+            epochs, accuracies = line.get_data()
+            assert epochs[-1] == record.recipe["epochs"]
+            # While it trained, in the recipe's precision.
+            assert accuracies[-1] == pytest.approx(100 * record.top1, abs=0.5)
+
+
 def test_there_is_no_figure_without_a_record(tool):
     assert [row for row in tool.rows([]) if row.get("ours")] == []
 

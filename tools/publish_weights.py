@@ -7,7 +7,8 @@ and writes
 
 -   zoo/weights/NAME.weights.h5, NAME.log.csv and NAME.json, its record;
 -   tests/data/golden/NAME.npz, what it answers to a few images of random pixels;
--   zoo/results.csv and docs/results.md (see tools/update_results.py).
+-   zoo/results.csv and docs/results.md (see tools/update_results.py), and
+    docs/learning_curves.png (see tools/plot_logs.py).
 
 Only a recipe that the repository holds, trained to its end, is published.
 """
@@ -67,7 +68,8 @@ def main():
     )
     options = parser.parse_args()
     record = publish(**vars(options))
-    runpy.run_path(str(ROOT / "tools" / "update_results.py"))["main"]()
+    for tool in ("update_results.py", "plot_logs.py"):
+        runpy.run_path(str(ROOT / "tools" / tool))["main"]()
     print(record.to_json(), end="")
 
 

@@ -68,6 +68,12 @@ PENALIZED = "cifar10.shiftresnet20_ssl_lambda5e-4"
 # In the order in which a row takes weights, after the paper's own recipe.
 SUFFIXES = ("", ".short")
 
+CURVES = """\
+How they were trained (the logs lie beside the weights; tools/plot_logs.py draws them):
+
+![Curves of top-1 by epoch, a plot for each dataset](learning_curves.png)
+"""
+
 LEARNED = """\
 ## Where displacements have gone
 
@@ -148,8 +154,7 @@ def document(records):
             ]
             parts.append(COMPARISON.format(" and ".join(dict.fromkeys(precisions))))
         parts.append(_table_of_weights(some))
-    if not records:
-        parts.append("None yet.\n")
+    parts.append(CURVES if records else "None yet.\n")
     learned = [record for record in records if record.moved]
     if learned:
         parts += [LEARNED, *map(_table_of_layers, learned)]
