@@ -33,7 +33,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras_shift  # noqa: E402
 from keras_shift.training import distribution  # noqa: E402
 from keras_shift.zoo import recipes  # noqa: E402
-from keras_shift.zoo.models import constructor_name  # noqa: E402
 
 
 def parse(arguments=None):
@@ -66,8 +65,6 @@ def changed(recipe, options):
     if options.image_size is not None:
         arguments["input_shape"] = (options.image_size, options.image_size, 3)
     if options.alpha is not None:
-        # Names of networks have a width of their own, and constructors have not.
-        changes["network"] = constructor_name(recipe.network)
         arguments["alpha"] = options.alpha
     return dataclasses.replace(recipe, arguments=arguments, **changes)
 

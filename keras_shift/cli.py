@@ -366,6 +366,7 @@ def _train(commands):
         output = arguments.output or os.path.join("runs", recipe.name)
         check_directory(output, arguments.resume)
         with training.distribution.fail_fast(), training.distribution.scope():
+            training.distribution.division().check_batch_size(recipe.batch_size)
             model = recipes.build(recipe, classifier_activation=None)
             _say(f"Loading {recipe.dataset}.")
             data = training.load_data(
@@ -527,6 +528,8 @@ def _table():
 
 def _labels_of_weights(arguments, model):
     """Names of the classes of published weights, if the network has as many."""
+    if arguments.weights is None:
+        return None
     for record in map(zoo.get_record, zoo.list_weights()):
         if (
             record.weights == arguments.weights

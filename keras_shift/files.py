@@ -21,7 +21,7 @@ def replacing(path):
         path: Path of a file. The temporary one lies beside it, and has its ending.
     """
     path = Path(path)
-    temporary = path.with_name(f"unfinished_{os.getpid()}_{path.name}")
+    temporary = path.with_name(f"unfinished_{path.name}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

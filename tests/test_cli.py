@@ -399,7 +399,9 @@ class TestTrain:
         (recipe.parent / "run").mkdir()
         (recipe.parent / "run" / "final.weights.h5").touch()
         (recipe.parent / "toy.npz").unlink()
-        assert "already holds a training" in fails(self.arguments(recipe), capsys)
+        assert "no checkpoint.npz to go on from" in fails(
+            self.arguments(recipe), capsys
+        )
 
     def test_a_loss_that_is_no_number(self, recipe, capsys):
         text = recipe.read_text().replace("0.01", "1e30")

@@ -90,9 +90,11 @@ class TestEvaluate:
         with pytest.raises(ValueError, match=f"(?s){message}"):
             evaluate(lambda x: np.zeros((len(x), 3)), np.zeros((images, 1)), labels)
 
-    def test_no_batches(self):
+    def test_no_batches_and_no_labels(self):
         with pytest.raises(ValueError, match="one image at least"):
             evaluate(lambda x: np.zeros((len(x), 3)), [])
+        with pytest.raises(ValueError, match="`labels` must be given"):
+            evaluate(lambda x: np.zeros((len(x), 3)), np.zeros((2, 1, 1, 1)))
 
 
 def test_sample_of_training_images_is_of_all_classes(tmp_path):

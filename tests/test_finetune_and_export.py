@@ -1,6 +1,5 @@
 """The example: its data, its two networks, and the whole way from start to end."""
 
-import contextlib
 import csv
 import importlib.util
 import sys
@@ -256,15 +255,6 @@ class TestMain:
         left = {path.name for path in tmp_path.iterdir()}
         expected = {"save": set(), "to_tflite": {"fenet.keras"}}
         assert left == expected.get(stage, self.FILES - {"results.csv"})
-
-    def test_complete_keeps_an_earlier_file(self, example, tmp_path):
-        path = tmp_path / "model.keras"
-        path.write_text("earlier")
-        with contextlib.suppress(RuntimeError), example.complete(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-        assert path.read_text() == "earlier"
-        assert list(tmp_path.iterdir()) == [path]
 
     def test_defaults_need_no_download(self, example):
         arguments = example.parse([])

@@ -53,9 +53,11 @@ def test_options_change_the_recipe(example):
     assert (tiny.batch_size, tiny.epochs, tiny.seed) == (4, 3, 2)
     assert tiny.arguments == {"alpha": 0.25, "input_shape": (32, 32, 3)}
     assert tiny.undistorted == recipe.undistorted
-    other = example.recipes.get_recipe("imagenet2012.shiftnet_a")
-    narrow = example.changed(other, options)
-    assert example.recipes.build(narrow).name == "shiftnet_a"
+    other = example.recipes.get_recipe("cifar10.shiftresnet20_ssl_grouped")
+    model = example.recipes.build(example.changed(other, options))
+    layers = [layer for layer in model.layers if "_shift" in layer.name]
+    assert {type(layer).__name__ for layer in layers} == {"GroupedShift2D"}
+    assert layers[0].channels == 24  # a quarter of 96
 
 
 @pytest.mark.exhaustive

@@ -35,8 +35,8 @@ Convolutions](https://arxiv.org/abs/1711.08141) (ShiftNet).
 - Accuracies are those of the last epoch on the held-out images, in float32; `int8` is
   that of the .tflite file, quantized with 512 training images.
 - **Recipe** is what `keras-shift train` takes; `keras-shift recipes` tells where each
-  comes from. The papers' need GPUs. Ours for two CPU cores have a tenth of the epochs
-  (on CIFAR with `.short` behind the name of the paper's), so that they cannot be
+  comes from. The papers' need GPUs. Ours are for two CPU cores and far shorter
+  ({} epochs of CIFAR in place of {}, {} of Tiny-ImageNet), so that they cannot be
   expected to reach the papers' figures.
 - **Shift sparsity** is the share of unshifted channels in all shift layers together.
 
@@ -141,7 +141,7 @@ def results(records):
 
 def document(records):
     """Returns the content of docs/results.md."""
-    parts = [INTRODUCTION, "## Published weights\n"]
+    parts = [INTRODUCTION.format(*_epochs()), "## Published weights\n"]
     by_dataset = sorted(records, key=lambda record: record.dataset)
     for dataset, some in itertools.groupby(by_dataset, lambda record: record.dataset):
         some = list(some)
@@ -163,6 +163,15 @@ def document(records):
             parts += [f"## {table}: {TITLES[table]}\n", _table_of_paper(list(some))]
             parts += [f"{_note(table)}\n"] if table in NOTES else []
     return "\n".join(parts)
+
+
+def _epochs():
+    """Epochs of our recipe for CIFAR, of the paper's, and of that for Tiny-ImageNet."""
+    short, paper = (
+        zoo.recipes.get_recipe(f"cifar10.shiftresnet20_ssl{suffix}").epochs_of(50_000)
+        for suffix in (".short", "")
+    )
+    return short, paper, zoo.recipes.get_recipe("tiny_imagenet.fenet_1.0").epochs
 
 
 def _note(table):

@@ -125,8 +125,8 @@ def load_data(name, image_size, data_dir=None, augmentation="none"):
 
     It is the first of these that exists:
 
-    1.  `data_dir/name.npz` with the arrays `x_train`, `y_train`, `x_test`, `y_test`
-        and, if there are names, `classes`;
+    1.  `data_dir/name.npz` with the arrays `x_train` and `x_test` (images, uint8),
+        `y_train` and `y_test` (numbers of classes) and, if there are names, `classes`;
     2.  the folder `data_dir/name/`, or `data_dir` itself if that is its name, with
         one folder for each split, `train` and one of `validation`, `val` and
         `test`, and in it one folder of images for each class (needs TensorFlow);
@@ -195,8 +195,8 @@ def _from_arrays(name, path, image_size):
             )
         if labels.dtype.kind not in "iu" or (labels < 0).any():
             raise ValueError(
-                f"The labels of {path} must be integers from 0. Received: an array of "
-                f"type {labels.dtype}, from {labels.min(initial=0)}"
+                f"The labels of {path} must be integers, none below 0. Received: "
+                f"{labels.reshape(-1)[:5]}... of type {labels.dtype}"
             )
     return _checked(name, train, held_out, names)
 

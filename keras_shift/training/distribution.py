@@ -62,7 +62,8 @@ class Division:
         if batch_size % self.devices:
             raise ValueError(
                 "A recipe's `batch_size` must be a multiple of the number of devices, "
-                f"which is {self.devices}. Received: batch_size={batch_size}"
+                f"which is {self.devices} (CUDA_VISIBLE_DEVICES=0,1 would leave two). "
+                f"Received: batch_size={batch_size}"
             )
 
     def check_agreement(self, path):

@@ -55,6 +55,11 @@ def evaluate(model, images, labels=None, batch_size=250, description="Evaluating
     Raises:
         ValueError: If images, labels and model do not fit together.
     """
+    if labels is None and hasattr(images, "shape"):
+        raise ValueError(
+            "Argument `labels` must be given with an array of images. Received: "
+            f"images of shape {images.shape}, labels=None"
+        )
     batches = images if labels is None else _batches(images, labels, batch_size)
     console = rich.console.Console(stderr=True)
     right, count = np.zeros(2, int), 0

@@ -81,11 +81,15 @@ def check_directory(directory, resume):
     """
     directory = Path(directory)
     found = [name for name in (CHECKPOINT, WEIGHTS) if (directory / name).exists()]
-    if found and not (resume and CHECKPOINT in found):
+    if CHECKPOINT in found and not resume:
         raise FileExistsError(
-            f"{directory} already holds a training: there is {found[0]}. Name another "
-            f"folder, or go on with it from its {CHECKPOINT} (`resume=True`, or "
-            "--resume)."
+            f"{directory} already holds a training: go on with it (`resume=True`, or "
+            "--resume), or name another folder."
+        )
+    if found == [WEIGHTS]:
+        raise FileExistsError(
+            f"{directory} holds the {WEIGHTS} of a training, and no {CHECKPOINT} to go "
+            "on from: name another folder."
         )
 
 
@@ -188,10 +192,11 @@ def train(
                 verbose=0,
             )
     if divided.writes:
+        # Not if a callback ended the training early: it can go on.
+        if done.epoch < epochs == len(recorder.rows):
+            recorder.save()
         with replacing(directory / WEIGHTS) as temporary, alone():
             model.save_weights(temporary)
-        if done.epoch < epochs:
-            recorder.save()
     return recorder.rows
 
 
