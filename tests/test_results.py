@@ -44,7 +44,7 @@ def test_networks_under_the_same_recipe(tool, published):  # noqa: F811
         return record_of(path, constructor=constructor, recipe=recipe)
 
     both = [record("FENet", "mixed_bfloat16"), record("MobileNetV2", "float32")]
-    text = "FENet's is mixed_bfloat16 and MobileNetV2's is float32"
+    text = "mixed_bfloat16 for FENet and float32 for MobileNetV2"
     assert text in tool.document(both)
     assert "under the same recipe" not in tool.document(both[:1])
 

@@ -7,8 +7,9 @@ and writes
 
 -   zoo/weights/NAME.weights.h5, NAME.log.csv and NAME.json, its record;
 -   tests/data/golden/NAME.npz, what it answers to a few images of random pixels;
--   zoo/results.csv and docs/results.md (see tools/update_results.py), and
-    docs/learning_curves.png (see tools/plot_logs.py).
+-   what is made of all records: zoo/results.csv and docs/results.md (see
+    tools/update_results.py), README.md's table (tools/update_readme.py) and
+    docs/learning_curves.png (tools/plot_logs.py).
 
 Only a recipe that the repository holds, trained to its end, is published.
 """
@@ -68,7 +69,7 @@ def main():
     )
     options = parser.parse_args()
     record = publish(**vars(options))
-    for tool in ("update_results.py", "plot_logs.py"):
+    for tool in ("update_results.py", "update_readme.py", "plot_logs.py"):
         runpy.run_path(str(ROOT / "tools" / tool))["main"]()
     print(record.to_json(), end="")
 

@@ -85,7 +85,7 @@ with another rounded displacement than they started with, and how many are
 COMPARED = {"FENet", "MobileNetV2"}
 COMPARISON = """\
 FE-Net and MobileNetV2 under the same recipe, but for what concerns shifts, and for the
-precision: {}, which train fastest on a CPU.
+precision, which is each network's fastest on a CPU: {}.
 """
 
 
@@ -148,7 +148,7 @@ def document(records):
         parts.append(f"### {dataset}\n")
         if COMPARED <= {record.constructor for record in some}:
             precisions = [
-                f"{record.constructor}'s is {record.recipe['precision']}"
+                f"{record.recipe['precision']} for {record.constructor}"
                 for record in some
                 if record.constructor in COMPARED
             ]
