@@ -78,16 +78,17 @@ def accuracies():
     """FE-Net and MobileNetV2, where both have been trained by one recipe."""
     records = [json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json"))]
     rows = []
-    for dataset in sorted({record["dataset"] for record in records}):
+    # What users pass as weights names dataset and recipe.
+    for weights in sorted({record["weights"] for record in records}):
         pair = {
             record["constructor"]: record
             for record in records
-            if record["dataset"] == dataset and record["arguments"]["alpha"] == 1
+            if record["weights"] == weights and record["arguments"]["alpha"] == 1
         }
         if {"FENet", "MobileNetV2"} <= pair.keys():
             rows += [
                 (
-                    dataset,
+                    weights,
                     constructor,
                     f"{pair[constructor]['multiply_adds'] / 1e6:.1f} M",
                     f"{pair[constructor]['parameters'] / 1e6:.2f} M",
@@ -100,7 +101,7 @@ def accuracies():
         "Top-1 on held-out images after a short training on a CPU, from random "
         "weights, both networks by one recipe but for the precision, and with one "
         "seed (all published weights: [docs/results.md](docs/results.md)):",
-        ("dataset", "network", "MAdds", "parameters", "float32", "int8"),
+        ("weights", "network", "MAdds", "parameters", "float32", "int8"),
         rows,
     )
 
