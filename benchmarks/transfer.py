@@ -45,13 +45,13 @@ RECIPE = dataclasses.replace(
 RANDOM, TRAINED = "#999999", "#1f6fb4"
 
 
-def curve(start, weights, recipe, data):
+def curve(weights, recipe, data):
     """Yields a row for every epoch of one training."""
     model = recipes.build(recipe, weights=weights, classifier_activation=None)
     with tempfile.TemporaryDirectory() as directory:
         for row in training.train(model, recipe, data, directory):
             yield {
-                "start": start,
+                "start": weights or "random",
                 "seed": recipe.seed,
                 "epoch": row["epoch"],
                 "steps": row["steps"],
@@ -119,12 +119,9 @@ def main(arguments):
     rows = []
     for seed in range(arguments.seeds):
         recipe = dataclasses.replace(RECIPE, seed=seed, epochs=arguments.epochs)
-        for start, weights in (
-            (arguments.weights, arguments.weights),
-            ("random", None),
-        ):
-            console.rule(f"from {start} weights, seed {seed}")
-            rows += curve(start, weights, recipe, data)
+        for weights in (arguments.weights, None):
+            console.rule(f"from {weights or 'random'} weights, seed {seed}")
+            rows += curve(weights, recipe, data)
     for start, scores in final(rows).items():
         console.print(f"from {start} weights:", *(f"{score:.1%}" for score in scores))
     output = Path(arguments.output)

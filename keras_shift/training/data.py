@@ -84,9 +84,7 @@ class Data:
         Returns:
             A list of pairs of arrays.
         """
-        starts = range(0, len(self.images), batch_size)
-        parts = [slice(start, start + batch_size) for start in starts]
-        return [(self.images[part], self.labels[part]) for part in parts]
+        return in_batches(self.images, self.labels, batch_size)
 
     def training_sample(self, count):
         """Returns some training images, always the same, of all classes.
@@ -171,6 +169,22 @@ def load_data(name, image_size, data_dir=None, augmentation="none"):
         if (folder / "train").is_dir():
             return _from_folders(name, folder, image_size, streamed)
     return _from_tfds(name, image_size, data_dir, streamed)
+
+
+def in_batches(images, labels, batch_size):
+    """Divides arrays into batches, in their order.
+
+    Args:
+        images: Array of images.
+        labels: Array of as many labels.
+        batch_size: Int, images in a batch; the last one may have fewer.
+
+    Returns:
+        A list of pairs of arrays.
+    """
+    starts = range(0, len(images), batch_size)
+    parts = [slice(start, start + batch_size) for start in starts]
+    return [(images[part], labels[part]) for part in parts]
 
 
 def _from_arrays(name, path, image_size):

@@ -7,6 +7,8 @@ import numpy as np
 import rich.console
 import rich.progress
 
+from keras_shift.training.data import in_batches
+
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
@@ -87,8 +89,7 @@ def _batches(images, labels, batch_size):
             "Arguments `images` and `labels` must have the same length, one at least. "
             f"Received: {len(images)} images, {len(labels)} labels"
         )
-    parts = [slice(i, i + batch_size) for i in range(0, len(labels), batch_size)]
-    return [(images[part], labels[part]) for part in parts]
+    return in_batches(images, labels, batch_size)
 
 
 def _scores(model, images):
