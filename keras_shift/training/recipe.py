@@ -9,6 +9,7 @@ AUGMENTATIONS = ("none", "flip", "flip_crop", "inception")
 SCHEDULES = ("constant", "step", "linear", "cosine")
 STARTS = ("grouped", "fractional")
 PENALTIES = ("l1", "l2")
+COSTS = ("uniform", "pixels")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 
@@ -60,8 +61,18 @@ class Recipe:
         displacement_penalty: λ of Eq. 4 of the SSL paper.
         displacement_norm: `"l2"`, λ times the sum of squares, which the paper's
             experiments use; or `"l1"`, that of absolute values, as in Eq. 4.
+        displacement_decay: Another way to state the penalty, which means the same
+            whatever the learning rate and the length of the training: without any
+            other gradient, `exp(-displacement_decay)` of a displacement is left when
+            shifts freeze. (The paper's λ of 1e-4 over its first 32k steps is 6.4.)
+        displacement_costs: Which shifts `displacement_decay` pulls at more strongly,
+            its mean over channels kept: `"uniform"`, none; or `"pixels"`, those of
+            large maps, in proportion to their pixels.
         freeze_shifts: Share of the training after which displacements stay at their
             rounded values, or `None`.
+        least_shifted: Share of a layer's channels. Where fewer are shifted when shifts
+            freeze, none is from then on: the first shift of a layer costs more than
+            the next.
         ema_momentum: Momentum of a moving average of all trainable weights, which
             takes their place at the end; or `None`.
         seed: Seed of weights, order and augmentation.
@@ -91,7 +102,10 @@ class Recipe:
     displacement_learning_rate: float = 1.0
     displacement_penalty: float = 0.0
     displacement_norm: str = "l2"
+    displacement_decay: float = 0.0
+    displacement_costs: str = "uniform"
     freeze_shifts: float | None = None
+    least_shifted: float = 0.0
     ema_momentum: float | None = None
     seed: int = 0
     precision: str = "float32"
@@ -103,6 +117,7 @@ class Recipe:
         self._check_choice("schedule", SCHEDULES)
         self._check_choice("displacement_start", STARTS)
         self._check_choice("displacement_norm", PENALTIES)
+        self._check_choice("displacement_costs", COSTS)
         self._check_choice("precision", PRECISIONS)
         if (self.epochs is None) == (self.steps is None):
             self._refuse("epochs", "or `steps` must be given, and not both")
@@ -118,11 +133,12 @@ class Recipe:
             value = getattr(self, field)
             if not (_is_number(value) and value > 0):
                 self._refuse(field, "must be a positive number")
-        for field in ("weight_decay", "displacement_penalty"):
+        for field in ("weight_decay", "displacement_penalty", "displacement_decay"):
             value = getattr(self, field)
             if not (_is_number(value) and value >= 0):
                 self._refuse(field, "must be a number, and not negative")
-        for field in ("undistorted", "warmup", "label_smoothing", "momentum"):
+        shares = ("undistorted", "warmup", "label_smoothing", "momentum")
+        for field in (*shares, "least_shifted"):
             value = getattr(self, field)
             if not (_is_number(value) and 0 <= value < 1):
                 self._refuse(field, "must be at least 0 and less than 1")
@@ -130,6 +146,12 @@ class Recipe:
             value = getattr(self, field)
             if value is not None and not (_is_number(value) and 0 <= value <= 1):
                 self._refuse(field, "must be None or between 0 and 1")
+        if self.displacement_penalty and self.displacement_decay:
+            self._refuse("displacement_decay", "excludes `displacement_penalty`")
+        if self.displacement_costs != "uniform" and not self.displacement_decay:
+            self._refuse("displacement_costs", "belongs to `displacement_decay`")
+        if self.least_shifted and self.freeze_shifts is None:
+            self._refuse("least_shifted", "belongs to `freeze_shifts`")
         if not all(map(_is_number, self.boundaries)):
             self._refuse("boundaries", "must be numbers")
         increasing = sorted(set(self.boundaries))

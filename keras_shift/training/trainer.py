@@ -19,6 +19,7 @@ from keras_shift.training.data import TrainingBatches
 from keras_shift.training.distribution import alone, division
 from keras_shift.training.learning_rate import learning_rate
 from keras_shift.training.optimizer import ShiftSGD
+from keras_shift.training.penalty import penalize_shifts, strength_of_decay
 from keras_shift.training.progress_bar import ProgressBar
 
 CHECKPOINT = "checkpoint.npz"
@@ -42,6 +43,9 @@ def compile_model(model, recipe, steps, **options):
         label_smoothing=recipe.label_smoothing,
         from_logits=not _gives_probabilities(model),
     )
+    if recipe.displacement_decay:
+        costs = None if recipe.displacement_costs == "uniform" else "pixels"
+        penalize_shifts(model, strength_of_decay(recipe, steps), costs)
     averaging = {}
     if recipe.ema_momentum is not None:
         averaging = {"use_ema": True, "ema_momentum": recipe.ema_momentum}
@@ -170,7 +174,10 @@ def train(
         )
         followers.insert(0, order)
     if recipe.freeze_shifts is not None:
-        followers.insert(0, FreezeShifts(at_epoch=round(recipe.freeze_shifts * epochs)))
+        freeze = round(recipe.freeze_shifts * epochs)
+        followers.insert(
+            0, FreezeShifts(at_epoch=freeze, least_shifted=recipe.least_shifted)
+        )
     if recipe.ema_momentum is not None:
         followers.append(keras.callbacks.SwapEMAWeights())
     followers += [recorder, StopOnNaN(directory)]

@@ -19,5 +19,7 @@ def _instead(recipe):
 
 
 RECIPES = tuple(
-    _instead(recipe) for recipe in fenet.RECIPES if recipe.network == "fenet_1.0"
+    _instead(recipe)
+    for recipe in fenet.RECIPES
+    if recipe.network == "fenet_1.0" and not recipe.displacement_decay
 )
