@@ -6,7 +6,7 @@ import numpy as np
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 from keras_shift.training.learning_rate import learning_rate
 
-# Learning rates change slowly: their mean over a training takes no more places than this.
+# Learning rates change slowly: their mean over a training takes no more places.
 _PLACES = 1000
 
 
