@@ -32,11 +32,12 @@ class Pinned(keras.constraints.Constraint):
     """Holds a variable at a value, whatever an optimizer does to it.
 
     Args:
-        value: Array, the value.
+        value: Array, the value; or a `keras.Variable`, whose value it is at every step.
     """
 
     def __init__(self, value):
-        self.value = np.array(value)
+        variable = isinstance(value, keras.Variable)
+        self.value = value if variable else np.array(value)
 
     def __call__(self, w):
         return ops.convert_to_tensor(self.value, w.dtype)

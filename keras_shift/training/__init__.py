@@ -6,6 +6,7 @@ from keras_shift.training.evaluation import Accuracy, evaluate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.penalty import penalize_shifts
 from keras_shift.training.recipe import Recipe
+from keras_shift.training.sparsify import SparsifyShifts
 from keras_shift.training.streaming import StreamedData
 from keras_shift.training.trainer import train
 
@@ -14,6 +15,7 @@ __all__ = [
     "Data",
     "Recipe",
     "ShiftSGD",
+    "SparsifyShifts",
     "StreamedData",
     "TrainingBatches",
     "distribution",

@@ -95,10 +95,22 @@ class Data:
         Returns:
             An array of shape `(count, height, width, channels)`.
         """
+        return self.training_examples(count)[0]
+
+    def training_examples(self, count):
+        """Returns what `training_sample` does, and the images' labels.
+
+        Args:
+            count: Int, number of images; all, if there are fewer.
+
+        Returns:
+            A pair of arrays, of shape `(count, height, width, channels)` and of shape
+            `(count,)`.
+        """
         # At equal distances: in folders, one class follows the other.
         last = len(self.train_images) - 1
         chosen = np.linspace(0, last, min(count, last + 1)).round().astype(int)
-        return self.train_images[chosen]
+        return self.train_images[chosen], self.train_labels[chosen]
 
     def subset(self, images_per_class, held_out_per_class=None):
         """Returns the first images of every class.

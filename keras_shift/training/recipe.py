@@ -73,6 +73,11 @@ class Recipe:
         least_shifted: Share of a layer's channels. Where fewer are shifted when shifts
             freeze, none is from then on: the first shift of a layer costs more than
             the next.
+        initial_weights: What to begin with: the name of published weights of this
+            network, or `None` for random weights.
+        unshifted: Share of the channels that are unshifted in the end, since
+            `keras_shift.training.SparsifyShifts` takes the other shifts away in the
+            first half of the training, those of large maps first; or `None`.
         ema_momentum: Momentum of a moving average of all trainable weights, which
             takes their place at the end; or `None`.
         seed: Seed of weights, order and augmentation.
@@ -106,6 +111,8 @@ class Recipe:
     displacement_costs: str = "uniform"
     freeze_shifts: float | None = None
     least_shifted: float = 0.0
+    initial_weights: str | None = None
+    unshifted: float | None = None
     ema_momentum: float | None = None
     seed: int = 0
     precision: str = "float32"
@@ -142,10 +149,13 @@ class Recipe:
             value = getattr(self, field)
             if not (_is_number(value) and 0 <= value < 1):
                 self._refuse(field, "must be at least 0 and less than 1")
-        for field in ("freeze_shifts", "ema_momentum"):
+        for field in ("freeze_shifts", "ema_momentum", "unshifted"):
             value = getattr(self, field)
             if value is not None and not (_is_number(value) and 0 <= value <= 1):
                 self._refuse(field, "must be None or between 0 and 1")
+        start = self.initial_weights
+        if start is not None and not (isinstance(start, str) and start):
+            self._refuse("initial_weights", "must be None or a name")
         if self.displacement_penalty and self.displacement_decay:
             self._refuse("displacement_decay", "excludes `displacement_penalty`")
         if self.displacement_costs != "uniform" and not self.displacement_decay:

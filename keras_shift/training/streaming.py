@@ -151,6 +151,17 @@ class StreamedData:
         Returns:
             An array of shape `(count, height, width, 3)`.
         """
+        return self.training_examples(count)[0]
+
+    def training_examples(self, count):
+        """Returns what `training_sample` does, and the images' labels.
+
+        Args:
+            count: Int, number of images; all, if there are fewer.
+
+        Returns:
+            A pair of arrays of shapes `(count, height, width, 3)` and `(count,)`.
+        """
         tf = import_tensorflow()
 
         @tf.autograph.experimental.do_not_convert
@@ -158,9 +169,10 @@ class StreamedData:
             return self.train.shuffled(0, epoch).take(count)
 
         # Shuffled, since in folders one class follows the other.
-        images = tf.data.Dataset.range(1).flat_map(examples)
-        images = images.map(self._central(self.train), tf.data.AUTOTUNE)
-        return np.stack([image for image, _ in images.as_numpy_iterator()])
+        pairs = tf.data.Dataset.range(1).flat_map(examples)
+        pairs = pairs.map(self._central(self.train), tf.data.AUTOTUNE)
+        images, labels = zip(*pairs.as_numpy_iterator())
+        return np.stack(images), np.stack(labels)
 
     def _central(self, split):
         """A function from examples of a split to the middle of images, and labels."""

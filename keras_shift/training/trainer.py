@@ -21,12 +21,16 @@ from keras_shift.training.learning_rate import learning_rate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.penalty import penalize_shifts, strength_of_decay
 from keras_shift.training.progress_bar import ProgressBar
+from keras_shift.training.sparsify import SparsifyShifts
 
 CHECKPOINT = "checkpoint.npz"
 WEIGHTS = "final.weights.h5"
 LOG = "log.csv"
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
+
+# By which the importance of shifts is judged.
+_JUDGED_IMAGES = 500
 
 
 def compile_model(model, recipe, steps, **options):
@@ -178,6 +182,9 @@ def train(
         followers.insert(
             0, FreezeShifts(at_epoch=freeze, least_shifted=recipe.least_shifted)
         )
+    if recipe.unshifted is not None:
+        examples = data.training_examples(_JUDGED_IMAGES)
+        followers.insert(0, SparsifyShifts(*examples, unshifted=recipe.unshifted))
     if recipe.ema_momentum is not None:
         followers.append(keras.callbacks.SwapEMAWeights())
     followers += [recorder, StopOnNaN(directory)]

@@ -62,7 +62,7 @@ def get_recipe(name):
 
 
 def build(recipe, **arguments):
-    """Returns the network of a recipe, with random weights of its seed.
+    """Returns the network of a recipe, with random weights of its seed or its start.
 
     Example:
 
@@ -77,8 +77,8 @@ def build(recipe, **arguments):
             before the recipe's.
 
     Returns:
-        A `keras.Model`, regularized and of the precision that the recipe says,
-        without compilation.
+        A `keras.Model`, regularized, of the precision and with the initial weights
+        that the recipe says, without compilation.
     """
     implied = {}
     if recipe.weight_decay:
@@ -95,6 +95,12 @@ def build(recipe, **arguments):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return models.get_model(recipe.network, **arguments)
+        model = models.get_model(recipe.network, **arguments)
+        if recipe.initial_weights is not None:
+            start = models.get_model(recipe.network, weights=recipe.initial_weights)
+            # The constructor would refuse another `max_displacement` than the weights
+            # were trained with.
+            model.set_weights(start.get_weights())
+        return model
     finally:
         keras.config.set_dtype_policy(before)

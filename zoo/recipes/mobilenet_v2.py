@@ -21,5 +21,7 @@ def _instead(recipe):
 RECIPES = tuple(
     _instead(recipe)
     for recipe in fenet.RECIPES
-    if recipe.network == "fenet_1.0" and not recipe.displacement_decay
+    if recipe.network == "fenet_1.0"
+    # The same training, but for what becomes of shifts.
+    and not (recipe.displacement_decay or recipe.initial_weights)
 )

@@ -1,0 +1,49 @@
+"""What shifting a channel costs, by layer, for what spares the costly ones."""
+
+import math
+
+import numpy as np
+
+
+def costs_per_channel(layers, costs):
+    """Returns what one shifted channel costs in every layer.
+
+    Args:
+        layers: List of layers with learned shifts.
+        costs: `None` for equal costs; `"pixels"` for the number of pixels of a layer's
+            map; or a dictionary of costs in any unit by the names of layers.
+
+    Returns:
+        An array of shape `(len(layers),)`.
+
+    Raises:
+        ValueError: If `costs` leaves a layer out or is not positive, or if the size of
+            a map is not known.
+    """
+    if costs is None:
+        return np.ones(len(layers))
+    if isinstance(costs, str) and costs == "pixels":
+        return np.array([_pixels(layer) for layer in layers], "float64")
+    try:
+        found = np.array([costs[layer.name] for layer in layers], "float64")
+        right = np.isfinite(found).all() and (found > 0).all()
+    except (KeyError, TypeError, ValueError):
+        right = False
+    if not right:
+        raise ValueError(
+            'Argument `costs` must be None, "pixels", or a dictionary with a positive '
+            f"number for each of the layers {[layer.name for layer in layers]}. "
+            f"Received: costs={costs!r}"
+        )
+    return found
+
+
+def _pixels(layer):
+    shape = layer.input.shape
+    sizes = shape[1:3] if layer.data_format == "channels_last" else shape[2:]
+    if None in sizes:
+        raise ValueError(
+            'costs="pixels" needs a model whose `input_shape` has a height and a '
+            f"width. Received: a map of {tuple(sizes)} at the layer {layer.name!r}"
+        )
+    return math.prod(sizes)

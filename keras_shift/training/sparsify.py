@@ -1,0 +1,228 @@
+"""Taking shifts away from a trained model."""
+
+import keras
+import numpy as np
+
+from keras_shift.constraints import Pinned
+from keras_shift.layers import SparseShift2D
+from keras_shift.training.layer_costs import costs_per_channel
+
+# Of the gradients that a model's shifts get at once: what the memory allows.
+_BATCH_SIZE = 50
+
+
+class SparsifyShifts(keras.callbacks.Callback):
+    r"""Takes shifts away, step by step, while a trained model trains on.
+
+    A penalty hardly moves displacements in a fine-tuning of minutes. This callback
+    takes away the shifts that cost most and matter least. How much the shift of channel
+    `c` matters is how the loss of an image would change without it, to first order and
+    squared, in the mean over images:
+
+    ```
+    importance[c] = mean(square(sum(dL/dy[..., c] * (x[..., c] - y[..., c]))))
+    ```
+
+    with `y` the shifted and `x` the unshifted channel, and the sum over pixels. Shifts
+    go in the order of importance over cost, at `stages` moments, in between which the
+    weights adapt: after the share `t` of these moments, `1 - (1 - t) ** 3` of what is
+    to go has gone (Zhu and Gupta, 2017). Displacements are whole pixels from the
+    beginning on, and those that are left stay where they are, in later calls of `fit`
+    as well (see `keras_shift.callbacks.thaw_shifts`).
+
+    Example:
+
+    >>> sparsify = keras_shift.training.SparsifyShifts(
+    ...     images[:1000], labels[:1000], unshifted=0.8
+    ... )
+    >>> model.compile("sgd", "sparse_categorical_crossentropy")
+    >>> model.fit(images, labels, epochs=5, callbacks=[sparsify])
+
+    Args:
+        images: Array of training images, by which importance is judged. Some hundreds
+            are enough, of all classes.
+        labels: Array of their labels, as the model's loss takes them.
+        unshifted: Float, the share of all channels, from 0 to 1, that is unshifted in
+            the end; or `cost`.
+        cost: Float, the share of what all shifts of the model cost at first, from 0 to
+            1, that the remaining ones may cost in the end; or `unshifted`.
+        costs: What shifts cost, see `keras_shift.training.penalize_shifts`. Defaults to
+            `"pixels"`.
+        max_displacement: Int, the largest displacement in pixels that is left, or
+            `None`. Larger ones are cut at the beginning: a window of 3x3 pixels is the
+            fastest. Defaults to `None`.
+        end: Float, the share of the training after which no more shifts are taken away.
+            Defaults to 0.5.
+        stages: Int, number of moments at which shifts are taken away. Defaults to 10.
+
+    Raises:
+        ValueError: If an argument is none of the above; when training begins, also if
+            the model has no sparse shifts, or they are in models inside of the model.
+    """
+
+    def __init__(
+        self,
+        images,
+        labels,
+        *,
+        unshifted=None,
+        cost=None,
+        costs="pixels",
+        max_displacement=None,
+        end=0.5,
+        stages=10,
+    ):
+        super().__init__()
+        if (unshifted is None) == (cost is None):
+            raise ValueError(
+                "Exactly one of the arguments `unshifted` and `cost` must be given. "
+                f"Received: unshifted={unshifted}, cost={cost}"
+            )
+        for name, share in {"unshifted": unshifted, "cost": cost, "end": end}.items():
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(
+                    f"Argument `{name}` must be a share, from 0 to 1. "
+                    f"Received: {name}={share}"
+                )
+        if not (isinstance(stages, int) and stages > 0):
+            raise ValueError(
+                "Argument `stages` must be a positive integer. "
+                f"Received: stages={stages}"
+            )
+        if len(images) != len(labels) or not len(images):
+            raise ValueError(
+                "Arguments `images` and `labels` must be of one length, and not empty. "
+                f"Received: {len(images)} images and {len(labels)} labels"
+            )
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "SparsifyShifts takes gradients with TensorFlow. "
+                f"Received: backend {keras.backend.backend()}"
+            )
+        self.images = images
+        self.labels = labels
+        self.unshifted = unshifted
+        self.cost = cost
+        self.costs = costs
+        self.max_displacement = max_displacement
+        self.end = end
+        self.stages = stages
+
+    def on_train_begin(self, logs=None):
+        layers = [
+            layer for layer in self.model.layers if isinstance(layer, SparseShift2D)
+        ]
+        if not layers:
+            raise ValueError(
+                "SparsifyShifts finds sparse shifts among the layers of a functional "
+                f"or sequential model. Received: model={self.model.name!r}, which has "
+                "none there"
+            )
+        if not self.params.get("steps"):
+            raise ValueError(
+                "SparsifyShifts must know how long the training is: pass "
+                "`steps_per_epoch` to `fit`."
+            )
+        self._layers = layers
+        self._costs = costs_per_channel(layers, self.costs)
+        steps = self.params["epochs"] * self.params["steps"]
+        ends = np.arange(self.stages) * (self.end * steps / self.stages)
+        self._moments = np.unique(np.floor(ends).astype(int))
+        # Adding zero turns -0.0 into 0.0.
+        patterns = [np.rint(layer.displacement_array()) + 0.0 for layer in layers]
+        if self.max_displacement is not None:
+            bound = self.max_displacement
+            patterns = [pattern.clip(-bound, bound) for pattern in patterns]
+        self._first_cost = np.dot(
+            [np.count_nonzero(pattern.any(axis=0)) for pattern in patterns], self._costs
+        )
+        self._patterns = [
+            keras.Variable(pattern, trainable=False) for pattern in patterns
+        ]
+        for layer, pattern in zip(layers, self._patterns):
+            layer.displacements.constraint = Pinned(pattern)
+        # The compiled step has the old constraints in it.
+        self.model.make_train_function(force=True)
+        self._pin(patterns)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations.numpy())
+        if step in self._moments:
+            self._take_away(int(np.searchsorted(self._moments, step)))
+
+    def _take_away(self, stage):
+        """Leaves the share of what is too much that the schedule has for a stage."""
+        patterns = [layer.displacement_array().copy() for layer in self._layers]
+        left = len(self._moments) - stage
+        keep = ((left - 1) / left) ** 3
+        present, budget = self._measure(patterns), self._budget()
+        target = budget + keep * (present - budget)
+        importance = shift_importance(
+            self.model, self._layers, self.images, self.labels
+        )
+        places = [
+            (importance[index][channel] / self._costs[index], index, channel)
+            for index, pattern in enumerate(patterns)
+            for channel in np.flatnonzero(pattern.any(axis=0))
+        ]
+        for _, index, channel in sorted(places):
+            if self._measure(patterns) <= target:
+                break
+            patterns[index][:, channel] = 0.0
+        self._pin(patterns)
+
+    def _measure(self, patterns):
+        """Returns what the budget is about: the share of channels, or the cost."""
+        shifted = [np.count_nonzero(pattern.any(axis=0)) for pattern in patterns]
+        if self.cost is not None:
+            return np.dot(shifted, self._costs)
+        return sum(shifted) / sum(layer.channels for layer in self._layers)
+
+    def _budget(self):
+        if self.cost is not None:
+            return self.cost * self._first_cost
+        return 1 - self.unshifted
+
+    def _pin(self, patterns):
+        for layer, variable, pattern in zip(self._layers, self._patterns, patterns):
+            variable.assign(pattern)
+            layer.displacements.assign(pattern)
+
+
+def shift_importance(model, layers, images, labels):
+    """Returns how much every channel's shift matters for a model's loss.
+
+    Args:
+        model: A compiled functional or sequential `keras.Model`, on TensorFlow.
+        layers: List of its `SparseShift2D` layers.
+        images: Array of images.
+        labels: Array of their labels.
+
+    Returns:
+        A list of arrays of shape `(channels,)`, one for each layer: the mean over
+        images of the squared change of an image's loss without the shift, to first
+        order.
+    """
+    import tensorflow as tf
+
+    tensors = [layer.input for layer in layers] + [layer.output for layer in layers]
+    features = keras.Model(model.inputs, [*tensors, model.outputs[0]])
+    importance = [np.zeros(layer.channels) for layer in layers]
+    for start in range(0, len(images), _BATCH_SIZE):
+        x = tf.convert_to_tensor(images[start : start + _BATCH_SIZE], "float32")
+        y = labels[start : start + _BATCH_SIZE]
+        with tf.GradientTape() as tape:
+            *tensors, predictions = features(x, training=False)
+            # The loss is a mean over the batch; importance is of single images.
+            loss = model.compute_loss(x=x, y=y, y_pred=predictions) * len(x)
+        unshifted, shifted = tensors[: len(layers)], tensors[len(layers) :]
+        gradients = tape.gradient(loss, shifted)
+        for index, layer in enumerate(layers):
+            inputs = unshifted[index]
+            if layer.relu:
+                inputs = keras.ops.relu(inputs)
+            change = gradients[index] * (inputs - shifted[index])
+            pixels = (1, 2) if layer.data_format == "channels_last" else (2, 3)
+            change = keras.ops.sum(keras.ops.cast(change, "float32"), pixels)
+            importance[index] += np.sum(np.square(change), axis=0) / len(images)
+    return importance
