@@ -1,6 +1,7 @@
 """From a trained model to a file for phones."""
 
 from keras_shift.deploy.agreement import Agreement, compare
+from keras_shift.deploy.costs import ShiftCost, ShiftCosts, shift_costs
 from keras_shift.deploy.fusing import fuse
 from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.lowering import lower_shifts
@@ -19,6 +20,8 @@ __all__ = [
     "Agreement",
     "Benchmark",
     "LiteRTModel",
+    "ShiftCost",
+    "ShiftCosts",
     "TFLiteReport",
     "Timing",
     "Unit",
@@ -31,6 +34,7 @@ __all__ = [
     "fuse",
     "lower_shifts",
     "machine",
+    "shift_costs",
     "time_alternately",
     "to_tflite",
     "verify",

@@ -133,7 +133,7 @@ def benchmark(path, *others, threads=1, repeats=50):
             )
     files = {name: LiteRTModel(name, num_threads=threads) for name in paths}
     for lite in files.values():
-        _warm_up(lite)
+        warm_up(lite)
     return Benchmark(
         timings=time_alternately(
             {name: lite.invoke for name, lite in files.items()}, repeats
@@ -146,8 +146,12 @@ def benchmark(path, *others, threads=1, repeats=50):
     )
 
 
-def _warm_up(lite):
-    """Runs on pixels, not on the zeros that the input starts with."""
+def warm_up(lite):
+    """Runs a file for a while on pixels, not on the zeros that its input starts with.
+
+    Args:
+        lite: A `LiteRTModel`.
+    """
     batch_size, *shape = lite.input_shape
     pixels = random_pixels(shape)
     lite.predict(np.resize(pixels, (batch_size, *shape)))

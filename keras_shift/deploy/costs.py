@@ -1,0 +1,213 @@
+"""What every layer's shifts cost in an exported file."""
+
+import dataclasses
+import functools
+import os
+import tempfile
+
+import keras
+import numpy as np
+import rich.box
+import rich.table
+
+from keras_shift.deploy.interpreter import LiteRTModel
+from keras_shift.deploy.tflite import to_tflite
+from keras_shift.deploy.timing import machine, time_alternately, warm_up
+from keras_shift.layers.shift_layer import LearnedShift, shift_layers
+from keras_shift.table import to_text
+
+# Shares of a layer's channels whose times tell a fixed part from one per channel.
+_SHARES = (1 / 8, 1 / 2)
+
+# One pixel in every direction, as in a 3x3 window.
+_MOVES = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)])
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftCost:
+    """What the shifts of one layer cost, as shares of a file's time without shifts.
+
+    Attributes:
+        map_size: Height and width of the layer's map, in pixels.
+        channels: Number of channels.
+        shifted: Number of them that the model shifts.
+        own: Cost of these: how much longer the file takes with them than without any.
+        fixed: Cost of the first shift of the layer, fitted.
+        per_channel: Cost of every shifted channel besides, fitted.
+    """
+
+    map_size: tuple[int, int]
+    channels: int
+    shifted: int
+    own: float
+    fixed: float
+    per_channel: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftCosts:
+    """What `shift_costs` measured; print it.
+
+    Attributes:
+        layers: `ShiftCost` of every layer with learned shifts, by its name.
+        total: How much longer the file takes with all of the model's shifts than
+            without any, as a share.
+        quantize: How the files were quantized.
+        machine: The processor and its number of cores.
+    """
+
+    layers: dict[str, ShiftCost]
+    total: float
+    quantize: str | None
+    machine: str
+
+    @property
+    def per_channel(self):
+        """Cost of a shifted channel by layer, its share of the fixed part included.
+
+        `keras_shift.training.penalize_shifts` and `SparsifyShifts` take it as `costs`.
+        """
+        # No shift is free, or else nothing would spare it.
+        return {
+            name: max(cost.fixed / cost.channels + cost.per_channel, 1e-6)
+            for name, cost in self.layers.items()
+        }
+
+    def __str__(self):
+        table = rich.table.Table(
+            box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        )
+        table.add_column("Layer", overflow="fold")
+        for column in ("Map", "Shifted", "Own cost", "First shift", "100 more"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for name, cost in self.layers.items():
+            table.add_row(
+                name,
+                "{}x{}".format(*cost.map_size),
+                f"{cost.shifted} of {cost.channels}",
+                f"{cost.own:.1%}",
+                f"{cost.fixed:.1%}",
+                f"{100 * cost.per_channel:.1%}",
+            )
+        return (
+            f"{to_text(table)}\n\nShares of the time of the "
+            f"{self.quantize or 'float32'} file without shifts, to which all shifts "
+            f"together add {self.total:.1%}. One image, one thread, {self.machine}."
+        )
+
+
+def shift_costs(model, quantize=None, representative_data=None, *, repeats=50):
+    """Measures what the shifts of every layer cost in a .tflite file.
+
+    A shift in a map of 112x112 pixels takes more time than one in a map of 7x7, and the
+    first of a layer more than the next: so it matters more where channels are shifted
+    than how many are. Files with shifts in one layer only are timed in turns with one
+    without shifts: with the model's own shifts, with an eighth and with half of the
+    channels shifted by one pixel, which tell the part that comes with the first shift
+    from that of each channel.
+
+    Example:
+
+    >>> model = keras_shift.zoo.FENet((224, 224, 3), alpha=0.75)
+    >>> costs = keras_shift.deploy.shift_costs(model)
+    >>> print(costs)
+    Layer ...
+    >>> keras_shift.training.penalize_shifts(model, 1e-4, costs.per_channel)
+
+    Args:
+        model: As in `keras_shift.deploy.to_tflite`, at the image size that the phone
+            will see. It is left as it is.
+        quantize: As in `to_tflite`.
+        representative_data: As in `to_tflite`.
+        repeats: Int, number of counted runs of every file. Defaults to 50.
+
+    Returns:
+        A `ShiftCosts`.
+
+    Raises:
+        ValueError: If the model has no learned shifts, or as `to_tflite` does.
+    """
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    layers = {
+        layer.name: layer
+        for layer in shift_layers(copy)
+        if isinstance(layer, LearnedShift)
+    }
+    if not layers:
+        raise ValueError(
+            "Argument `model` has no layers with learned shifts. "
+            f"Received: model={model.name!r}"
+        )
+    own = {name: layer.displacement_array() for name, layer in layers.items()}
+    patterns = {
+        (name, share): _scattered(displacements.shape[1], share)
+        for name, displacements in own.items()
+        for share in _SHARES
+    }
+    patterns |= {
+        (name, "own"): displacements
+        for name, displacements in own.items()
+        if _shifted(displacements)
+    }
+    export = functools.partial(
+        _export, copy, layers, quantize=quantize, images=representative_data
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"none": export({}, folder), "all": export(own, folder)}
+        for (name, which), displacements in patterns.items():
+            files[name, which] = export({name: displacements}, folder)
+        for file in files.values():
+            warm_up(file)
+        timings = time_alternately(
+            {key: file.invoke for key, file in files.items()}, repeats
+        )
+    extra = {key: timing.ratio - 1 for key, timing in timings.items()}
+    costs = {}
+    for name, layer in layers.items():
+        fixed, per_channel = _fit(
+            [_shifted(patterns[name, share]) for share in _SHARES],
+            [extra[name, share] for share in _SHARES],
+        )
+        shape = layer.input.shape
+        costs[name] = ShiftCost(
+            map_size=shape[1:3] if layer.data_format == "channels_last" else shape[2:],
+            channels=layer.channels,
+            shifted=_shifted(own[name]),
+            own=extra.get((name, "own"), 0.0),
+            fixed=fixed,
+            per_channel=per_channel,
+        )
+    return ShiftCosts(costs, extra["all"], quantize, machine())
+
+
+def _shifted(displacements):
+    return int(np.count_nonzero(np.rint(displacements).any(axis=0)))
+
+
+def _scattered(channels, share):
+    """Displacements of some channels, the same in every call."""
+    random = np.random.default_rng(0)
+    displacements = np.zeros((2, channels), "float32")
+    count = max(1, round(share * channels))
+    moved = random.choice(channels, count, replace=False)
+    displacements[:, moved] = np.resize(_MOVES, (count, 2)).T
+    return displacements
+
+
+def _export(model, layers, displacements, folder, *, quantize, images):
+    """Returns a file of the model with these displacements, and no others."""
+    for name, layer in layers.items():
+        layer.displacements.assign(
+            displacements.get(name, np.zeros(layer.displacements.shape))
+        )
+    path = os.path.join(folder, "model.tflite")
+    to_tflite(model, path, quantize, images)
+    return LiteRTModel(path)
+
+
+def _fit(counts, costs):
+    """Returns the fixed part and that per channel; time is never saved by a shift."""
+    (few, many), (low, high) = counts, costs
+    per_channel = max((high - low) / (many - few), 0.0) if many > few else 0.0
+    return max(low - per_channel * few, 0.0), per_channel

@@ -1,0 +1,236 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import keras_shift
+from keras_shift.layers import SparseShift2D
+from keras_shift.training import Data, SparsifyShifts, train
+from keras_shift.training.sparsify import shift_importance
+
+pytestmark = pytest.mark.tensorflow
+
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.uniform(0, 255, (48, 32, 32, 3)).astype("float32")
+LABELS = np.arange(48) % 4
+
+
+def network(**arguments):
+    keras.utils.set_random_seed(0)
+    model = keras_shift.zoo.FENet((32, 32, 3), 0.25, classes=4, **arguments)
+    return compiled(model)
+
+
+def compiled(model):
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy"
+    )
+    return model
+
+
+def fit(model, *callbacks, epochs=4):
+    return model.fit(
+        IMAGES, LABELS, epochs=epochs, batch_size=8, verbose=0, callbacks=callbacks
+    )
+
+
+def patterns(model):
+    return [
+        layer.displacements.numpy().copy()
+        for layer in model.layers
+        if isinstance(layer, SparseShift2D)
+    ]
+
+
+def share_unshifted(found):
+    still = np.concatenate([~np.rint(pattern).any(axis=0) for pattern in found])
+    return np.mean(still)
+
+
+class Observer(keras.callbacks.Callback):
+    """Keeps the share of unshifted channels after every step."""
+
+    def on_train_begin(self, logs=None):
+        self.shares = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.shares.append(share_unshifted(patterns(self.model)))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_importance_is_the_squared_slope_of_every_images_loss(relu):
+    """Against finite differences, image by image, in float64."""
+    keras.utils.set_random_seed(1)
+    x = inputs = keras.Input((5, 4, 2), dtype="float64")
+    dtype = {"dtype": "float64"}
+    x = keras.layers.Conv2D(3, 1, **dtype)(x)
+    shift = SparseShift2D(relu=relu, name="shift", **dtype)
+    x = shift(x)
+    after = [
+        keras.layers.Conv2D(4, 3, activation="tanh", **dtype),
+        keras.layers.Flatten(**dtype),
+        keras.layers.Dense(3, activation="softmax", **dtype),
+    ]
+    for layer in after:
+        x = layer(x)
+    model = compiled(keras.Model(inputs, x))
+    shift.displacements.assign([[1, 0, -1], [0, 1, 2]])
+    images = RANDOM.normal(size=(7, 5, 4, 2))
+    labels = np.arange(7) % 3
+    (found,) = shift_importance(model, [shift], images, labels)
+
+    hidden = keras.ops.convert_to_numpy(model.layers[1](images))
+    hidden = np.maximum(hidden, 0) if relu else hidden
+    moved = np.zeros_like(hidden)
+    moved[:, :-1, :, 0] = hidden[:, 1:, :, 0]
+    moved[:, :, :-1, 1] = hidden[:, :, 1:, 1]
+    moved[:, 1:, :-2, 2] = hidden[:, :-1, 2:, 2]
+
+    def losses(channel, share):
+        y = moved.copy()
+        y[..., channel] += share * (hidden - moved)[..., channel]
+        for layer in after:
+            y = layer(y)
+        return -np.log(keras.ops.convert_to_numpy(y)[np.arange(7), labels])
+
+    step = 1e-5
+    expected = [
+        np.mean(((losses(c, step) - losses(c, -step)) / (2 * step)) ** 2)
+        for c in range(3)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_takes_away_the_share_asked_for_fast_first_and_leaves_the_rest_in_place():
+    model, observer = network(), Observer()
+    before = patterns(model)
+    fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7, stages=4), observer)
+    after = patterns(model)
+    channels = sum(pattern.shape[1] for pattern in after)
+    assert share_unshifted(after) == pytest.approx(0.7, abs=1 / channels)
+    for old, new in zip(before, after):
+        shifted = new.any(axis=0)
+        np.testing.assert_array_equal(new[:, shifted], np.rint(old)[:, shifted])
+    # 6 steps in each of 4 epochs; a stage at the beginning of steps 0, 3, 6 and 9.
+    shares = np.array(observer.shares)
+    start = share_unshifted(before)
+    left = (0.7 - shares[[0, 3, 6, 9]]) / (0.7 - start)
+    np.testing.assert_allclose(left, [(3 / 4) ** 3, 1 / 8, 1 / 64, 0], atol=0.01)
+    assert (np.diff(shares) >= 0).all() and len(set(shares)) == 4
+
+
+def test_costs_decide_where():
+    counts = {}
+    for costs in (None, "pixels"):
+        model = network()
+        fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.6, costs=costs), epochs=1)
+        counts[costs] = [int(pattern.any(axis=0).sum()) for pattern in patterns(model)]
+    assert sum(counts["pixels"]) == sum(counts[None])
+    assert counts["pixels"][0] < counts[None][0]
+    assert counts["pixels"][-1] > counts[None][-1]
+
+
+def test_a_budget_of_cost():
+    model = network()
+    pixels = [
+        layer.input.shape[1] * layer.input.shape[2]
+        for layer in model.layers
+        if isinstance(layer, SparseShift2D)
+    ]
+
+    def cost():
+        counts = [pattern.any(axis=0).sum() for pattern in patterns(model)]
+        return np.dot(counts, pixels)
+
+    before = cost()
+    fit(model, SparsifyShifts(IMAGES, LABELS, cost=0.25), epochs=1)
+    assert before / 4 - max(pixels) <= cost() <= before / 4
+
+
+def test_cuts_what_lies_farther():
+    model = network(displacement_initializer=keras.initializers.Constant(1.7))
+    fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.5, max_displacement=1))
+    assert {*np.unique(np.concatenate(patterns(model), axis=1))} == {0.0, 1.0}
+
+
+def test_shifts_stay_in_later_calls_of_fit():
+    model = network()
+    fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.9), epochs=1)
+    before = patterns(model)
+    fit(model, epochs=1)
+    for old, new in zip(before, patterns(model)):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_an_interrupted_recipe_ends_with_the_same_weights(tmp_path):
+    recipe = keras_shift.training.Recipe(
+        name="tiny",
+        network="FENet",
+        arguments={"alpha": 0.25, "input_shape": (32, 32, 3), "classes": 4},
+        dataset="none",
+        batch_size=8,
+        epochs=4,
+        learning_rate=0.01,
+        unshifted=0.8,
+    )
+    data = Data(
+        "none",
+        IMAGES.astype("uint8"),
+        LABELS,
+        IMAGES[:8].astype("uint8"),
+        LABELS[:8],
+        list("abcd"),
+    )
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                raise KeyboardInterrupt
+
+    def run(directory, **options):
+        model = keras_shift.zoo.recipes.build(recipe)
+        train(model, recipe, data, tmp_path / directory, verbose=0, **options)
+        return model.get_weights()
+
+    whole = run("whole")
+    # The second epoch is interrupted, between two stages.
+    with pytest.raises(KeyboardInterrupt):
+        run("parts", callbacks=[Stop()])
+    for one, other in zip(whole, run("parts", resume=True)):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_recipe_may_begin_with_published_weights():
+    recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.fenet_1.0.sparsified")
+    model = keras_shift.zoo.recipes.build(recipe)
+    published = keras_shift.zoo.FENet(weights=recipe.initial_weights)
+    for one, other in zip(model.get_weights(), published.get_weights()):
+        np.testing.assert_array_equal(one, other)
+    other = dataclasses.replace(recipe, initial_weights="nothing")
+    with pytest.raises(ValueError, match="'nothing'"):
+        keras_shift.zoo.recipes.build(other)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({}, "Exactly one of the arguments `unshifted` and `cost`"),
+        ({"unshifted": 0.5, "cost": 0.5}, "Exactly one"),
+        ({"unshifted": 1.5}, "`unshifted` must be a share"),
+        ({"cost": -1}, "`cost` must be a share"),
+        ({"unshifted": 0.5, "end": 2}, "`end` must be a share"),
+        ({"unshifted": 0.5, "stages": 0}, "`stages` must be a positive integer"),
+    ],
+)
+def test_refuses_arguments_that_make_no_sense(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SparsifyShifts(IMAGES, LABELS, **arguments)
+
+
+def test_refuses_images_without_labels_and_models_without_shifts():
+    with pytest.raises(ValueError, match="Received: 48 images and 3 labels"):
+        SparsifyShifts(IMAGES, LABELS[:3], unshifted=0.5)
+    callback = SparsifyShifts(IMAGES, LABELS, unshifted=0.5)
+    with pytest.raises(ValueError, match="has none there"):
+        fit(network(spatial="none"), callback)
