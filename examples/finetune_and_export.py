@@ -126,27 +126,30 @@ def tfds_dataset(name, image_size, batch_size, seed):
     )
 
 
-def networks_with(weights):
-    """The constructors that take `--weights`."""
+def start_of(constructor, weights):
+    """What a network starts from with `--weights`; `None` for random weights."""
     if weights == "random":
-        return set()
+        return None
     if os.path.exists(weights):
-        return {"FENet"}
+        return weights if constructor == "FENet" else None
     records = map(keras_shift.zoo.get_record, keras_shift.zoo.list_weights())
-    found = {record.constructor for record in records if record.weights == weights}
-    if not found:
+    published = {(record.constructor, record.weights) for record in records}
+    if weights not in {name for _, name in published}:
         raise SystemExit(
             "--weights must be random, a name that `keras-shift list --weights` shows, "
             f"or the path of a .weights.h5 file. Received: --weights {weights}"
         )
-    return found
+    # Only shift networks have weights with few shifts: the others start from those of
+    # the same dataset.
+    names = (weights, weights.split(".")[0])
+    return next((name for name in names if (constructor, name) in published), None)
 
 
 def build(constructor, data, output_stride, weights, seed):
     """A network of the zoo, with those weights, or random ones where it has none."""
     keras.utils.set_random_seed(seed)
     name = constructor.__name__
-    start = weights if name in networks_with(weights) else None
+    start = start_of(name, weights)
     model = constructor(
         (data.image_size, data.image_size, 3),
         weights=start,
@@ -156,6 +159,12 @@ def build(constructor, data, output_stride, weights, seed):
         name=name,
     )
     return model, start or f"random (seed {seed})"
+
+
+def unshifted(model):
+    """The share of unshifted channels; empty for a network without shifts."""
+    share = keras_shift.analysis.summary(model).unshifted
+    return "" if share is None else share
 
 
 def fit(model, data, epochs, learning_rate):
@@ -236,6 +245,7 @@ def main(arguments):
             "total stride": arguments.output_stride,
             "epochs": arguments.epochs,
             "million MAdds": keras_shift.analysis.multiply_adds(model) / 1e6,
+            "unshifted": unshifted(model),
             "Keras top-1": accuracy,
         }
         for kind, report in export(model, data, output).items():
@@ -275,8 +285,8 @@ def report_rows(rows, data, arguments, console):
 
 
 def _text(key, value):
-    if "top-1" in key:
-        return f"{value:.1%}"
+    if "top-1" in key or key == "unshifted":
+        return value and f"{value:.1%}"
     if key.endswith(" ms"):
         return f"{value:.2f}"
     return f"{value:,.1f}" if isinstance(value, float) else value
@@ -301,9 +311,9 @@ def parse(arguments=None):
     source.add_argument("--dataset", metavar="NAME", help="TFDS name, like cifar10")
     parser.add_argument(
         "--weights",
-        default="tiny_imagenet",
-        help="the networks' start: a name of published weights, FE-Net's "
-        ".weights.h5 file, or random",
+        default="tiny_imagenet.sparsified",
+        help="the networks' start: a name of published weights (MobileNetV2 takes "
+        "those of the same dataset), FE-Net's .weights.h5 file, or random",
     )
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=32)

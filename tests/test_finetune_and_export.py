@@ -168,19 +168,19 @@ class TestNetworks:
             }
             assert momenta == {0.9}
 
-    def test_starts_from_published_weights(self, example):
+    def test_starts_from_few_shifts_and_keeps_them(self, example):
+        weights = example.parse([]).weights
         data = example.Data("none", None, None, 7, 32)
-        published = set()
-        for name in zoo.list_weights("*.tiny_imagenet"):
-            published.add(zoo.get_record(name).constructor)
-        for constructor in (zoo.FENet, zoo.MobileNetV2):
-            name = constructor.__name__
-            start = example.build(constructor, data, 16, "tiny_imagenet", 3)[1]
-            assert start.startswith("tiny" if name in published else "random")
+        model, start = example.build(zoo.FENet, data, 16, weights, 3)
+        assert start == weights
+        assert example.unshifted(model) >= 0.8
+        model, start = example.build(zoo.MobileNetV2, data, 16, weights, 3)
+        assert start == "tiny_imagenet"
+        assert example.unshifted(model) == ""
 
     def test_refuses_weights_that_no_network_has(self, example):
         with pytest.raises(SystemExit, match="Received: --weights tiny_imagnet"):
-            example.networks_with("tiny_imagnet")
+            example.start_of("FENet", "tiny_imagnet")
 
     def test_starts_from_a_file(self, example, tmp_path):
         data = example.Data("none", None, None, 7, 32)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_shift
+from keras_shift.layers.shift_layer import shift_layers
 from networks import ROOT, load_tool
 
 README = (ROOT / "README.md").read_text()
@@ -35,10 +36,17 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
             keras.utils.save_img(folder / f"{number}.png", pixels)
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     assert "epochs=10" in code and len(code.splitlines()) <= 27
-    # As many epochs as it takes to freeze the shifts.
-    code = code.replace("epochs=10", "epochs=1").replace("at_epoch=5", "at_epoch=0")
-    exec(compile(code, "README.md", "exec"), {})
+    scope = {}
+    exec(compile(code.replace("epochs=10", "epochs=2"), "README.md", "exec"), scope)
     assert "same top-1 as Keras" in capsys.readouterr().out
+    # What the example is for: few shifts, which fine-tuning leaves where they are, and
+    # a file in which most units need not move a thing.
+    published = keras_shift.zoo.FENet(weights="tiny_imagenet.sparsified")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    for layer in shift_layers(published):
+        pattern = model.get_layer(layer.name).displacement_array()
+        np.testing.assert_array_equal(np.rint(pattern), layer.displacement_array())
+    assert keras_shift.analysis.summary(model).unshifted >= 0.8
     assert (tmp_path / "model.tflite").stat().st_size > 100_000
 
 
@@ -46,10 +54,14 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
 def test_the_other_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    _, fusing, weights, training, names = blocks
+    _, sparsifying, fusing, weights, training, names = blocks
     scope = {"keras_shift": keras_shift, "images": np.zeros((2, 32, 32, 3))}
     scope["model"] = keras_shift.zoo.FENet((32, 32, 3), alpha=0.25)
-    for code in (fusing, weights, names):
+    scope["model"].compile("sgd", "sparse_categorical_crossentropy")
+    scope["labels"] = np.zeros(2, int)
+    # Tested in test_costs.py; it exports as many files as there are shifts, and more.
+    monkeypatch.setattr(keras_shift.deploy, "shift_costs", type)
+    for code in (sparsifying, fusing, weights, names):
         exec(compile(code, "README.md", "exec"), scope)
     assert scope["probabilities"].shape == (2, 1000)
     assert scope["backbone"].output_shape == (None, 1380)
