@@ -5,6 +5,7 @@ import keras
 import pytest
 import rich.progress
 
+import keras_shift
 from networks import ROOT
 
 if keras.backend.backend() != "tensorflow":
@@ -141,3 +142,35 @@ def test_transfer_draws_both_starts(monkeypatch, tmp_path):
     }
     transfer.draw(again, tmp_path / "transfer.png")
     assert (tmp_path / "transfer.png").stat().st_size > 10_000
+
+
+def test_the_frontier_has_every_network_and_can_be_drawn_again(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    frontier = load("frontier", monkeypatch)
+    rows = frontier.read()
+    assert [(row["weights"], row["kind"], row["threads"]) for row in rows] == [
+        (record.name, kind, str(threads))
+        for kind in frontier.KINDS
+        for threads in frontier.THREADS
+        for record in frontier.records()
+    ]
+    for row in rows:
+        assert (row["without_shifts"] != "") == ("fenet" in row["weights"])
+        if row["weights"] == frontier.BASELINE:
+            assert float(row["ratio"]) == 1
+    frontier.draw(rows, tmp_path / "again.png")
+    for picture in (tmp_path / "again.png", frontier.PICTURE):
+        assert 10_000 < picture.stat().st_size < LARGEST_PICTURE
+
+
+def test_the_frontier_compares_files_for_a_phones_images(monkeypatch):
+    frontier = load("frontier", monkeypatch)
+    for record in frontier.records():
+        model = frontier.network(record)
+        assert model.input_shape == (None, 224, 224, 3)
+        last = [layer for layer in model.layers if len(layer.output.shape) == 4][-1]
+        assert last.output.shape[1:3] == (7, 7)
+        bare = frontier.without_shifts(model)
+        assert (bare is None) == (record.constructor == "MobileNetV2")
+        if bare is not None:
+            assert keras_shift.analysis.summary(bare).unshifted == 1

@@ -121,6 +121,21 @@ def test_everything_else_trains_on_with_its_state(steps_per_execution):
     assert int(network.optimizer.iterations) == 16
 
 
+@pytest.mark.parametrize(
+    "least_shifted, stays", [(0.0, True), (0.1, True), (0.2, False)]
+)
+def test_layers_with_hardly_a_shift_are_frozen_without_any(least_shifted, stays):
+    network = model(keras.optimizers.SGD(0.0))
+    displacements = np.full((2, 18), 0.3)
+    displacements[0, :2] = 1.2  # 2 of 18 channels
+    network.get_layer("shift").displacements.assign(displacements)
+    fit(network, FreezeShifts(at_epoch=0, least_shifted=least_shifted), epochs=1)
+    found = network.get_layer("shift").displacement_array()
+    expected = np.zeros((2, 18))
+    expected[0, :2] = 1.0 if stays else 0.0
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_epochs_and_steps_count_alike():
     results = []
     for callback in (FreezeShifts(at_epoch=2), FreezeShifts(at_step=16)):

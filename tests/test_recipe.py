@@ -55,6 +55,14 @@ def test_refuses_what_is_no_recipe(text):
         ("displacement_learning_rate", -1),
         ("weight_decay", -1e-4),
         ("displacement_penalty", -1e-4),
+        ("displacement_decay", -1),
+        ("displacement_costs", "area"),
+        ("displacement_costs", "pixels"),
+        ("least_shifted", 1.0),
+        ("least_shifted", 0.1),
+        ("initial_weights", ""),
+        ("initial_weights", 3),
+        ("unshifted", 1.5),
         ("warmup", 1.0),
         ("undistorted", -0.1),
         ("freeze_shifts", 1.1),
@@ -66,6 +74,11 @@ def test_refuses_what_is_no_recipe(text):
 def test_refuses_values_that_make_no_sense(field, value):
     with pytest.raises(ValueError, match=f"`{field}` .*Received: {field}="):
         dataclasses.replace(RECIPE, **{field: value})
+
+
+def test_a_penalty_is_stated_in_one_way():
+    with pytest.raises(ValueError, match="excludes `displacement_penalty`"):
+        dataclasses.replace(RECIPE, displacement_decay=5, displacement_penalty=1e-4)
 
 
 @pytest.mark.parametrize("boundaries", [(), (0.0, 0.5), (0.75, 0.5), (0.5, 1.0)])

@@ -87,6 +87,9 @@ COMPARISON = """\
 FE-Net and MobileNetV2 under the same recipe, but for what concerns shifts, and for the
 precision, which is each network's fastest on a CPU: {}.
 """
+CONTINUED = """\
+`{}` goes on from `{}`, for {} more epochs.
+"""
 
 
 def main():
@@ -150,10 +153,15 @@ def document(records):
             precisions = [
                 f"{record.recipe['precision']} for {record.constructor}"
                 for record in some
-                if record.constructor in COMPARED
+                if record.constructor in COMPARED and record.weights == dataset
             ]
             parts.append(COMPARISON.format(" and ".join(dict.fromkeys(precisions))))
         parts.append(_table_of_weights(some))
+        parts += [
+            CONTINUED.format(record.weights, start, record.recipe["epochs"])
+            for record in some
+            if (start := record.recipe.get("initial_weights"))
+        ]
     parts.append(CURVES if records else "None yet.\n")
     learned = [record for record in records if record.moved]
     if learned:
