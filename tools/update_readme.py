@@ -117,8 +117,8 @@ def frontier(dataset):
         )
     return _section(
         f"Weights for `{dataset}`: time as a share of that of MobileNetV2 1.0's file "
-        "of the same type, on one thread and on two; and as a multiple of the same file's "
-        "without any shift, on one:",
+        "of the same type, on one thread and on two; and as a multiple of that of the "
+        "same file without any shift, on one:",
         (
             "network",
             "top-1",
