@@ -95,7 +95,9 @@ def _gate(layer):
     def options(part):
         return {"name": f"{layer.name}_{part}", "dtype": "float32"}
 
-    pool = keras.layers.GlobalAveragePooling2D(layer.data_format, **options("means"))
+    pool = keras.layers.GlobalAveragePooling2D(
+        data_format=layer.data_format, **options("means")
+    )
     squeeze = keras.layers.Dense(hidden, "relu", use_bias=False, **options("squeeze"))
     excite = keras.layers.Dense(
         channels, "sigmoid", use_bias=False, **options("excite")
