@@ -35,11 +35,11 @@ from states import displaced, with_random_biases  # noqa: E402
 
 from keras_shift.deploy import (  # noqa: E402
     LiteRTModel,
-    lower_shifts,
     machine,
     time_alternately,
     to_tflite,
 )
+from keras_shift.deploy.lowering import lower_layers  # noqa: E402
 from keras_shift.zoo import FENet  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,7 +77,7 @@ def files(quantize, folder, advance):
     for extent in (1, 2, "grouped"):
         keys = {"network": "fenet_1.0", "shifts": extent}
         model = fenet(extent)
-        yield written(lower_shifts(model), **keys, lowering="layers")
+        yield written(lower_layers(model).model, **keys, lowering="layers")
         yield written(model, **keys, lowering="units")
 
 

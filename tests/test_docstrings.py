@@ -45,7 +45,6 @@ WITHOUT_EXAMPLE = {
     "compare",
     "fresh",
     "get",
-    "lower_shifts",
     "machine",
     "time_alternately",
 }

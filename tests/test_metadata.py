@@ -72,13 +72,22 @@ class Table:
         ]
 
 
+def entries(path):
+    """All entries of metadata in a .tflite file, by name."""
+    model = Table(path.read_bytes())
+    buffers = model.tables(4)
+    found = {}
+    for entry in model.tables(6):
+        assert entry.text(0) not in found
+        found[entry.text(0)] = buffers[entry.number("I", entry.place(1))].bytes(0)
+    return found
+
+
 def metadata(path):
     """The flatbuffer of metadata in a .tflite file."""
-    model = Table(path.read_bytes())
-    (entry,) = [part for part in model.tables(6) if part.text(0) == "TFLITE_METADATA"]
-    buffer = model.tables(4)[model.number("I", entry.place(1))]
-    assert buffer.bytes(0)[4:8] == b"M001"
-    return Table(buffer.bytes(0))
+    content = entries(path)["TFLITE_METADATA"]
+    assert content[4:8] == b"M001"
+    return Table(content)
 
 
 def test_names_types_and_labels(tmp_path):
@@ -127,6 +136,17 @@ def test_maps_that_are_no_images(tmp_path):
     to_tflite(classifier((6, 5, 7)), path)
     (subgraph,) = metadata(path).tables(3)
     assert subgraph.tables(2)[0].table(3).byte(0) == 1  # FeatureProperties
+
+
+@pytest.mark.parametrize("quantize", [None, "float16", "dynamic", "int8"])
+def test_half_precision_where_the_weights_have_it(tmp_path, quantize):
+    """XNNPACK computes in it only if its sums may be of half precision, too."""
+    path = tmp_path / "model.tflite"
+    to_tflite(classifier(), path, quantize, pixels(8, 6, 5, 3), labels=LABELS)
+    found = entries(path)
+    assert "TFLITE_METADATA" in found
+    support = found.get("reduced_precision_support")
+    assert support == (b"fp16accfp16" if quantize == "float16" else None)
 
 
 def test_names_in_the_signature(tmp_path):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift.deploy import LiteRTModel, compare, lower_shifts
+from keras_shift.deploy import LiteRTModel, compare
 from keras_shift.deploy import tflite as tflite_module
 from keras_shift.deploy import time_alternately, to_tflite
 from keras_shift.deploy.flatbuffer import operations
@@ -354,9 +354,6 @@ class TestErrors:
         for model in (Subclassed(), keras.Sequential([GroupedShift2D()]), several):
             with pytest.raises(ValueError, match="functional or sequential"):
                 to_tflite(model, tmp_path / "model.tflite")
-        for model in (Subclassed(), keras.Sequential([GroupedShift2D()]), "model"):
-            with pytest.raises(ValueError, match="functional or sequential"):
-                lower_shifts(model)
 
     def test_operations_that_are_not_builtin(self, tmp_path):
         images = keras.Input((9, 7, 5))
@@ -422,11 +419,8 @@ class TestNothingHalfWritten:
 
 
 class TestLowering:
-    @pytest.mark.parametrize(
-        "lower", [lower_shifts, lambda model: lower_layers(model).model]
-    )
-    def test_equals_the_model_and_has_no_shift_layers(self, fenet, lower):
-        lowered = lower(fenet)
+    def test_equals_the_model_and_has_no_shift_layers(self, fenet):
+        lowered = lower_layers(fenet).model
         images = pixels(4, 64, 64, 3)
         same = compare(predict(lowered, images), predict(fenet, images))
         assert same.relative_difference < 1e-5
@@ -435,7 +429,7 @@ class TestLowering:
 
     def test_leaves_the_model_alone(self, small_model):
         before = [weight.numpy() for weight in small_model.weights]
-        lowered = lower_shifts(small_model)
+        lowered = lower_layers(small_model).model
         for weight in lowered.weights:
             weight.assign(weight + 1)
         for weight, value in zip(small_model.weights, before):
@@ -444,7 +438,7 @@ class TestLowering:
     def test_kernels_are_just_large_enough(self):
         model = shift_only(SparseShift2D())
         model.layers[0].displacements.assign([[0, 3, 0, 0, -1], [0, 0, 1.2, 0, 0]])
-        kernel = lower_shifts(model).layers[0].kernel.numpy()
+        kernel = lower_layers(model).model.layers[0].kernel.numpy()
         assert kernel.shape == (7, 3, 5, 1)
         assert sorted(np.unique(kernel)) == [0, 1]
         assert (kernel.sum((0, 1)) == 1).all()
@@ -497,7 +491,7 @@ class TestLiteRTModel:
 
         model = shift_only(GroupedShift2D())
         images = pixels(64, 9, 7, 5)
-        converter = tf.lite.TFLiteConverter.from_keras_model(lower_shifts(model))
+        converter = tf.lite.TFLiteConverter.from_keras_model(lower_layers(model).model)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([image[None]] for image in images)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

@@ -4,7 +4,7 @@ from keras_shift.deploy.agreement import Agreement, compare
 from keras_shift.deploy.costs import ShiftCost, ShiftCosts, shift_costs
 from keras_shift.deploy.fusing import fuse
 from keras_shift.deploy.interpreter import LiteRTModel
-from keras_shift.deploy.lowering import lower_shifts
+from keras_shift.deploy.porting import portable
 from keras_shift.deploy.tflite import TFLiteReport, to_tflite
 from keras_shift.deploy.timing import (
     Benchmark,
@@ -32,8 +32,8 @@ __all__ = [
     "compare",
     "find_units",
     "fuse",
-    "lower_shifts",
     "machine",
+    "portable",
     "shift_costs",
     "time_alternately",
     "to_tflite",

@@ -29,27 +29,6 @@ _LEAST_APART = 0.25
 _DYNAMIC_NUMBERS = 1024
 
 
-def lower_shifts(model):
-    """Returns a copy of a model for inference that has no shift layers.
-
-    A shift becomes a depthwise convolution with constant kernels, one-hot for
-    whole displacements and just large enough for the displacements that there
-    are. A shift that moves nothing becomes an identity. The copy computes in
-    float32, whatever the dtype policy of the model was. A shift layer that is called
-    more than once must be called for the largest map first.
-
-    Args:
-        model: A functional or sequential `keras.Model`.
-
-    Returns:
-        A `keras.Model` with weights of its own.
-
-    Raises:
-        ValueError: For a subclassed model, whose layers cannot be exchanged.
-    """
-    return rewrite(model, shift_as_convolution)
-
-
 @dataclasses.dataclass(frozen=True)
 class Lowered:
     """A model for LiteRT, and what became of the units of the one it was made of.
@@ -68,8 +47,34 @@ class Lowered:
     left_alone: tuple[str, ...]
 
 
+def lower_layers(model, quantize=None):
+    """Returns a copy of a model for inference that has no shift layers.
+
+    A shift becomes a depthwise convolution with constant kernels, one-hot for
+    whole displacements and just large enough for the displacements that there
+    are. A shift that moves nothing becomes an identity. The copy computes in
+    float32, whatever the dtype policy of the model was. A shift layer that is called
+    more than once must be called for the largest map first.
+
+    Args:
+        model: A functional or sequential `keras.Model`.
+        quantize: As in `to_tflite`. For `"int8"`, average pooling becomes
+            a depthwise convolution with equal weights where its windows neither overlap
+            nor leave the map: XNNPACK runs no int8 average pooling, and what a graph is
+            cut into by it costs more than the pooling.
+
+    Returns:
+        A `Lowered` without units.
+
+    Raises:
+        ValueError: For a subclassed model, whose layers cannot be exchanged.
+    """
+    left_alone = tuple(layer.name for layer in shift_layers(model))
+    return Lowered(rewrite(model, _substitute(quantize)), {}, left_alone)
+
+
 def lower_units(model, quantize=None):
-    """Does what `lower_shifts` does, with less work where a shift is in a unit.
+    """Does what `lower_layers` does, with less work where a shift is in a unit.
 
     The wide channels of a unit (see `find_units`) are divided into those that move
     and those that do not, each with a 1x1 convolution to and from them. Only the
@@ -78,10 +83,7 @@ def lower_units(model, quantize=None):
 
     Args:
         model: A functional or sequential `keras.Model`.
-        quantize: As in `to_tflite`. For `"int8"`, average pooling becomes
-            a depthwise convolution with equal weights where its windows neither overlap
-            nor leave the map: XNNPACK runs no int8 average pooling, and what a graph is
-            cut into by it costs more than the pooling.
+        quantize: As in `lower_layers`.
 
     Returns:
         A `Lowered`, whose layers in models inside of the model have these models'
@@ -95,17 +97,6 @@ def lower_units(model, quantize=None):
     writer = _Writer(quantize, units, left_alone)
     lowered = rewrite(model, _substitute(quantize), writer.functions)
     return Lowered(lowered, units, tuple(left_alone))
-
-
-def lower_layers(model, quantize=None):
-    """Returns what `lower_units` does, for a model of which no unit is recognised.
-
-    Args:
-        model: A functional or sequential `keras.Model`.
-        quantize: As in `to_tflite`.
-    """
-    left_alone = tuple(layer.name for layer in shift_layers(model))
-    return Lowered(rewrite(model, _substitute(quantize)), {}, left_alone)
 
 
 def _substitute(quantize):

@@ -99,7 +99,8 @@ def to_tflite(
         model: A functional or sequential `keras.Model` with one input, of a
             known image size, and one output. TensorFlow must be Keras' backend.
         path: Path of the file, ending in `.tflite`.
-        quantize: `None` for float32; `"float16"` for weights in half the size;
+        quantize: `None` for float32; `"float16"` for weights in half the size, with
+            which processors that have half-precision arithmetic compute in it;
             `"dynamic"` for int8 weights with activations quantized at run time;
             `"int8"` for int8 weights and activations.
         representative_data: Images like those the model will see, in the range
@@ -356,6 +357,9 @@ def _configure(converter, tf, quantize, images, batch_size):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
+        # XNNPACK's documentation names this attribute. Without it, the file asks for
+        # sums in float32, and XNNPACK then computes everything in float32.
+        converter.target_spec._experimental_supported_accumulation_type = tf.float16
     if quantize == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
 

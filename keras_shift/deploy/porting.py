@@ -1,0 +1,115 @@
+"""Models for every runtime: copies of them that have layers of Keras alone."""
+
+import re
+
+import keras
+
+from keras_shift.deploy.lowering import shift_as_convolution
+from keras_shift.deploy.rewriting import rewrite
+from keras_shift.layers import (
+    FusedBatchNormalization,
+    SliceChannels,
+    SqueezeExcite2D,
+)
+
+
+def portable(model):
+    """Returns a copy of a model for inference that has layers of Keras alone.
+
+    It goes wherever Keras' own layers go, by any exporter: to ONNX, OpenVINO,
+    SavedModels or TensorFlow.js. Its .keras file loads without this package.
+
+    A shift becomes a depthwise convolution with constant kernels, one-hot for
+    whole displacements and just large enough for the displacements that there
+    are. A shift that moves nothing becomes an identity. A squeeze-and-excite gate
+    becomes pooling, two dense layers and a multiplication. All other layers keep
+    their names and weights, and layers of your own stay in the model. The copy
+    computes in float32, whatever the dtype policy of the model was. A shift layer that
+    is called more than once must be called for the largest map first.
+
+    Example:
+
+    >>> model = keras_shift.zoo.FENet(input_shape=(96, 96, 3))
+    >>> plain = keras_shift.deploy.portable(model)
+    >>> plain.save("fenet.keras")
+
+    Args:
+        model: A functional or sequential `keras.Model` that is built.
+
+    Returns:
+        A `keras.Model` with weights of its own.
+
+    Raises:
+        ValueError: For a subclassed model, whose layers cannot be exchanged, and for
+            one with layers of this package that Keras has nothing for: a model that
+            `fuse` made, or layers inside of layers.
+    """
+    plain = rewrite(model, _substitute, _functions)
+    remaining = sorted(set(re.findall(r'"keras_shift>(\w+)"', plain.to_json())))
+    if remaining:
+        raise ValueError(
+            "Keras has no layers for those of a fused model (pass the one that it was "
+            "made of), and layers inside of layers, as in TimeDistributed, cannot be "
+            "exchanged. "
+            f"Received: a model of {', '.join(remaining)}, {model.name!r}"
+        )
+    return plain
+
+
+def _substitute(layer):
+    """Returns the layer to take a layer's place, and its weights, or `None`."""
+    if isinstance(layer, FusedBatchNormalization):
+        config = {**layer.get_config(), "dtype": "float32"}
+        plain = keras.layers.BatchNormalization.from_config(config)
+        return plain, layer.get_weights()
+    if isinstance(layer, SliceChannels):
+        return _cropping(layer), []
+    return shift_as_convolution(layer)
+
+
+def _cropping(layer):
+    # Cropping is for the two axes that are not the channels', so it is told that the
+    # map is in the other format. (An index into the map would be no layer, and .keras
+    # files name it by a private module of Keras.)
+    last = layer.data_format == "channels_last"
+    channels = layer.input.shape[-1 if last else 1]
+    ends = (layer.start, channels - layer.stop)
+    return keras.layers.Cropping2D(
+        ((0, 0), ends) if last else (ends, (0, 0)),
+        data_format="channels_first" if last else "channels_last",
+        dtype="float32",
+        name=layer.name,
+    )
+
+
+def _functions(model, path):
+    """Returns what takes the place of the model's gates, see `rewrite`."""
+    gates = [layer for layer in model.layers if isinstance(layer, SqueezeExcite2D)]
+    return {layer.name: _gate(layer) for layer in gates}
+
+
+def _gate(layer):
+    channels, hidden = layer.squeeze_kernel.shape
+    last = layer.data_format == "channels_last"
+
+    def options(part):
+        return {"name": f"{layer.name}_{part}", "dtype": "float32"}
+
+    pool = keras.layers.GlobalAveragePooling2D(
+        data_format=layer.data_format, **options("means")
+    )
+    squeeze = keras.layers.Dense(hidden, "relu", use_bias=False, **options("squeeze"))
+    excite = keras.layers.Dense(
+        channels, "sigmoid", use_bias=False, **options("excite")
+    )
+    shape = (1, 1, channels) if last else (channels, 1, 1)
+    reshape = keras.layers.Reshape(shape, **options("gate"))
+    multiply = keras.layers.Multiply(name=layer.name, dtype="float32")
+
+    def gated(x):
+        gate = reshape(excite(squeeze(pool(x))))
+        for dense, kernel in zip((squeeze, excite), layer.get_weights()):
+            dense.set_weights([kernel])
+        return multiply([x, gate])
+
+    return gated
