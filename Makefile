@@ -13,7 +13,8 @@ STAMP := $(VENV)/.installed-$(shell cat setup.cfg setup.py pyproject.toml keras_
 OP := custom_ops/_shift_ops.so
 OP_SOURCES := $(wildcard custom_ops/cc/*.cc custom_ops/cc/*.h) custom_ops/source_stamp.py setup.py
 CC_FORMATTED := custom_ops/cc/*.cc custom_ops/cc/*.h benchmarks/*.cc
-PY_SOURCES := keras_shift zoo custom_ops examples tests benchmarks tools setup.py
+PY_SOURCES := keras_shift zoo custom_ops examples tests benchmarks tools setup.py \
+  keras_shift_command.py
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

@@ -3,11 +3,33 @@
 import io
 import shutil
 
+import rich.box
 import rich.console
+import rich.table
 
 # Columns of a terminal, and of a file, where no row is to be folded.
 NARROW = 80
 UNBOUNDED = 1000
+
+
+def simple_table(names, numbers=()):
+    """Returns an empty table, with lines under its head only.
+
+    Args:
+        names: Heads of its first columns, whose words stand to the left.
+        numbers: Heads of the others, whose numbers stand to the right.
+
+    Returns:
+        A `rich.table.Table`.
+    """
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    for head in names:
+        table.add_column(head, no_wrap=True)
+    for head in numbers:
+        table.add_column(head, justify="right", no_wrap=True)
+    return table
 
 
 def to_text(table, width=None):

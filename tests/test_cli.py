@@ -1,9 +1,12 @@
 """The command `keras-shift`."""
 
 import json
+import os
 import re
 import runpy
+import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,15 +15,41 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_shift import zoo
+from keras_shift import analysis, cli, zoo
 from keras_shift.analysis import summary
-from keras_shift.cli import main
+from keras_shift.cli import limits, main, parser
+from keras_shift.cli.quiet import quiet
 from keras_shift.layers import SparseShift2D
 from keras_shift.training import Recipe
+from keras_shift.training.recipe import PRECISIONS
 
+ROOT = Path(__file__).resolve().parent.parent
 COUNTS = json.loads(
     (Path(__file__).parent / "data" / "expected_counts.json").read_text()
 )
+
+# As the console script starts, and then which of the large libraries were imported.
+START = """
+import atexit, sys
+from keras_shift_command import main
+large = {"jax", "keras", "tensorflow", "torch"}
+if sys.argv.pop(1) == "look":
+    atexit.register(lambda: print("imported:", sorted(large & set(sys.modules))))
+main()
+"""
+
+
+def start(*arguments, look=False):
+    """Runs `keras-shift` in a process of its own, on whose user's settings none are."""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-c", START, "look" if look else "", *arguments]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
 
 
 def small(size=(10, 8)):
@@ -65,11 +94,146 @@ class TestStart:
     def test_mistyped_commands(self, arguments, capsys):
         assert "usage: keras-shift" in fails(arguments, capsys)
 
+    @pytest.mark.parametrize(
+        "arguments", [["--help"], ["export", "--help"], ["list"], ["list", "--weights"]]
+    )
+    def test_without_keras(self, arguments):
+        result = start(*arguments, look=True)
+        assert result.returncode == 0 and result.stderr == ""
+        assert len(result.stdout) > 200 and result.stdout.endswith("\nimported: []\n")
+
+    @pytest.mark.tensorflow
+    def test_nothing_but_ours(self, saved, tmp_path):
+        """Neither of the import nor of the conversion; and our layers are known."""
+        path = str(tmp_path / "small.tflite")
+        result = start("export", saved, path)
+        assert result.stderr == (
+            "Converting small, running the file and comparing it with Keras.\n"
+        )
+        assert result.stdout.startswith(f"{path}\n  size ")
+        assert "100.0% of 8 images" in result.stdout
+
+    def test_choices_that_the_parser_repeats(self):
+        assert parser.PRECISIONS == PRECISIONS
+
+    def test_reader_that_has_enough(self):
+        command = [sys.executable, "-c", START, "", "list"]
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 1
+
+
+class TestQuiet:
+    # As in a terminal, where `sys.stderr` is the file descriptor's. A logger is made
+    # while libraries are imported, and writes later.
+    CODE = """
+import logging, os, runpy, sys
+quiet = runpy.run_path("keras_shift/cli/quiet.py")["quiet"]
+verbose = len(sys.argv) > 1
+with quiet(verbose, passing=False):
+    os.write(2, b"import\\n")
+    logger = logging.StreamHandler()
+with quiet(verbose):
+    os.write(2, b"library\\n")
+    logger.emit(logging.makeLogRecord({"msg": "log"}))
+    print("ours", file=sys.stderr)
+    os.write(2, b"library\\n")
+print("after", file=sys.stderr)
+"""
+
+    @pytest.mark.parametrize(
+        "arguments, expected",
+        [([], "ours after"), (["verbose"], "import library log ours library after")],
+    )
+    def test_terminal(self, arguments, expected):
+        command = [sys.executable, "-c", self.CODE, *arguments]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert result.stderr.split() == expected.split()
+
+    def test_exceptions_tell_what_was_kept(self, capfd):
+        with pytest.raises(ValueError) as error, quiet(verbose=False):
+            os.write(2, b"because\n")
+            raise ValueError
+        assert "because" in error.value.__notes__[0]
+        os.write(2, b"after\n")
+        assert capfd.readouterr().err == "after\n"
+
+
+class TestErrors:
+    @pytest.mark.parametrize("switches", [["--traceback"], []])
+    def test_faults(self, switches, saved, monkeypatch, capsys):
+        monkeypatch.setattr(analysis, "summary", lambda *_: {}["key"])
+        if switches:
+            with pytest.raises(KeyError):
+                main(["summary", saved, *switches])
+            with pytest.raises(KeyError):
+                main([*switches, "summary", saved])
+            return
+        with pytest.raises(SystemExit) as end:
+            main(["summary", saved])
+        assert end.value.code == 1
+        message = capsys.readouterr().err
+        assert message.startswith("keras-shift: error: KeyError: 'key' (")
+        assert "--traceback" in message and message.count("\n") == 1
+
+    def test_messages_are_one_line(self, saved, monkeypatch, capsys):
+        def fail(*_):
+            raise ValueError("one\n\n  two" + 999 * " and more")
+
+        monkeypatch.setattr(analysis, "summary", fail)
+        message = fails(["summary", saved], capsys)
+        assert message.startswith("keras-shift: error: one two and more and")
+        assert message.endswith(" ...\n") and len(message) < 2100
+
+    def test_interrupted_while_libraries_are_imported(self, monkeypatch, capsys):
+        def interrupt(name):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli.importlib, "import_module", interrupt)
+        with pytest.raises(SystemExit) as end:
+            main(["recipes"])
+        assert end.value.code == 130
+        assert capsys.readouterr().err == "\nkeras-shift: interrupted\n"
+
+    def test_only_our_warnings_are_shown(self, saved, monkeypatch):
+        def warn(*_):
+            for module in ("keras_shift.native", "tensorflow.lite.python.lite"):
+                warnings.warn_explicit(module, UserWarning, "a.py", 1, module)
+
+        monkeypatch.setattr(analysis, "summary", warn)
+        for switches, expected in ([], 1), (["--verbose"], 2):
+            with pytest.warns(UserWarning) as caught:
+                main(["summary", saved, *switches])
+            assert len(caught) == expected
+            assert str(caught[0].message) == "keras_shift.native"
+
+    def test_numbers_that_no_machine_serves(self, tmp_path, saved, capsys):
+        path = str(tmp_path / "small.tflite")
+        for arguments, message in {
+            ("benchmark", path, "--threads", "100000000"): "--threads must be 1,024",
+            ("summary", "FENet", "--classes", "9" * 9): "--classes must be 100,000",
+            ("export", saved, path, "--batch-size", "9" * 9): "--batch-size 999999999",
+        }.items():
+            assert message in fails([*arguments], capsys)
+
+    def test_memory(self, monkeypatch):
+        """The largest layer, of 10 x 8 pixels, has 9 channels on either side."""
+        pages = {"SC_PAGE_SIZE": 8, "SC_PHYS_PAGES": 10 * 8 * (9 + 9) * 5}
+        monkeypatch.setattr(limits.os, "sysconf", pages.get)
+        limits.check_memory(small(), 5)
+        with pytest.raises(ValueError, match="on 6 images"):
+            limits.check_memory(small(), 6)
+
 
 class TestList:
     def test_all(self, capsys):
         main(["list"])
         out = capsys.readouterr().out
+        names = [line.split()[0] for line in out.split("\n") if "224x" in line]
+        assert names == [name for name in zoo.list_models() if name in names]
         for name in zoo.list_models():
             assert f" {name} " in out
         assert "without displacements" in out
@@ -98,6 +262,23 @@ class TestList:
 
     def test_no_such_network(self, capsys):
         assert "Received: pattern='mobilenet*'" in fails(["list", "mobilenet*"], capsys)
+
+    def test_weights(self, capsys):
+        main(["list", "--weights", "fenet*"])
+        lines = capsys.readouterr().out.split("\n")
+        rows = [line.split() for line in lines if line.startswith(" fenet")]
+        assert [row[0] for row in rows] == zoo.list_weights("fenet*")
+        for row in rows:
+            record = zoo.get_record(row[0])
+            assert row[1:3] == [record.constructor, record.weights]
+            assert row[4:6] == [f"{record.top1:.2%}", f"{record.top5:.2%}"]
+
+    @pytest.mark.parametrize("text", ["", "{}", "[]", '{"name": 1}'])
+    def test_damaged_record(self, text, tmp_path, capsys, monkeypatch):
+        monkeypatch.setenv("KERAS_SHIFT_WEIGHTS_DIR", str(tmp_path))
+        assert "none yet in" in fails(["list", "--weights"], capsys)
+        (tmp_path / "a.json").write_text(text)
+        assert "a.json is no record" in fails(["list", "--weights"], capsys)
 
 
 class TestSummary:
@@ -156,6 +337,48 @@ class TestSummary:
         assert "missing.keras" in fails(["summary", "missing.keras"], capsys)
         nowhere = str(tmp_path / "nowhere" / "small.csv")
         assert "nowhere" in fails(["summary", saved, "--csv", nowhere], capsys)
+
+    @pytest.mark.parametrize(
+        "part, content, message",
+        [
+            ("config.json", None, "no item named 'config.json'"),
+            ("config.json", b"{", "Expecting property name"),
+            ("config.json", b"[1]", "list indices"),
+            ("model.weights.h5", None, "Expected a model.weights.h5"),
+            ("model.weights.h5", b"weights", "file signature"),
+        ],
+    )
+    def test_damaged_files(self, part, content, message, saved, tmp_path, capsys):
+        path = str(tmp_path / "damaged.keras")
+        with zipfile.ZipFile(saved) as whole, zipfile.ZipFile(path, "w") as damaged:
+            parts = {name: whole.read(name) for name in whole.namelist()}
+            for name, data in (parts | {part: content}).items():
+                if data is not None:
+                    damaged.writestr(name, data)
+        found = fails(["summary", path], capsys)
+        assert f"{path} cannot be loaded" in found and message in found
+
+    def test_changed_bytes(self, saved, capsys):
+        content = Path(saved).read_bytes()
+        with zipfile.ZipFile(saved) as archive:
+            weights = archive.read("model.weights.h5")
+        place = content.index(weights[:64]) + len(weights) // 2
+        changed = bytes([content[place] ^ 255])
+        Path(saved).write_bytes(content[:place] + changed + content[place + 1 :])
+        assert "Bad CRC-32" in fails(["summary", saved], capsys)
+        Path(saved).write_bytes(content[: len(content) // 2])
+        assert "damaged or no .keras file" in fails(["summary", saved], capsys)
+
+    def test_class_that_is_not_known(self, tmp_path, capsys):
+        class Mine(layers.Layer):
+            def call(self, x):
+                return x
+
+        images = keras.Input((4, 4, 3))
+        path = str(tmp_path / "mine.keras")
+        keras.Model(images, Mine()(images)).save(path)
+        message = fails(["summary", path], capsys)
+        assert "a layer of the class Mine" in message and len(message) < 400
 
     def test_arguments_that_do_not_fit(self, saved, capsys):
         shape = ["--input-shape", "9", "8", "3"]
@@ -279,8 +502,9 @@ class TestVerify:
 
     def test_folder(self, exported, classifier, photographs, capsys):
         main(["verify", exported, classifier, "--data", photographs])
-        out = capsys.readouterr().out
+        out, notes = capsys.readouterr()
         assert "100.0% of 36 images (data)" in out and "top-1 accuracy" in out
+        assert "only if the network was trained on none of these" in notes
 
     def test_folder_of_other_classes(self, exported, classifier, tmp_path, capsys):
         import tensorflow as tf
@@ -291,6 +515,7 @@ class TestVerify:
         main(["verify", exported, classifier, "--data", str(tmp_path / "other")])
         out, notes = capsys.readouterr()
         assert "of 1 images" in out and "accuracy" not in out
+        assert "trained on none" not in notes
         assert "1 folders" in notes and "3 classes" in notes
 
     def test_disagreement_is_status_1(self, exported, classifier, capsys):
@@ -314,6 +539,13 @@ class TestVerify:
         assert "made from" in fails(["verify", exported, saved], capsys)
         Path(exported).write_bytes(Path(exported).read_bytes()[:999])
         assert "undamaged" in fails(["verify", exported, classifier], capsys)
+
+    def test_images_for_what_takes_none(self, photographs, tmp_path, capsys):
+        numbers = keras.Input((5,))
+        path = str(tmp_path / "flat.keras")
+        keras.Model(numbers, layers.Dense(3)(numbers)).save(path)
+        command = ["verify", "flat.tflite", path, "--data", photographs]
+        assert "inputs of shape [(5,)]" in fails(command, capsys)
 
 
 @pytest.mark.tensorflow
@@ -394,6 +626,22 @@ class TestTrain:
         text = recipe.read_text().replace('"classes": 3', '"classes": 5')
         recipe.write_text(text)
         assert "Received: a model with 5" in fails(self.arguments(recipe), capsys)
+
+    @pytest.mark.parametrize(
+        "change, message",
+        [
+            ({"arguments": {"alhpa": 0.25}}, "unexpected keyword argument 'alhpa'"),
+            ({"arguments": {"alpha": "wide"}}, "make no network: '<' not supported"),
+            ({"arguments": [1]}, "make no network: 'list' object"),
+            ({"network": 5}, "network=5"),
+            ({"name": 5}, "name=5"),
+            ({"batch_size": "4"}, "batch_size='4'"),
+            ({"epoch": 1}, "unexpected keyword argument 'epoch'"),
+        ],
+    )
+    def test_recipe_that_is_wrong(self, change, message, recipe, capsys):
+        recipe.write_text(json.dumps(json.loads(recipe.read_text()) | change))
+        assert message in fails(self.arguments(recipe), capsys)
 
     def test_refuses_a_folder_that_is_taken_before_it_loads_data(self, recipe, capsys):
         (recipe.parent / "run").mkdir()

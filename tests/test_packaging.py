@@ -252,6 +252,7 @@ def test_wheel_holds_the_package_and_the_op_and_nothing_else(wheel, config):
     }
     expected = {installed_path(path) for path in python_files(*SHIPPED)}
     expected |= {f"{package}/py.typed" for package in SHIPPED.values()}
+    expected |= {f"{module}.py" for module in config["options"]["py_modules"].split()}
     for pattern in ("*.csv", "class_names/*", "weights/*"):
         expected |= {installed_path(path) for path in (ROOT / "zoo").glob(pattern)}
     assert files == expected | {OP}
@@ -283,6 +284,7 @@ def test_sdist_holds_the_sources(checkout):
     archive = build("sdist", checkout)
     names = {name.split("/", 1)[-1] for name in tarfile.open(archive).getnames()}
     needed = {"setup.py", "setup.cfg", "pyproject.toml", "LICENSE", "README.md"}
+    needed.add("keras_shift_command.py")
     for folder in SHIPPED:
         for suffix in ("*.py", "*.cc", "*.h", "py.typed"):
             paths = (ROOT / folder).rglob(suffix)

@@ -12,6 +12,7 @@ mkdir -p "$stage/keras_shift"
 for entry in keras_shift/* zoo custom_ops; do
   ln -s "$PWD/$entry" "$stage/keras_shift/"
 done
+ln -s "$PWD/keras_shift_command.py" "$stage/"
 export MYPYPATH=$stage
-"${PYTHON:-python3}" -m mypy --package keras_shift "$@" |
+"${PYTHON:-python3}" -m mypy --package keras_shift --module keras_shift_command "$@" |
   sed -E "s#^$stage/(keras_shift/(zoo|custom_ops)/)#\1#; s#^keras_shift/(zoo|custom_ops)/#\1/#; s#^$stage/##"

@@ -1,0 +1,68 @@
+"""`keras-shift evaluate`."""
+
+import os
+
+from keras_shift import measuring, training, zoo
+from keras_shift.cli.messages import disagree
+from keras_shift.cli.quiet import quiet
+from keras_shift.cli.recipe_errors import network_of_recipe
+from keras_shift.table import simple_table, to_text
+
+
+def run(arguments):
+    """Measures trained weights, and compares them with their record if they have one.
+
+    Args:
+        arguments: Those of the command line.
+    """
+    record = None
+    if os.path.exists(arguments.weights):
+        model, dataset, augmentation = _of_training(arguments.weights)
+    else:
+        record = zoo.get_record(arguments.weights)
+        model, dataset, augmentation = _of_record(record)
+    data = training.load_data(
+        dataset, model.input_shape[1:3], arguments.data_dir, augmentation
+    )
+    if record is not None:
+        measuring.check_classes(data, record.labels())
+    with quiet(arguments.verbose):
+        figures = measuring.measure(model, data, arguments.int8)
+    found = figures.rows()
+    expected = {} if record is None else measuring.figures_of(record).rows()
+    print(_table(arguments.weights, found, expected))
+    print(f"\n{figures.images:,} images of {dataset}, {model.name}")
+    if record is not None:
+        _compare(found, expected, record)
+
+
+def _of_training(path):
+    with network_of_recipe(path):
+        trained = measuring.read_run(path)
+    return trained.model, trained.recipe.dataset, trained.recipe.augmentation
+
+
+def _of_record(record):
+    model = zoo.get_model(
+        record.constructor, alpha=record.arguments["alpha"], weights=record.weights
+    )
+    return model, record.dataset, record.recipe.get("augmentation", "none")
+
+
+def _table(weights, found, expected):
+    table = simple_table((weights,), numbers=("Here", "On record"))
+    for name, value in found.items():
+        table.add_row(name, value, expected.get(name, ""))
+    return to_text(table)
+
+
+def _compare(found, expected, record):
+    different = [
+        name for name in found if found[name] != expected.get(name, found[name])
+    ]
+    if different:
+        disagree(
+            f"{' and '.join(different)} are not as on record, which was measured on "
+            f"{record.images:,} images, with {record.backend} and on "
+            f"{record.device}. Another machine may round one image otherwise."
+        )

@@ -1,0 +1,64 @@
+"""`keras-shift export`."""
+
+from keras_shift import deploy, zoo
+from keras_shift.cli import models
+from keras_shift.cli.images import load_images
+from keras_shift.cli.limits import check_memory
+from keras_shift.cli.messages import say
+from keras_shift.cli.quiet import quiet
+
+
+def run(arguments):
+    """Writes a network as a .tflite file.
+
+    Args:
+        arguments: Those of the command line.
+    """
+    if arguments.quantize == "int8" and arguments.data is None:
+        raise ValueError(
+            "--quantize int8 learns the ranges of activations from images: name "
+            "a folder of some of the training images with --data."
+        )
+    labels = arguments.labels and _lines(arguments.labels)
+    model = models.load_with_weights(arguments)
+    check_memory(model, arguments.batch_size)
+    images = None
+    if arguments.data is not None:
+        dataset = load_images(arguments.data, model, shuffle=True)
+        images = dataset.map(lambda images, labels: images)
+        if not labels and len(dataset.class_names) == model.output_shape[-1]:
+            labels = dataset.class_names
+    labels = labels or _labels_of_weights(arguments, model)
+    say(f"Converting {model.name}, running the file and comparing it with Keras.")
+    with quiet(arguments.verbose):
+        report = deploy.to_tflite(
+            model,
+            arguments.out,
+            arguments.quantize,
+            images,
+            arguments.batch_size,
+            input_type=arguments.input_type,
+            output_type=arguments.output_type,
+            labels=labels,
+        )
+    print(report)
+
+
+def _lines(path):
+    # An editor's mark at the beginning is not part of the first line.
+    with open(path, encoding="utf-8-sig") as file:
+        return file.read().splitlines()
+
+
+def _labels_of_weights(arguments, model):
+    """Names of the classes of published weights, if the network has as many."""
+    if arguments.weights is None:
+        return None
+    for record in map(zoo.get_record, zoo.list_weights()):
+        if (
+            record.weights == arguments.weights
+            and record.constructor == zoo.models.constructor_name(arguments.name)
+            and record.classes == model.output_shape[-1]
+        ):
+            return record.labels()
+    return None

@@ -1,0 +1,75 @@
+"""Numbers that no machine could serve, refused before they end the process."""
+
+import math
+import os
+
+from keras_shift.analysis.layer_calls import layer_calls
+
+# Every thread is made at once, and no processor has as many cores.
+_MOST_THREADS = 1024
+
+# Five times those of the largest image datasets; the memory for them is taken when the
+# network is built.
+_MOST_CLASSES = 100_000
+
+
+def check_threads(threads):
+    """Refuses more threads than can be made.
+
+    Args:
+        threads: Int.
+    """
+    _check("--threads", threads, _MOST_THREADS)
+
+
+def check_classes(classes):
+    """Refuses more classes than there is memory for.
+
+    Args:
+        classes: Int, or `None`.
+    """
+    _check("--classes", classes or 0, _MOST_CLASSES)
+
+
+def _check(argument, value, most):
+    if value > most:
+        raise ValueError(
+            f"{argument} must be {most:,} at most. Received: {argument} {value}"
+        )
+
+
+def check_memory(model, batch_size):
+    """Refuses batches that do not fit into the machine's memory.
+
+    Running out of it cannot be caught: the system ends the process.
+
+    Args:
+        model: A `keras.Model`.
+        batch_size: Int, number of images.
+
+    Raises:
+        ValueError: If what goes into the largest layer and out of it takes more than
+            half of the memory.
+    """
+    if not hasattr(os, "sysconf") or not getattr(model, "inputs", None):
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    numbers = max(
+        _numbers(call.input_shape) + _numbers(call.output_shape)
+        for call in layer_calls(model)
+    )
+    needed = 4 * numbers * batch_size
+    if needed > memory / 2:
+        raise ValueError(
+            f"Running {model.name} on {batch_size:,} images at once takes "
+            f"{needed / 1e9:,.1f} GB for its largest layer alone, and this machine has "
+            f"{memory / 1e9:,.1f} GB. Received: --batch-size {batch_size}, images of "
+            f"shape {tuple(model.inputs[0].shape[1:])}"
+        )
+
+
+def _numbers(shape):
+    """How many numbers a tensor has for one image, or several tensors do."""
+    if shape and isinstance(shape[0], tuple):
+        return sum(map(_numbers, shape))
+    return math.prod(size or 1 for size in shape[1:])

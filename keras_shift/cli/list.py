@@ -1,0 +1,92 @@
+"""`keras-shift list`.
+
+It reads the zoo's data, not its modules, which would import Keras.
+"""
+
+import csv
+import fnmatch
+import json
+import os
+from pathlib import Path
+
+from keras_shift.table import simple_table, to_text
+
+
+def run(arguments):
+    """Lists networks, or published weights.
+
+    Args:
+        arguments: Those of the command line.
+    """
+    if arguments.weights:
+        print(_table_of_weights(arguments.pattern))
+        return
+    with open(_zoo() / "counts.csv", newline="") as file:
+        counts = {row["name"]: row for row in csv.DictReader(file)}
+    names = fnmatch.filter(counts, arguments.pattern)
+    if not names:
+        raise ValueError(
+            "No network of the zoo has a name like this; `keras-shift list` shows "
+            f"all of them. Received: pattern={arguments.pattern!r}"
+        )
+    table = simple_table(
+        ("Name", "Input"), numbers=("MAdds", "Parameters", "Displacements")
+    )
+    for name in names:
+        of = counts[name]
+        table.add_row(
+            name,
+            of["input_shape"],
+            f"{int(of['multiply_adds']) / 1e6:,.1f} M",
+            f"{int(of['parameters']) / 1e6:,.2f} M",
+            f"{int(of['displacements']):,}",
+        )
+    print(to_text(table))
+    print(
+        "\nMAdds are those of one image. Parameters are without displacements, "
+        "which\nthe papers do not count, and without moving statistics."
+    )
+
+
+def _zoo():
+    # Beside the package in a checkout, as in keras_shift/__init__.py.
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "zoo"
+    return inside if inside.is_dir() else package.parent / "zoo"
+
+
+def _table_of_weights(pattern):
+    folder = Path(os.environ.get("KERAS_SHIFT_WEIGHTS_DIR") or _zoo() / "weights")
+    paths = {path.stem: path for path in folder.glob("*.json")}
+    names = sorted(fnmatch.filter(paths, pattern))
+    if not names:
+        raise ValueError(
+            "No published weights have a name like this. There are "
+            f"{sorted(paths) or 'none yet'} in {folder}. Received: pattern={pattern!r}"
+        )
+    table = simple_table(
+        ("Name", "Constructor", "weights="),
+        numbers=("Input", "Top-1", "Top-5", "int8", "MB"),
+    )
+    for name in names:
+        try:
+            table.add_row(*_row_of_weights(paths[name]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{paths[name]} is no record of weights: {error!r}"
+            ) from error
+    return to_text(table)
+
+
+def _row_of_weights(path):
+    of = json.loads(path.read_text(encoding="utf-8"))
+    return (
+        of["name"],
+        of["constructor"],
+        of["weights"],
+        "x".join(map(str, of["input_shape"])),
+        f"{of['top1']:.2%}",
+        f"{of['top5']:.2%}",
+        "" if of["int8_top1"] is None else f"{of['int8_top1']:.2%}",
+        f"{of['bytes'] / 1e6:.1f}",
+    )

@@ -1,0 +1,98 @@
+"""The network that a command is about."""
+
+import os
+import re
+import zipfile
+
+import keras
+
+from keras_shift import zoo
+from keras_shift.cli.limits import check_classes
+from keras_shift.cli.messages import say
+
+
+def load(arguments):
+    """Returns the network, of the zoo with random weights unless it has others.
+
+    Args:
+        arguments: Those of the command line.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If there is none, or the arguments are not for it.
+    """
+    if not arguments.name.endswith(".keras"):
+        check_classes(arguments.classes)
+        given = {
+            "weights": arguments.weights,
+            "input_shape": arguments.input_shape and tuple(arguments.input_shape),
+            "classes": arguments.classes,
+        }
+        given = {key: value for key, value in given.items() if value is not None}
+        return zoo.get_model(arguments.name, **given)
+    if arguments.classes is not None:
+        raise ValueError(
+            "The classes of a .keras file are those it was saved with. "
+            f"Received: --classes {arguments.classes}"
+        )
+    if arguments.weights is not None:
+        raise ValueError(
+            f"A .keras file holds its weights. Received: --weights {arguments.weights}"
+        )
+    try:
+        return keras.models.load_model(arguments.name, compile=False)
+    # What is wrong with a file decides what Keras raises.
+    except Exception as error:
+        raise ValueError(
+            f"{arguments.name} cannot be loaded as a network: "
+            f"{_why_not(arguments.name, error)}"
+        ) from error
+
+
+def _why_not(path, error):
+    if not os.path.exists(path):
+        return "there is no such file."
+    if os.path.isfile(path) and not zipfile.is_zipfile(path):
+        return "it is damaged or no .keras file."
+    text = str(error)
+    if unknown := re.search(r"Could not locate class '(.+?)'", text):
+        return (
+            f"it has a layer of the class {unknown[1]}, which only the program that "
+            "made it knows. Let that program call keras_shift.analysis or "
+            "keras_shift.deploy."
+        )
+    # Keras puts the whole configuration in front of that.
+    return text.rpartition("Exception encountered: ")[2]
+
+
+def load_with_weights(arguments):
+    """Returns a network for deployment.
+
+    One of the zoo has the same random weights every time, and the user is told so.
+
+    Args:
+        arguments: Those of the command line.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If there is none, or the arguments are not for it.
+    """
+    if arguments.name.endswith(".keras"):
+        if arguments.input_shape is not None:
+            raise ValueError(
+                "The network of a .keras file takes images of the shape it was saved "
+                "with. Received: --input-shape "
+                f"{' '.join(map(str, arguments.input_shape))}"
+            )
+        return load(arguments)
+    keras.utils.set_random_seed(0)
+    if arguments.weights is None:
+        say(
+            f"{arguments.name} has random weights (of seed 0); name trained ones with "
+            "--weights, or a .keras file."
+        )
+    return load(arguments)

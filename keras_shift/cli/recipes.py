@@ -1,0 +1,26 @@
+"""`keras-shift recipes`."""
+
+from keras_shift.table import simple_table, to_text
+from keras_shift.zoo import recipes
+
+
+def run(arguments):
+    """Lists recipes.
+
+    Args:
+        arguments: Those of the command line.
+    """
+    names = recipes.list_recipes(arguments.pattern)
+    if not names:
+        raise ValueError(
+            "No recipe has a name like this; `keras-shift recipes` shows all of "
+            f"them. Received: pattern={arguments.pattern!r}"
+        )
+    table = simple_table(("Name",), numbers=("Length", "Batch"))
+    table.add_column("Source", overflow="fold")
+    for recipe in map(recipes.get_recipe, names):
+        length = f"{recipe.epochs} epochs"
+        if recipe.epochs is None:
+            length = f"{recipe.steps:,} steps"
+        table.add_row(recipe.name, length, str(recipe.batch_size), recipe.source)
+    print(to_text(table))
