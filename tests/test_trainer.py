@@ -237,6 +237,20 @@ class TestTrain:
         with pytest.raises(FileExistsError, match=message):
             train(tiny_model(), RECIPE, tiny_data(), folder, resume=resume, verbose=0)
 
+    def test_two_do_not_train_into_one_folder(self, tmp_path):
+        refused = []
+
+        def train_beside(epoch, logs):
+            if not epoch:
+                with pytest.raises(FileExistsError, match="Another process") as error:
+                    train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+                refused.append(error)
+
+        beside = keras.callbacks.LambdaCallback(on_epoch_begin=train_beside)
+        options = {"data": tiny_data(), "directory": tmp_path, "verbose": 0}
+        train(tiny_model(), RECIPE, **options, callbacks=[beside])
+        assert refused and not (tmp_path / "lock").exists()
+
     def test_refuses_the_checkpoint_of_another_recipe(self, folder):
         other = dataclasses.replace(RECIPE, seed=1, epochs=5)
         message = "another recipe: its epochs was 4 and now is 5, its seed was 0 and"

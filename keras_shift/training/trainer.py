@@ -12,7 +12,7 @@ import keras
 
 from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
 from keras_shift.environment import environment
-from keras_shift.files import replacing
+from keras_shift.files import only_writer, replacing
 from keras_shift.training import checkpoint
 from keras_shift.training.cross_entropy import CrossEntropy
 from keras_shift.training.data import TrainingBatches
@@ -27,6 +27,8 @@ WEIGHTS = "final.weights.h5"
 LOG = "log.csv"
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
+
+_WRITTEN = (CHECKPOINT, WEIGHTS, LOG, RECIPE, ENVIRONMENT)
 
 
 def compile_model(model, recipe, steps, **options):
@@ -121,7 +123,8 @@ def train(
         recipe: A `Recipe`.
         data: A `Data` or a `StreamedData`.
         directory: Path of a folder for the results, which is made. Several processes
-            (see `keras_shift.training.distribution`) must share it; one writes.
+            (see `keras_shift.training.distribution`) must share it; one writes, and
+            holds the file `lock` in it meanwhile.
         resume: Whether to go on from the checkpoint in `directory`, if there is one.
         callbacks: Further Keras callbacks.
         verbose: 0 for silence, 1 for a progress bar.
@@ -132,13 +135,13 @@ def train(
         A list with the logs of every epoch, as dicts.
 
     Raises:
-        FileExistsError: If `directory` holds a training, and `resume` is `False`.
+        FileExistsError: If `directory` holds a training, and `resume` is `False`; or
+            if another process trains into it now.
         FloatingPointError: If the loss is no longer a number.
         ValueError: If the network has not as many outputs as the data have classes, or
             if the checkpoint is damaged, or that of another recipe.
     """
     directory = Path(directory)
-    latest = directory / CHECKPOINT
     check_directory(directory, resume)
     if model.output_shape[-1] != len(data.class_names):
         raise ValueError(
@@ -148,6 +151,19 @@ def train(
         )
     divided = division()
     divided.check_batch_size(recipe.batch_size)
+    with contextlib.ExitStack() as stack:
+        if divided.writes:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_writer(directory, _WRITTEN))
+            # Another training may have come to its end meanwhile.
+            check_directory(directory, resume)
+        return _train(
+            model, recipe, data, directory, divided, callbacks, verbose, **options
+        )
+
+
+def _train(model, recipe, data, directory, divided, callbacks, verbose, **options):
+    latest = directory / CHECKPOINT
     steps_per_epoch = recipe.steps_per_epoch(data.train_count)
     epochs = recipe.epochs_of(data.train_count)
     compile_model(model, recipe, epochs * steps_per_epoch, **options)
@@ -156,7 +172,6 @@ def train(
     if latest.exists():
         done = checkpoint.restore(latest, model, recipe.to_json())
     if divided.writes:
-        directory.mkdir(parents=True, exist_ok=True)
         with replacing(directory / RECIPE) as temporary:
             temporary.write_text(recipe.to_json(), encoding="utf-8")
         if not done.epoch:
