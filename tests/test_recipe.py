@@ -1,6 +1,7 @@
 """Recipes as data."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -28,7 +29,9 @@ def test_json_keeps_all_fields():
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "x"}', '{"other": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"name": "x"}', '{"other": 1}', "[" * 100_000]
+)
 def test_refuses_what_is_no_recipe(text):
     with pytest.raises(ValueError, match="This is no recipe"):
         Recipe.from_json(text)
@@ -61,11 +64,26 @@ def test_refuses_what_is_no_recipe(text):
         ("ema_momentum", -1),
         ("boundaries", (0.5,)),
         ("boundaries", ("half",)),
+        ("boundaries", 0.5),
+        ("name", 3),
+        ("network", ""),
+        ("dataset", None),
+        ("arguments", ["alpha"]),
+        ("arguments", {1: 2}),
+        ("nesterov", "yes"),
+        ("source", 3),
     ],
 )
 def test_refuses_values_that_make_no_sense(field, value):
     with pytest.raises(ValueError, match=f"`{field}` .*Received: {field}="):
         dataclasses.replace(RECIPE, **{field: value})
+
+
+def test_json_with_values_of_wrong_types_names_the_field():
+    fields = json.loads(RECIPE.to_json())
+    for field, value in [("boundaries", 0.5), ("arguments", 3), ("nesterov", "yes")]:
+        with pytest.raises(ValueError, match=f"`{field}` .*Received: {field}="):
+            Recipe.from_json(json.dumps({**fields, field: value}))
 
 
 @pytest.mark.parametrize("boundaries", [(), (0.0, 0.5), (0.75, 0.5), (0.5, 1.0)])

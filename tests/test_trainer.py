@@ -398,6 +398,34 @@ class TestShiftSGD:
             scale = 8 if weight.name == "displacements" else 1
             np.testing.assert_allclose(eight, scale * one, rtol=1e-4, atol=1e-6)
 
+    def test_keras_clips_multiplied_gradients(self):
+        displacements = keras.Variable([0.0, 0.0], name="displacements")
+        optimizer = ShiftSGD(1.0, displacement_learning_rate=8, clipvalue=1.0)
+        optimizer.apply([keras.ops.array([0.1, 0.5])], [displacements])
+        np.testing.assert_allclose(displacements.numpy(), [-0.8, -1.0], rtol=1e-6)
+
+    def test_variables_need_no_mention(self):
+        variables = [
+            keras.Variable([0.0], name=name) for name in ("a", "displacements")
+        ]
+        optimizer = ShiftSGD(1.0, displacement_learning_rate=8)
+        gradients = [keras.ops.array([0.1]), keras.ops.array([0.1])]
+        with pytest.raises(ValueError, match="must already be built"):
+            optimizer.apply(gradients)
+        optimizer.build(variables)
+        optimizer.apply(gradients)
+        found = np.concatenate([variable.numpy() for variable in variables])
+        np.testing.assert_allclose(found, [-0.1, -0.8], rtol=1e-6)
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_refuses_gradients_without_variables(self, named):
+        variables = [keras.Variable([0.0]), keras.Variable([0.0])]
+        optimizer = ShiftSGD(1.0)
+        optimizer.build(variables)
+        gradients = [keras.ops.array([0.1])] * 3
+        with pytest.raises(ValueError, match="3 gradients for 2 variables"):
+            optimizer.apply(gradients, variables if named else None)
+
     def test_config_round_trip(self):
         optimizer = ShiftSGD(0.01, displacement_learning_rate=8, nesterov=True)
         again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))

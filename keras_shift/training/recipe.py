@@ -112,6 +112,20 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self):
+        for field in ("name", "network", "dataset"):
+            if not (isinstance(getattr(self, field), str) and getattr(self, field)):
+                self._refuse(field, "must be a text that is not empty")
+        if not isinstance(self.source, str):
+            self._refuse("source", "must be a text")
+        if not (
+            isinstance(self.arguments, dict)
+            and all(isinstance(key, str) for key in self.arguments)
+        ):
+            self._refuse("arguments", "must be a dict of arguments by their names")
+        if not isinstance(self.nesterov, bool):
+            self._refuse("nesterov", "must be True or False")
+        if not isinstance(self.boundaries, (tuple, list)):
+            self._refuse("boundaries", "must be a tuple or list")
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
         self._check_choice("augmentation", AUGMENTATIONS)
         self._check_choice("schedule", SCHEDULES)
@@ -191,7 +205,7 @@ class Recipe:
         """
         try:
             return cls(**json.loads(text))
-        except (TypeError, json.JSONDecodeError) as error:
+        except (TypeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(f"This is no recipe: {error}") from error
 
     def _check_choice(self, field, allowed):

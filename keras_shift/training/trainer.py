@@ -13,6 +13,7 @@ import keras
 from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
 from keras_shift.environment import environment
 from keras_shift.files import only_writer, replacing
+from keras_shift.image_files import naming_unreadable
 from keras_shift.training import checkpoint
 from keras_shift.training.cross_entropy import CrossEntropy
 from keras_shift.training.data import TrainingBatches
@@ -139,7 +140,8 @@ def train(
             if another process trains into it now.
         FloatingPointError: If the loss is no longer a number.
         ValueError: If the network has not as many outputs as the data have classes, or
-            if the checkpoint is damaged, or that of another recipe.
+            if the checkpoint is damaged, or that of another recipe; or if an image of
+            a `StreamedData` cannot be read.
     """
     directory = Path(directory)
     check_directory(directory, resume)
@@ -205,6 +207,7 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
             bar = ProgressBar(recipe, done.epoch, epochs, steps_per_epoch)
             followers.append(stack.enter_context(bar))
         if done.epoch < epochs:
+            stack.enter_context(naming_unreadable(data.files))
             model.fit(
                 **images,
                 epochs=epochs,
