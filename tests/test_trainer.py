@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -236,6 +238,26 @@ class TestTrain:
             message = "no checkpoint.npz to go on from"
         with pytest.raises(FileExistsError, match=message):
             train(tiny_model(), RECIPE, tiny_data(), folder, resume=resume, verbose=0)
+
+    def test_full_disks_are_found_out_before_hdf5_crashes(self, tmp_path, monkeypatch):
+        """What writes zeros first, as many bytes as the file gets, needs that space."""
+        write, zeros = Path.write_bytes, []
+        options = {"data": tiny_data(), "directory": tmp_path, "verbose": 0}
+
+        def full(path, content):
+            zeros.append(len(content))
+            write(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        weights = tmp_path / "final.weights.h5"
+        message = f"Errno {errno.ENOSPC}. No space .*: '{weights}'"
+        with pytest.raises(OSError, match=message):
+            train(tiny_model(), RECIPE, **options)
+        assert not list(tmp_path.glob("*.h5"))
+        monkeypatch.undo()
+        assert len(train(tiny_model(), RECIPE, **options, resume=True)) == 4
+        assert weights.stat().st_size <= zeros[0]
 
     def test_two_do_not_train_into_one_folder(self, tmp_path):
         refused = []

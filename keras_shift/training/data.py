@@ -271,9 +271,9 @@ def _from_folders(name, folder, image_size, streamed):
     if held_out is None:
         raise ValueError(f"{folder} must have one of the folders {_HELD_OUT}.")
     if streamed:
-        splits = [ClassFolders(folder / split) for split in ("train", held_out)]
-        _check_same_classes(folder, held_out, *(split.class_names for split in splits))
-        return StreamedData(name, image_size, splits[0].class_names, *splits)
+        streams = [ClassFolders(folder / split) for split in ("train", held_out)]
+        _check_same_classes(folder, held_out, *(split.class_names for split in streams))
+        return StreamedData(name, image_size, streams[0].class_names, *streams)
     splits = [
         keras.utils.image_dataset_from_directory(
             folder / split,

@@ -12,6 +12,14 @@ PENALTIES = ("l1", "l2")
 COSTS = ("uniform", "pixels")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
+# Of what is no number, and not one of a few texts.
+_TYPES: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("name", "network", "dataset", "source"), (str, "a text")),
+    "arguments": (dict, "a dict of arguments by their names"),
+    "boundaries": ((tuple, list), "a tuple or list"),
+    "nesterov": (bool, "True or False"),
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -112,20 +120,9 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self):
-        for field in ("name", "network", "dataset"):
-            if not (isinstance(getattr(self, field), str) and getattr(self, field)):
-                self._refuse(field, "must be a text that is not empty")
-        if not isinstance(self.source, str):
-            self._refuse("source", "must be a text")
-        if not (
-            isinstance(self.arguments, dict)
-            and all(isinstance(key, str) for key in self.arguments)
-        ):
-            self._refuse("arguments", "must be a dict of arguments by their names")
-        if not isinstance(self.nesterov, bool):
-            self._refuse("nesterov", "must be True or False")
-        if not isinstance(self.boundaries, (tuple, list)):
-            self._refuse("boundaries", "must be a tuple or list")
+        for field, (kind, rule) in _TYPES.items():
+            if not isinstance(getattr(self, field), kind):
+                self._refuse(field, f"must be {rule}")
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
         self._check_choice("augmentation", AUGMENTATIONS)
         self._check_choice("schedule", SCHEDULES)

@@ -29,6 +29,9 @@ LOG = "log.csv"
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
 
+# Bytes that HDF5 adds for one array and the groups that it is in, and some more.
+_HDF5_OVERHEAD = 8192
+
 _WRITTEN = (CHECKPOINT, WEIGHTS, LOG, RECIPE, ENVIRONMENT)
 
 
@@ -221,8 +224,20 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
         if done.epoch < epochs == len(recorder.rows):
             recorder.save()
         with replacing(directory / WEIGHTS) as temporary, alone():
+            # HDF5 ends the process with a crash where the disk gets full. Zeros, which
+            # it overwrites, find out beforehand.
+            temporary.write_bytes(bytes(_most_bytes(model)))
             model.save_weights(temporary)
     return recorder.rows
+
+
+def _most_bytes(model):
+    """What a file of all weights, and of the optimizer's, takes at most."""
+    sizes = [
+        keras.ops.convert_to_numpy(variable).nbytes
+        for variable in (*model.variables, *model.optimizer.variables)
+    ]
+    return sum(sizes) + _HDF5_OVERHEAD * len(sizes)
 
 
 class Recorder(keras.callbacks.Callback):
