@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from keras_shift import deploy, training, zoo
+from keras_shift.image_files import naming_unreadable
 from keras_shift.training import trainer
 
 # As many as `deploy.to_tflite` takes.
@@ -101,7 +102,15 @@ def measure(model, data, int8=True):
 
     Returns:
         The `Figures`.
+
+    Raises:
+        ValueError: If an image of a `StreamedData` cannot be read.
     """
+    with naming_unreadable(data.files):
+        return _measure(model, data, int8)
+
+
+def _measure(model, data, int8):
     held_out = data.held_out_batches(_BATCH_SIZE)
     accuracy = training.evaluate(model, held_out)
     if not int8:

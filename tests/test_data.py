@@ -1,10 +1,13 @@
 """Datasets from arrays, folders and TensorFlow Datasets, and batches of them."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from keras_shift.training import Data, TrainingBatches, load_data
+from networks import run_python
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (23, 6, 5, 3), "uint8")
@@ -50,12 +53,64 @@ class TestArrays:
             ({"y_test": None}, (6, 5), "lacks the arrays \\['y_test'\\]"),
             ({"y_test": LABELS[:6]}, (6, 5), "one label for each image"),
             ({"classes": ["a", "b"]}, (6, 5), "has 3 classes, but 2 names"),
+            ({"y_train": LABELS[:22]}, (6, 5), "one label for each image"),
+            ({"y_train": np.eye(3, dtype=int)[LABELS]}, (6, 5), "one label for each"),
+            ({"y_train": LABELS + 2**32}, (6, 5), "integers.*from 4294967296 to"),
+            ({"y_test": LABELS[:7] + 2**31}, (6, 5), "integers.*from 2147483648 to"),
+            (
+                {"y_test": LABELS[:7].astype("uint64") + 2**63},
+                (6, 5),
+                "from 9223372036854775808 to",
+            ),
         ],
     )
     def test_refuses_what_does_not_fit(self, tmp_path, changes, image_size, message):
         save_npz(tmp_path, **changes)
         with pytest.raises(ValueError, match=message):
             load_data("tiny", image_size, tmp_path)
+
+    @pytest.mark.parametrize("left", [0, 100, 1000, 2000, -10])
+    def test_refuses_damaged_files(self, tmp_path, left):
+        save_npz(tmp_path)
+        path = tmp_path / "tiny.npz"
+        path.write_bytes(path.read_bytes()[:left])
+        with pytest.raises(ValueError, match="tiny.npz is no .npz file, or damaged"):
+            load_data("tiny", (6, 5), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"train_labels": LABELS[:22]}, r"one label for each image.*\(22,\)"),
+        ({"labels": LABELS[:6]}, r"one label for each image.*\(6,\)"),
+        ({"train_labels": LABELS[:, None]}, r"one label for each image.*\(23, 1\)"),
+        ({"class_names": ["a", "b"]}, "from 0 to 1.*from 0 to 2"),
+        ({"labels": LABELS[:7] - 1}, "from 0 to 2.*from -1 to"),
+        ({"labels": LABELS[:7] / 2}, "integers.*float64"),
+    ],
+)
+def test_data_are_checked(changes, message):
+    data = Data("tiny", IMAGES, LABELS, IMAGES[:7], LABELS[:7], ["a", "b", "c"])
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(data, **changes)
+
+
+# Contents of files that are no images, by their names.
+NO_IMAGES = {
+    "empty.png": lambda image: b"",
+    "cut.jpg": lambda image: image[: len(image) // 2],
+    "text.png": lambda image: b"no image",
+}
+
+
+def write_no_image(folder, name):
+    """Writes a file that cannot be read as an image, among others that can."""
+    path = folder / "0.jpg"
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3))
+    keras.utils.save_img(path, image, scale=False)
+    content = NO_IMAGES[name](path.read_bytes())
+    (folder / name).write_bytes(content)
+    return folder / name
 
 
 @pytest.mark.tensorflow
@@ -83,6 +138,17 @@ class TestFolders:
         np.testing.assert_array_equal(data.train_labels, [0] * 5 + [1] * 5)
         np.testing.assert_array_equal(data.images[:, 0, 0, 0], [0, 1, 100, 101])
 
+    @pytest.mark.parametrize("name", NO_IMAGES)
+    @pytest.mark.parametrize("split", ["train", "val"])
+    def test_images_that_cannot_be_read_are_named(self, folder, split, name):
+        path = write_no_image(folder / split / "dog", name)
+        with pytest.raises(ValueError, match=f"{path} is no image that can be read"):
+            load_data("pets", (3, 4), folder)
+
+    def test_folders_are_no_images(self, folder):
+        (folder / "train" / "dog" / "folder.png").mkdir()
+        assert load_data("pets", (3, 4), folder).train_count == 10
+
     def test_needs_a_held_out_split(self, folder):
         (folder / "val").rename(folder / "other")
         with pytest.raises(ValueError, match="must have one of the folders"):
@@ -105,6 +171,28 @@ class TestTFDS:
         assert small.train_images.shape == (11, 8, 16, 3)
         assert len(data.class_names) == 10  # not their names, which mocks lack
         np.testing.assert_array_equal(small.train_labels, data.train_labels)
+
+    @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+    def test_images_of_other_sizes_are_averaged(self, backend, tmp_path, monkeypatch):
+        """By TensorFlow, whatever Keras' backend is."""
+        pytest.importorskip("tensorflow_datasets")
+        pytest.importorskip(backend)
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+        code = """
+import sys
+import numpy as np
+import tensorflow_datasets as tfds
+from keras_shift.training import load_data
+with tfds.testing.mock_data(num_examples=3):
+    whole = load_data("cifar10", (32, 32)).images
+    part = load_data("cifar10", (8, 16)).images
+np.savez(sys.argv[1], whole=whole, part=part)
+"""
+        run_python(code, tmp_path / "images.npz")
+        with np.load(tmp_path / "images.npz") as arrays:
+            middle = arrays["whole"][:, 8:24].astype("float32")
+            blocks = middle.reshape(3, 8, 2, 16, 2, 3).mean((2, 4))
+            np.testing.assert_array_equal(arrays["part"], np.rint(blocks))
 
     def test_refuses_unknown_names(self, tmp_path):
         pytest.importorskip("tensorflow_datasets")

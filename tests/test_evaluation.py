@@ -390,6 +390,21 @@ class TestPublishing:
         ]
         assert sizes[0] < sizes[1]
 
+    def test_classes_of_imagenet_stand_in_the_record(self, tool, tmp_path, monkeypatch):
+        """No file has them, since Keras downloads their names."""
+        recipe = tool.dataclasses.replace(
+            TOY, name="imagenet2012.shiftresnet20_ssl", dataset="imagenet2012"
+        )
+        monkeypatch.setitem(recipes._RECIPES, recipe.name, recipe)
+        write_run(tmp_path / "run", recipe)
+        (tmp_path / "data").mkdir()
+        data_dir = write_data(tmp_path / "data")
+        (tmp_path / "data" / "toy.npz").rename(tmp_path / "data" / "imagenet2012.npz")
+        record = tool.publish(tmp_path / "run", data_dir, "HEAD")
+        assert record.labels() == CLASSES
+        assert zoo.get_record("shiftresnet20.imagenet2012.ssl") == record
+        assert "ImageNet's terms" in record.licence
+
     def test_commits(self, tool):
         with pytest.raises(SystemExit, match="--commit no-such-commit"):
             tool.full_hash("no-such-commit")

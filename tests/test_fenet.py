@@ -239,12 +239,45 @@ class TestArguments:
             ({"expand_from": "both"}, "`expand_from`.*expand_from=both"),
             ({"max_displacement": -1}, "`max_displacement`.*max_displacement=-1"),
             ({"input_tensor": "image"}, "`input_tensor`.*input_tensor=image"),
+            ({"alpha": "1"}, "`alpha`.*alpha='1'"),
+            ({"alpha": True}, "`alpha`.*alpha=True"),
+            ({"classes": "10"}, "`classes`.*classes='10'"),
+            ({"classes": 1.5}, "`classes`.*classes=1.5"),
+            ({"input_shape": 5}, "`input_shape`.*input_shape=5"),
+            ({"input_shape": "abc"}, "`input_shape`.*input_shape='abc'"),
+            ({"input_shape": (32, 32, "3")}, r"`input_shape`.*\(32, 32, '3'\)"),
+            ({"input_shape": (32.5, 32, 3)}, r"`input_shape`.*\(32.5, 32, 3\)"),
+            ({"max_displacement": float("inf")}, "`max_dis.*max_displacement=inf"),
+            ({"max_displacement": "2"}, "`max_displacement`.*max_displacement='2'"),
+            ({"include_top": "no"}, "`include_top`.*include_top=no"),
+            ({"include_preprocessing": "no"}, "`include_preprocessing`.*=no"),
+            ({"batch_norm_momentum": float("nan")}, "`batch_norm_momentum`.*=nan"),
+            ({"batch_norm_momentum": "a"}, "`batch_norm_momentum`.*='a'"),
+            ({"head_filters": "9"}, "`head_filters`.*head_filters='9'"),
+            (
+                {"weights": "tiny_imagenet", "alpha": 1, "input_shape": 5},
+                "`input_shape`.*input_shape=5",
+            ),
+            ({"weights": "tiny_imagenet", "alpha": "1"}, "alpha=1.0.*alpha=1"),
         ],
     )
     def test_message_names_the_argument_and_what_was_received(self, arguments, message):
         arguments = {"input_shape": (32, 32, 3), "alpha": 0.35, **arguments}
         with pytest.raises(ValueError, match="(?s)" + message):
             FENet(**arguments)
+
+    def test_numpy_has_integers_too(self):
+        arguments = {"classes": np.int32(4), "alpha": np.float32(0.5)}
+        model = FENet(
+            list(np.array([32, 32, 3])), max_displacement=np.int8(2), **arguments
+        )
+        assert model.output_shape == (None, 4) and model.input_shape[1:] == (32, 32, 3)
+
+    def test_images_may_be_smaller_than_the_stride(self):
+        """Maps of one pixel stay maps of one pixel, and depend on the image."""
+        model = small((8, 8, 3), classifier_activation=None)
+        one, other = predict(model, pixels(2, 8, 8, 3))
+        assert np.isfinite(one).all() and np.abs(one - other).max() > 0.01
 
     def test_input_tensor_and_shape_must_agree(self):
         with pytest.raises(ValueError, match=r"(?s)`input_tensor`.*\(32, 33, 3\)"):

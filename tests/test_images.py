@@ -107,6 +107,19 @@ def test_message_says_what_was_received(data, message):
         collect(data, SHAPE, "data", 5)
 
 
+@pytest.mark.tensorflow
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    for index in range(3):
+        keras.utils.save_img(tmp_path / f"{index}.png", pixels(4, 3, 3), scale=False)
+    path = tmp_path / "1.png"
+    path.write_bytes(path.read_bytes()[:50])
+    data = keras.utils.image_dataset_from_directory(
+        tmp_path, labels=None, image_size=(4, 3), batch_size=1, verbose=False
+    )
+    with pytest.raises(ValueError, match=f"{path} is no image that can be read"):
+        collect(data, (4, 3, 3), "data", 5)
+
+
 def test_random_pixels_are_always_the_same():
     pixels = random_pixels(SHAPE)
     np.testing.assert_array_equal(pixels, random_pixels(SHAPE))

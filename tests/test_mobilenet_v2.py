@@ -64,6 +64,15 @@ def test_refuses_other_strides():
         zoo.MobileNetV2((64, 64, 3), output_stride=64)
 
 
+@pytest.mark.parametrize(
+    "argument, value",
+    [("alpha", "1"), ("batch_norm_momentum", float("nan")), ("include_top", "no")],
+)
+def test_refuses_values_that_make_no_sense(argument, value):
+    with pytest.raises(ValueError, match=f"`{argument}` must .*{value}"):
+        zoo.MobileNetV2((64, 64, 3), **{argument: value})
+
+
 def test_matches_fenet_in_multiply_adds():
     # What "at no more MAdds" means on Tiny-ImageNet.
     arguments = {"input_shape": (64, 64, 3), "classes": 200}

@@ -54,6 +54,24 @@ def test_classes_with_identifiers():
     assert len({name for _, name, _ in decoded}) == 200
 
 
+@pytest.mark.parametrize(
+    "classes, dataset", [(100, "cifar100"), (200, "tiny_imagenet")]
+)
+def test_the_number_of_classes_tells_the_dataset(classes, dataset):
+    preds = np.random.default_rng(0).random((3, classes))
+    assert decode_predictions(preds) == decode_predictions(preds, dataset=dataset)
+
+
+def test_a_thousand_classes_are_those_of_imagenet(monkeypatch):
+    # Whose names Keras would download.
+    monkeypatch.setattr(
+        keras.applications.imagenet_utils,
+        "decode_predictions",
+        lambda preds, top: (preds.shape, top),
+    )
+    assert decode_predictions(np.ones((2, 1000)), 3) == ((2, 1000), 3)
+
+
 def test_names_given():
     (decoded,) = decode_predictions(
         keras.ops.convert_to_tensor([[0.1, 0.9]]), dataset=["cat", "dog"]
@@ -69,6 +87,9 @@ def test_names_given():
         (np.ones((2, 10)), "cifar100", r"`preds`.*100 classes.*\(2, 10\)"),
         (np.ones(10), "cifar10", r"`preds`.*10 classes.*\(10,\)"),
         (np.ones((2, 10)), "imagenet2012", r"\(2, 10\)"),
+        (np.ones((2, 10)), None, r"`dataset`.*'cifar10': 10.*\(2, 10\)"),
+        (np.ones((2, 11)), None, r"`dataset`.*'cifar10': 10.*\(2, 11\)"),
+        (np.ones(10), None, r"`dataset`.*\(10,\)"),
     ],
 )
 def test_what_cannot_be_named(preds, dataset, message):

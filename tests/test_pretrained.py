@@ -400,6 +400,16 @@ class TestRecord:
             ("name", "shiftresnet20", "end in .toy.ssl"),
             ("seconds", -1, "None or a positive number"),
             ("licence", "", "must be a text"),
+            ("bytes", float("inf"), "positive integer.*bytes=inf"),
+            ("classes", float("nan"), "positive integer.*classes=nan"),
+            ("images", 4.5, "positive integer.*images=4.5"),
+            ("input_shape", 12, "three positive integers.*input_shape=12"),
+            ("input_shape", [12, 12, "3"], "three positive integers"),
+            ("recipe", {"name": "a", "seed": "b"}, "a name and a seed"),
+            ("unshifted", {"a": 4}, "pairs of numbers of unshifted"),
+            ("unshifted", {"a": ["1", "4"]}, "pairs of numbers of unshifted"),
+            ("moved", {"a": [None, 4]}, "pairs of numbers of moved"),
+            ("class_names", "imagenet2012", "dataset='imagenet2012'"),
         ],
     )
     def test_what_cannot_be_true(self, record, field, value, message):
@@ -412,6 +422,7 @@ class TestRecord:
         [
             ("{", "no JSON"),
             ("[]", "has the fields"),
+            ("[" * 100_000, "no JSON"),
             ('{"name": "a", "colour": 3}', r"without \['argu.*with \['colour'\]"),
         ],
     )
@@ -427,8 +438,48 @@ class TestRecord:
         path.write_text("{")
         with pytest.raises(ValueError, match="shiftresnet20.toy.ssl.json is no record"):
             zoo.get_record("shiftresnet20.toy.ssl")
+        for content in (b"\xff\xfe", b"[" * 100_000, b"[]"):
+            path.write_bytes(content)
+            with pytest.raises(
+                ValueError, match="toy.ssl.json is no record of weights"
+            ):
+                zoo.get_record("shiftresnet20.toy.ssl")
         with pytest.raises(ValueError, match="lists: .*name='toy'"):
             zoo.get_record("toy")
+
+
+class TestOtherFiles:
+    """What lies beside a record, and is none."""
+
+    @pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, '{"name": 3}'])
+    def test_do_not_stop_constructors(self, weights_of, content):
+        folder, original = weights_of
+        (folder / "a_notebook.json").write_text(content)
+        shutil.copy(
+            folder / "shiftresnet20.toy.ssl.weights.h5",
+            folder / "resnet20.toy.weights.h5",
+        )
+        (folder / "resnet20.toy.json").write_text(content)
+        assert same_weights(ShiftResNet20(alpha=ALPHA, weights="toy.ssl"), original)
+        assert zoo.list_weights() == ["resnet20.toy", "shiftresnet20.toy.ssl"]
+        # They are named where they may be what was meant.
+        for constructor, weights in ((zoo.ResNet20, "toy"), (ShiftResNet20, "toy.ssl")):
+            with pytest.raises(ValueError, match="be read: .*resnet20.toy.json is no"):
+                constructor(alpha=0.5, weights=weights)
+
+    def test_records_with_unknown_arguments(self, weights_of):
+        path = weights_of[0] / "shiftresnet20.toy.ssl.json"
+        record = json.loads(path.read_text())
+        record["arguments"]["colour"] = 3
+        path.write_text(json.dumps(record))
+        with pytest.raises(ValueError, match=r"toy.ssl.json is no .*\['colour'\]"):
+            ShiftResNet20(alpha=ALPHA, weights="toy.ssl")
+
+
+def test_all_shipped_records_are_listed(monkeypatch):
+    monkeypatch.delenv("KERAS_SHIFT_WEIGHTS_DIR", raising=False)
+    files = sorted((ROOT / "zoo" / "weights").glob("*.json"))
+    assert zoo.list_weights() == [path.name.removesuffix(".json") for path in files]
 
 
 @pytest.mark.parametrize("name", zoo.list_weights())

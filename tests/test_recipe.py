@@ -1,6 +1,7 @@
 """Recipes as data."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -28,7 +29,9 @@ def test_json_keeps_all_fields():
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "x"}', '{"other": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"name": "x"}', '{"other": 1}', "[" * 100_000]
+)
 def test_refuses_what_is_no_recipe(text):
     with pytest.raises(ValueError, match="This is no recipe"):
         Recipe.from_json(text)
@@ -69,6 +72,13 @@ def test_refuses_what_is_no_recipe(text):
         ("ema_momentum", -1),
         ("boundaries", (0.5,)),
         ("boundaries", ("half",)),
+        ("boundaries", 0.5),
+        ("name", 3),
+        ("network", ["FENet"]),
+        ("dataset", None),
+        ("arguments", ["alpha"]),
+        ("nesterov", "yes"),
+        ("source", 3),
     ],
 )
 def test_refuses_values_that_make_no_sense(field, value):
@@ -79,6 +89,13 @@ def test_refuses_values_that_make_no_sense(field, value):
 def test_a_penalty_is_stated_in_one_way():
     with pytest.raises(ValueError, match="excludes `displacement_penalty`"):
         dataclasses.replace(RECIPE, displacement_decay=5, displacement_penalty=1e-4)
+
+
+def test_json_with_values_of_wrong_types_names_the_field():
+    fields = json.loads(RECIPE.to_json())
+    for field, value in [("boundaries", 0.5), ("arguments", 3), ("nesterov", "yes")]:
+        with pytest.raises(ValueError, match=f"`{field}` .*Received: {field}="):
+            Recipe.from_json(json.dumps({**fields, field: value}))
 
 
 @pytest.mark.parametrize("boundaries", [(), (0.0, 0.5), (0.75, 0.5), (0.5, 1.0)])

@@ -258,6 +258,32 @@ class TestErrors:
         with pytest.raises(ValueError, match="no folders of classes with images"):
             load_data("leaves", SIZE, tmp_path, augmentation="inception")
 
+    def test_empty_files_are_named(self, tmp_path):
+        write_folders(tmp_path)
+        path = tmp_path / "leaves" / "validation" / "kind_1" / "empty.png"
+        path.touch()
+        with pytest.raises(ValueError, match=f"{path} is an empty file"):
+            load_data("leaves", SIZE, tmp_path, augmentation="inception")
+
+    def test_folders_are_no_images(self, tmp_path):
+        write_folders(tmp_path)
+        (tmp_path / "leaves" / "train" / "kind_1" / "folder.png").mkdir()
+        data = load_data("leaves", SIZE, tmp_path, augmentation="inception")
+        assert data.train_count == 18
+
+    @pytest.mark.parametrize("split", ["train", "validation"])
+    def test_training_names_what_cannot_be_read(self, tmp_path, split):
+        write_folders(tmp_path)
+        data = load_data("leaves", SIZE, tmp_path, augmentation="inception")
+        path = tmp_path / "leaves" / split / "kind_1" / "1.JPEG"
+        path.write_bytes(path.read_bytes()[:200])
+        images = keras.Input((*SIZE, 3))
+        x = keras.layers.GlobalAveragePooling2D()(images)
+        model = keras.Model(images, keras.layers.Dense(3)(x))
+        recipe = dataclasses.replace(RECIPE, batch_size=6)
+        with pytest.raises(ValueError, match=f"{path} is no image that can be read"):
+            train(model, recipe, data, tmp_path / "run", verbose=0)
+
     def test_splits_with_different_classes(self, tmp_path):
         write_folders(tmp_path)
         (tmp_path / "leaves" / "validation" / "oak").mkdir()

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -237,6 +239,40 @@ class TestTrain:
         with pytest.raises(FileExistsError, match=message):
             train(tiny_model(), RECIPE, tiny_data(), folder, resume=resume, verbose=0)
 
+    def test_full_disks_are_found_out_before_hdf5_crashes(self, tmp_path, monkeypatch):
+        """What writes zeros first, as many bytes as the file gets, needs that space."""
+        write, zeros = Path.write_bytes, []
+        options = {"data": tiny_data(), "directory": tmp_path, "verbose": 0}
+
+        def full(path, content):
+            zeros.append(len(content))
+            write(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        weights = tmp_path / "final.weights.h5"
+        message = f"Errno {errno.ENOSPC}. No space .*: '{weights}'"
+        with pytest.raises(OSError, match=message):
+            train(tiny_model(), RECIPE, **options)
+        assert not list(tmp_path.glob("*.h5"))
+        monkeypatch.undo()
+        assert len(train(tiny_model(), RECIPE, **options, resume=True)) == 4
+        assert weights.stat().st_size <= zeros[0]
+
+    def test_two_do_not_train_into_one_folder(self, tmp_path):
+        refused = []
+
+        def train_beside(epoch, logs):
+            if not epoch:
+                with pytest.raises(FileExistsError, match="Another process") as error:
+                    train(tiny_model(), RECIPE, tiny_data(), tmp_path, verbose=0)
+                refused.append(error)
+
+        beside = keras.callbacks.LambdaCallback(on_epoch_begin=train_beside)
+        options = {"data": tiny_data(), "directory": tmp_path, "verbose": 0}
+        train(tiny_model(), RECIPE, **options, callbacks=[beside])
+        assert refused and not (tmp_path / "lock").exists()
+
     def test_refuses_the_checkpoint_of_another_recipe(self, folder):
         other = dataclasses.replace(RECIPE, seed=1, epochs=5)
         message = "another recipe: its epochs was 4 and now is 5, its seed was 0 and"
@@ -383,6 +419,34 @@ class TestShiftSGD:
         for weight, one, eight in zip(tiny_model().weights, *moved):
             scale = 8 if weight.name == "displacements" else 1
             np.testing.assert_allclose(eight, scale * one, rtol=1e-4, atol=1e-6)
+
+    def test_keras_clips_multiplied_gradients(self):
+        displacements = keras.Variable([0.0, 0.0], name="displacements")
+        optimizer = ShiftSGD(1.0, displacement_learning_rate=8, clipvalue=1.0)
+        optimizer.apply([keras.ops.array([0.1, 0.5])], [displacements])
+        np.testing.assert_allclose(displacements.numpy(), [-0.8, -1.0], rtol=1e-6)
+
+    def test_variables_need_no_mention(self):
+        variables = [
+            keras.Variable([0.0], name=name) for name in ("a", "displacements")
+        ]
+        optimizer = ShiftSGD(1.0, displacement_learning_rate=8)
+        gradients = [keras.ops.array([0.1]), keras.ops.array([0.1])]
+        with pytest.raises(ValueError, match="must already be built"):
+            optimizer.apply(gradients)
+        optimizer.build(variables)
+        optimizer.apply(gradients)
+        found = np.concatenate([variable.numpy() for variable in variables])
+        np.testing.assert_allclose(found, [-0.1, -0.8], rtol=1e-6)
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_refuses_gradients_without_variables(self, named):
+        variables = [keras.Variable([0.0]), keras.Variable([0.0])]
+        optimizer = ShiftSGD(1.0)
+        optimizer.build(variables)
+        gradients = [keras.ops.array([0.1])] * 3
+        with pytest.raises(ValueError, match="3 gradients for 2 variables"):
+            optimizer.apply(gradients, variables if named else None)
 
     def test_config_round_trip(self):
         optimizer = ShiftSGD(0.01, displacement_learning_rate=8, nesterov=True)

@@ -160,6 +160,11 @@ class TestNames:
         ):
             get_model("fenet_1")
 
+    @pytest.mark.parametrize("name", ["fenet_1.0", "FENet"])
+    def test_no_such_argument(self, name):
+        with pytest.raises(ValueError, match=r"(?s)FENet has.*`?alpha.*\['colour'\]"):
+            get_model(name, colour=3)
+
     def test_every_network_is_counted(self):
         assert list(model_counts()) == list_models()
 

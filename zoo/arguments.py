@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import numbers
+import operator
 import re
 import textwrap
 
@@ -86,6 +88,11 @@ def documented(name, size="(224, 224, 3)", classes=1000):
     return decorator
 
 
+def is_number(value):
+    """Returns whether something is a real number, and no truth value."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_positive(argument, value):
     """Refuses what is no positive and finite number.
 
@@ -93,10 +100,45 @@ def check_positive(argument, value):
         argument: Name of the argument.
         value: What was received.
     """
-    if not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         raise ValueError(
-            f"Argument `{argument}` must be positive. Received: {argument}={value}"
+            f"Argument `{argument}` must be positive. "
+            f"Received: {argument}={value!r}"
         )
+
+
+def check_share(argument, value):
+    """Refuses what is no number from 0 to 1.
+
+    Args:
+        argument: Name of the argument.
+        value: What was received.
+    """
+    if not is_number(value) or not 0 <= value <= 1:
+        raise ValueError(
+            f"Argument `{argument}` must be a number from 0 to 1. "
+            f"Received: {argument}={value!r}"
+        )
+
+
+def integer(argument, value, least=1):
+    """Returns an integer, such as NumPy's, as Python's.
+
+    Args:
+        argument: Name of the argument.
+        value: What was received.
+        least: The smallest integer that is allowed.
+
+    Raises:
+        ValueError: If it is none, or too small.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ValueError(
+            f"Argument `{argument}` must be an integer, {least} or more. "
+            f"Received: {argument}={value!r}"
+        )
+    return operator.index(value)
 
 
 def check_choice(argument, value, allowed):

@@ -7,6 +7,7 @@ import keras
 
 from keras_shift import initializers
 from keras_shift import layers as shift_layers
+from keras_shift.zoo import arguments
 
 SPATIAL = ("sparse_shift", "grouped_shift", "active_shift", "depthwise", "none")
 
@@ -39,6 +40,9 @@ class BlockStyle:
     squeeze_ratio: float | None = None
 
     def __post_init__(self):
+        arguments.check_share("batch_norm_momentum", self.batch_norm_momentum)
+        if self.max_displacement is not None:
+            arguments.integer("max_displacement", self.max_displacement, least=0)
         if self.spatial not in SPATIAL:
             raise ValueError(
                 f"Argument `spatial` must be one of {SPATIAL}. "

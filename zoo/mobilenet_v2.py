@@ -62,7 +62,9 @@ def MobileNetV2(
 
     - [MobileNetV2](https://arxiv.org/abs/1801.04381)
     """
+    arguments.check_positive("alpha", alpha)
     arguments.check_choice("output_stride", output_stride, _OUTPUT_STRIDES)
+    arguments.check_share("batch_norm_momentum", batch_norm_momentum)
     kept = _HALVING[: _OUTPUT_STRIDES.index(output_stride)]
 
     def clone(layer):

@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import inspect
 
 from keras_shift.zoo import (
     fenet,
@@ -58,14 +59,17 @@ def get_model(name, /, **arguments):
         A `keras.Model`.
 
     Raises:
-        ValueError: If there is no such network.
+        ValueError: If there is no such network, or it has no such argument.
     """
-    if name in _CONSTRUCTORS:
-        return _CONSTRUCTORS[name](**arguments)
     constructor = _CONSTRUCTORS[constructor_name(name)]
-    return constructor(
-        **{"name": name, **variants.VARIANTS[name].arguments, **arguments}
-    )
+    known = list(inspect.signature(constructor).parameters)
+    if unknown := sorted(set(arguments) - set(known)):
+        raise ValueError(
+            f"{constructor.__name__} has the arguments {known}. Received: {unknown}"
+        )
+    if name in variants.VARIANTS:
+        arguments = {"name": name, **variants.VARIANTS[name].arguments, **arguments}
+    return constructor(**arguments)
 
 
 def constructor_name(name):

@@ -1,5 +1,7 @@
 """What all networks share: images at one end, a classifier at the other."""
 
+import numbers
+
 import keras
 
 from keras_shift.zoo import arguments, blocks, pretrained
@@ -45,9 +47,13 @@ def assemble(
     Returns:
         A `keras.Model`.
     """
+    arguments.check_choice("include_top", include_top, (True, False))
     arguments.check_choice("pooling", pooling, (None, "avg", "max"))
+    arguments.check_choice(
+        "include_preprocessing", include_preprocessing, (True, False)
+    )
     classes = default_classes if classes is None else classes
-    arguments.check_positive("classes", classes)
+    classes = arguments.integer("classes", classes)
     x, source = _images(input_shape, input_tensor, include_top, default_size)
     if include_preprocessing:
         x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(x)
@@ -83,36 +89,50 @@ def _images(input_shape, input_tensor, include_top, default_size):
                 "Argument `input_tensor` must be a Keras tensor, such as the result "
                 f"of `keras.Input()`. Received: input_tensor={input_tensor}"
             )
-        if input_shape is not None and tuple(input_tensor.shape[1:]) != tuple(
-            input_shape
-        ):
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and _checked_shape(input_shape) != shape:
             raise ValueError(
                 "Arguments `input_shape` and `input_tensor` must agree. Received: "
                 f"input_shape={tuple(input_shape)}, "
                 f"input_tensor.shape={tuple(input_tensor.shape)}"
             )
-        input_shape = tuple(input_tensor.shape[1:])
+        input_shape = shape
     elif input_shape is None:
         size = (default_size, default_size) if include_top else (None, None)
         input_shape = (*size, 3) if channels_last else (3, *size)
-    input_shape = tuple(input_shape)
-    if (
-        len(input_shape) != 3
-        or input_shape[blocks.channel_axis() if channels_last else 0] is None
-        or any(size is not None and size < 1 for size in input_shape)
-    ):
-        order = (
-            "height, width, channels" if channels_last else "channels, height, width"
-        )
-        raise ValueError(
-            f"Argument `input_shape` must be ({order}), and only height and width "
-            f"may be None. Received: input_shape={input_shape}"
-        )
+    input_shape = _checked_shape(input_shape)
     if input_tensor is not None:
         sources = keras.utils.get_source_inputs(input_tensor)
         return input_tensor, sources[0] if len(sources) == 1 else sources
     x = keras.Input(input_shape, name="image")
     return x, x
+
+
+def _checked_shape(shape):
+    """The shape of an image as a tuple of integers and `None`.
+
+    There is no smallest size but one pixel, to which maps are padded: images may be as
+    small as those of digits.
+    """
+    channels_last = blocks.channel_axis() == -1
+    channels = 2 if channels_last else 0
+    if (
+        not isinstance(shape, (tuple, list))
+        or len(shape) != 3
+        or shape[channels] is None
+        or any(
+            size is not None and not (isinstance(size, numbers.Integral) and size > 0)
+            for size in shape
+        )
+    ):
+        order = (
+            "height, width, channels" if channels_last else "channels, height, width"
+        )
+        raise ValueError(
+            f"Argument `input_shape` must be ({order}), positive integers, and only "
+            f"height and width may be None. Received: input_shape={shape!r}"
+        )
+    return tuple(None if size is None else int(size) for size in shape)
 
 
 def _mixed():

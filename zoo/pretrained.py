@@ -172,7 +172,7 @@ class Record:
         """
         try:
             found = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"This is no JSON: {error}") from error
         fields = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(found, dict) or set(found) != fields:
@@ -203,25 +203,41 @@ def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_integer(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _is_count(value):
-    return _is_number(value) and value == int(value) and value > 0
+    return _is_integer(value) and value > 0
 
 
 def _is_share(value):
     return _is_number(value) and 0 <= value <= 1
 
 
+def _is_list(value):
+    return isinstance(value, (list, tuple))
+
+
 def _is_names(value):
-    return isinstance(value, (list, tuple)) and all(map(_is_text, value))
+    return _is_list(value) and all(map(_is_text, value))
 
 
 def _is_recipe(value):
-    return isinstance(value, dict) and _is_text(value.get("name")) and "seed" in value
+    return (
+        isinstance(value, dict)
+        and _is_text(value.get("name"))
+        and _is_integer(value.get("seed"))
+    )
 
 
 def _is_parts(value):
     return isinstance(value, dict) and all(
-        len(pair) == 2 and 0 <= pair[0] <= pair[1] for pair in value.values()
+        _is_list(pair)
+        and len(pair) == 2
+        and all(map(_is_integer, pair))
+        and 0 <= pair[0] <= pair[1]
+        for pair in value.values()
     )
 
 
@@ -245,7 +261,9 @@ _RULES = {
     ),
     "input_shape": (
         "three positive integers",
-        lambda value: len(value) == 3 and all(map(_is_count, value)),
+        lambda value: _is_list(value)
+        and len(value) == 3
+        and all(map(_is_count, value)),
     ),
     "class_names": (
         "the name of a file in zoo/class_names or a list of names",
@@ -301,8 +319,18 @@ def list_weights(pattern="*"):
     Returns:
         A list of strings.
     """
-    names = [path.name.removesuffix(".json") for path in folder().glob("*.json")]
-    return sorted(fnmatch.filter(names, pattern))
+    # Other files may lie there, too.
+    names = [name for name in _recorded() if _weights_of(name).exists()]
+    return fnmatch.filter(names, pattern)
+
+
+def _recorded():
+    """Names of all files that may be records."""
+    return sorted(path.name.removesuffix(".json") for path in folder().glob("*.json"))
+
+
+def _weights_of(name):
+    return folder() / f"{name}.weights.h5"
 
 
 def get_record(name):
@@ -349,7 +377,7 @@ def checked_file(record):
     Raises:
         ValueError: If the file is missing, damaged, or another one.
     """
-    path = folder() / f"{record.name}.weights.h5"
+    path = _weights_of(record.name)
     if not path.is_file():
         wrong = "is missing"
     elif (size := path.stat().st_size) != record.bytes:
@@ -397,6 +425,12 @@ def accepts_names(constructor):
         record = _find(
             constructor.__name__, weights, given.get("alpha", defaults["alpha"])
         )
+        if unknown := sorted(set(record.arguments) - set(defaults)):
+            path = folder() / f"{record.name}.json"
+            raise ValueError(
+                f"{path} is no record of weights: {constructor.__name__} has no "
+                f"arguments {unknown}."
+            )
         trained = {**defaults, **record.arguments}
         _check_contradictions(record, given, trained)
         path = checked_file(record)
@@ -498,27 +532,32 @@ def _is_path(weights):
 
 def _find(constructor, weights, alpha):
     """The record of a constructor's weights by name and width."""
-    published = [
-        record
-        for record in map(get_record, list_weights())
-        if record.constructor == constructor
-    ]
+    published, damaged = [], []
+    for name in _recorded():
+        try:
+            record = get_record(name)
+        except ValueError as error:
+            damaged.append(str(error))
+            continue
+        if record.constructor == constructor:
+            published.append(record)
     named = [record for record in published if record.weights == weights]
     for record in named:
         if record.arguments["alpha"] == alpha:
             return record
+    unread = f"Some could not be read: {'; '.join(damaged)}. " if damaged else ""
     if named:
         widths = sorted(record.arguments["alpha"] for record in named)
         raise ValueError(
             f"The published weights {weights!r} of {constructor} are those of "
-            f"alpha={' and '.join(map(str, widths))}. "
+            f"alpha={' and '.join(map(str, widths))}. {unread}"
             f"Received: alpha={alpha}, weights={weights!r}"
         )
     names = sorted({record.weights for record in published})
     raise ValueError(
         "Argument `weights` must be None (random weights), the path of a .weights.h5 "
         f"file, or the name of published weights of {constructor}: "
-        f"{names or 'there are none yet'}. {_why_not(constructor, weights)}"
+        f"{names or 'there are none yet'}. {_why_not(constructor, weights)}{unread}"
         f"Received: weights={weights!r}"
     )
 
@@ -561,7 +600,9 @@ def _input_shape(given, record):
         size = record.input_shape[:2] if given.get("include_top", True) else (None,) * 2
         return _in_data_format((*size, channels))
     axis = 0 if keras.config.image_data_format() == "channels_first" else -1
-    if len(received) == 3 and received[axis] != channels:
+    # The constructor refuses what is no shape.
+    is_shape = isinstance(received, (tuple, list)) and len(received) == 3
+    if is_shape and received[axis] != channels:
         raise ValueError(
             f"The published weights {record.weights!r} of {record.constructor} are "
             f"for images with {channels} channels: the kernel of the first "

@@ -5,6 +5,8 @@ import itertools
 import keras
 import numpy as np
 
+from keras_shift.image_files import naming_unreadable
+
 _RANDOM_IMAGES = 8
 
 
@@ -31,32 +33,42 @@ def batches(data, shape, argument):
     Yields:
         Pairs of a float32 array of shape `(count, *shape)` and an array of `count`
         labels, or `None`.
+
+    Raises:
+        ValueError: If there is something else in `data`, or an image whose file cannot
+            be read.
     """
-    for batch in _iterate(data, shape, argument):
-        labels = None
-        if isinstance(batch, (tuple, list)):
-            batch, labels = batch[0], batch[1] if len(batch) > 1 else None
-        if isinstance(batch, dict):
-            raise ValueError(
-                f"Argument `{argument}` must hold images or tuples (images, labels). "
-                f"Received: a dictionary with the keys {list(batch)}. Pass, for "
-                'example, `data.map(lambda batch: batch["image"])`.'
-            )
-        images = np.asarray(batch)
-        if images.shape == shape:
-            images = images[None]
-            labels = None if labels is None else np.asarray(labels)[None]
-        if images.shape[1:] != shape or images.dtype.kind not in "biuf":
-            raise ValueError(
-                f"Argument `{argument}` must hold images of shape {shape}. "
-                f"Received: a batch of shape {images.shape} and type {images.dtype}"
-            )
-        if labels is not None and np.shape(labels)[:1] != images.shape[:1]:
-            raise ValueError(
-                f"Argument `{argument}` must hold as many labels as images. Received: "
-                f"{len(images)} images with labels of shape {np.shape(labels)}"
-            )
-        yield images.astype("float32"), labels if labels is None else np.asarray(labels)
+    # As `keras.utils.image_dataset_from_directory` gives them.
+    with naming_unreadable(getattr(data, "file_paths", None)):
+        for batch in _iterate(data, shape, argument):
+            yield _checked(batch, shape, argument)
+
+
+def _checked(batch, shape, argument):
+    labels = None
+    if isinstance(batch, (tuple, list)):
+        batch, labels = batch[0], batch[1] if len(batch) > 1 else None
+    if isinstance(batch, dict):
+        raise ValueError(
+            f"Argument `{argument}` must hold images or tuples (images, labels). "
+            f"Received: a dictionary with the keys {list(batch)}. Pass, for "
+            'example, `data.map(lambda batch: batch["image"])`.'
+        )
+    images = np.asarray(batch)
+    if images.shape == shape:
+        images = images[None]
+        labels = None if labels is None else np.asarray(labels)[None]
+    if images.shape[1:] != shape or images.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Argument `{argument}` must hold images of shape {shape}. "
+            f"Received: a batch of shape {images.shape} and type {images.dtype}"
+        )
+    if labels is not None and np.shape(labels)[:1] != images.shape[:1]:
+        raise ValueError(
+            f"Argument `{argument}` must hold as many labels as images. Received: "
+            f"{len(images)} images with labels of shape {np.shape(labels)}"
+        )
+    return images.astype("float32"), labels if labels is None else np.asarray(labels)
 
 
 def collect(data, shape, argument, most):

@@ -7,14 +7,26 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_shift.image_files import naming_unreadable
 from keras_shift.training.augmentation import augment
 from keras_shift.training.recipe import AUGMENTATIONS
-from keras_shift.training.streaming import ClassFolders, StreamedData, TFDSSplit
+from keras_shift.training.streaming import (
+    ClassFolders,
+    StreamedData,
+    TFDSSplit,
+    import_tensorflow,
+)
 
 # Names that a held-out split has, the first that exists is taken.
 _HELD_OUT = ("validation", "val", "test")
 
 _DECODING_BATCH = 256
+
+# The last one need not be there.
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+
+# No dataset has nearly as many classes; what is larger is no label.
+_LARGEST_LABEL = 10**6
 
 # What `numpy.random.default_rng` is seeded with first, so that two of them never agree.
 _ORDER, _AUGMENTATION = 1, 2
@@ -31,6 +43,9 @@ class Data:
         images: The held-out images, likewise.
         labels: Their labels, likewise.
         class_names: List of the classes' names.
+
+    Raises:
+        ValueError: If there is not one label for each image, a number of a class.
     """
 
     name: str
@@ -40,10 +55,38 @@ class Data:
     labels: np.ndarray
     class_names: list[str]
 
+    def __post_init__(self):
+        classes = len(self.class_names)
+        for images, labels in (
+            (self.train_images, self.train_labels),
+            (self.images, self.labels),
+        ):
+            if np.shape(labels) != np.shape(images)[:1]:
+                raise ValueError(
+                    f"{self.name} does not have one label for each image. Received: "
+                    f"images of shape {np.shape(images)} with labels of shape "
+                    f"{np.shape(labels)}"
+                )
+            labels = np.asarray(labels)
+            if (
+                labels.dtype.kind not in "iu"
+                or not ((0 <= labels) & (labels < classes)).all()
+            ):
+                raise ValueError(
+                    f"The labels of {self.name} must be integers from 0 to "
+                    f"{classes - 1}, the numbers of its classes. Received: "
+                    f"{_range(labels)}"
+                )
+
     @property
     def train_count(self):
         """Number of training images."""
         return len(self.train_images)
+
+    @property
+    def files(self):
+        """Paths of the images that training reads: none."""
+        return []
 
     def fit_arguments(self, recipe, epoch, division):
         """Returns what `Model.fit` is to train on, and to be measured with.
@@ -200,14 +243,18 @@ def in_batches(images, labels, batch_size):
 
 
 def _from_arrays(name, path, image_size):
-    with np.load(path) as arrays:
-        missing = {"x_train", "y_train", "x_test", "y_test"} - set(arrays)
-        if missing:
-            raise ValueError(f"{path} lacks the arrays {sorted(missing)}.")
-        train, held_out = (
-            (arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in ("train", "test")
-        )
-        names = [str(name) for name in arrays["classes"]] if "classes" in arrays else []
+    try:
+        with open(path, "rb") as file, np.load(file) as members:
+            arrays = {key: members[key] for key in _ARRAYS if key in members}
+    # What a damaged file raises depends on where the damage is.
+    except Exception as error:
+        raise ValueError(f"{path} is no .npz file, or damaged: {error}") from error
+    if missing := sorted(set(_ARRAYS[:4]) - set(arrays)):
+        raise ValueError(f"{path} lacks the arrays {missing}.")
+    train, held_out = (
+        (arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in ("train", "test")
+    )
+    names = [str(name) for name in arrays.get("classes", ())]
     for images, labels in (train, held_out):
         if (
             images.ndim != 4
@@ -219,10 +266,14 @@ def _from_arrays(name, path, image_size):
                 f"channels) and type uint8, of image_size={image_size}. Received: "
                 f"arrays of shape {images.shape} and type {images.dtype}"
             )
-        if labels.dtype.kind not in "iu" or (labels < 0).any():
+        if (
+            labels.dtype.kind not in "iu"
+            or (labels < 0).any()
+            or (labels > _LARGEST_LABEL).any()
+        ):
             raise ValueError(
-                f"The labels of {path} must be integers, none below 0. Received: "
-                f"{labels.reshape(-1)[:5]}... of type {labels.dtype}"
+                f"The labels of {path} must be integers, none below 0 or above "
+                f"{_LARGEST_LABEL}. Received: {_range(labels)}"
             )
     return _checked(name, train, held_out, names)
 
@@ -232,9 +283,9 @@ def _from_folders(name, folder, image_size, streamed):
     if held_out is None:
         raise ValueError(f"{folder} must have one of the folders {_HELD_OUT}.")
     if streamed:
-        splits = [ClassFolders(folder / split) for split in ("train", held_out)]
-        _check_same_classes(folder, held_out, *(split.class_names for split in splits))
-        return StreamedData(name, image_size, splits[0].class_names, *splits)
+        streams = [ClassFolders(folder / split) for split in ("train", held_out)]
+        _check_same_classes(folder, held_out, *(split.class_names for split in streams))
+        return StreamedData(name, image_size, streams[0].class_names, *streams)
     splits = [
         keras.utils.image_dataset_from_directory(
             folder / split,
@@ -247,7 +298,8 @@ def _from_folders(name, folder, image_size, streamed):
         for split in ("train", held_out)
     ]
     _check_same_classes(folder, held_out, *(split.class_names for split in splits))
-    train, others = map(_arrays, splits)
+    with naming_unreadable(sum((split.file_paths for split in splits), [])):
+        train, others = map(_arrays, splits)
     return _checked(name, train, others, splits[0].class_names)
 
 
@@ -284,7 +336,7 @@ def _from_tfds(name, image_size, data_dir, streamed):
         return StreamedData(name, image_size, splits[0].class_names, *splits)
 
     def fit(image, label):
-        return keras.preprocessing.image.smart_resize(image, image_size), label
+        return _fitted(image, image_size), label
 
     def read(split):
         dataset = builder.as_dataset(split=split, as_supervised=True)
@@ -297,6 +349,25 @@ def _from_tfds(name, image_size, data_dir, streamed):
     return _checked(name, read("train"), read(held_out), names)
 
 
+def _fitted(image, image_size):
+    """Crops an image in the middle to the aspect ratio, and resizes it.
+
+    As `keras.utils.image_dataset_from_directory` does. `smart_resize` computes with the
+    tensors of Keras' backend, which tf.data does not know.
+    """
+    tf = import_tensorflow()
+    size = tf.shape(image)[:2]
+    height, width = tf.unstack(size)
+    target_height, target_width = image_size
+    covered = tf.stack(
+        [width * target_height // target_width, height * target_width // target_height]
+    )
+    part = tf.maximum(tf.minimum(size, covered), 1)
+    top, left = tf.unstack((size - part) // 2)
+    image = tf.image.crop_to_bounding_box(image, top, left, *tf.unstack(part))
+    return tf.image.resize(image, image_size)
+
+
 def _arrays(dataset):
     """Images and labels of a dataset of batches."""
     images, labels = [], []
@@ -307,18 +378,24 @@ def _arrays(dataset):
 
 
 def _checked(name, train, held_out, class_names):
-    train_images, images = train[0], held_out[0]
-    train_labels, labels = (
-        np.asarray(labels, "int32").reshape(-1) for _, labels in (train, held_out)
+    (train_images, train_labels), (images, labels) = (
+        (images, np.asarray(labels, "int32").reshape(-1))
+        for images, labels in (train, held_out)
     )
-    if len(train_images) != len(train_labels) or len(images) != len(labels):
-        raise ValueError(f"{name} does not have one label for each image.")
     classes = 1 + max(train_labels.max(initial=-1), labels.max(initial=-1))
     if not class_names:
         class_names = [str(label) for label in range(classes)]
     if len(class_names) < classes:
         raise ValueError(f"{name} has {classes} classes, but {len(class_names)} names.")
     return Data(name, train_images, train_labels, images, labels, list(class_names))
+
+
+def _range(labels):
+    """What is said of labels that are refused."""
+    first = f"{labels.reshape(-1)[:5]}... of type {labels.dtype}"
+    if labels.dtype.kind in "iu" and labels.size:
+        return f"{first}, from {labels.min()} to {labels.max()}"
+    return first
 
 
 def _first(labels, per_class):

@@ -14,7 +14,8 @@ class ShiftSGD(keras.optimizers.SGD):
         v <- momentum * v - learning_rate * f * gradient;    d <- d + v
 
     in which the gradient is that of the loss with its penalty (Eq. 4 of the SSL
-    paper), so that λ weighs as much against the loss as without the factor.
+    paper), so that λ weighs as much against the loss as without the factor. Keras clips
+    gradients (`clipnorm`, `clipvalue`, `global_clipnorm`) after they were multiplied.
 
     Example:
 
@@ -38,8 +39,28 @@ class ShiftSGD(keras.optimizers.SGD):
             )
         self.displacement_learning_rate = displacement_learning_rate
 
+    def build(self, variables):
+        if not self.built:
+            self._built_for = list(variables)
+        super().build(variables)
+
     def apply(self, grads, trainable_variables=None):
-        variables = trainable_variables or self._trainable_variables
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+        elif self.built:
+            trainable_variables = self._built_for
+        else:
+            # Keras says what is missing.
+            super().apply(grads)
+            return
+        grads = list(grads)
+        # None at all are allowed.
+        if 0 < len(grads) != len(trainable_variables):
+            raise ValueError(
+                "Argument `grads` must have one gradient, or None, for each variable. "
+                f"Received: {len(grads)} gradients for {len(trainable_variables)} "
+                "variables"
+            )
         factor = self.displacement_learning_rate
         grads = [
             (
@@ -47,7 +68,7 @@ class ShiftSGD(keras.optimizers.SGD):
                 if variable.name == "displacements" and grad is not None
                 else grad
             )
-            for grad, variable in zip(grads, variables)
+            for grad, variable in zip(grads, trainable_variables)
         ]
         super().apply(grads, trainable_variables)
 

@@ -12,6 +12,14 @@ PENALTIES = ("l1", "l2")
 COSTS = ("uniform", "pixels")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
+# Of what is no number, and not one of a few texts.
+_TYPES: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("name", "network", "dataset", "source"), (str, "a text")),
+    "arguments": (dict, "a dict of arguments by their names"),
+    "boundaries": ((tuple, list), "a tuple or list"),
+    "nesterov": (bool, "True or False"),
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -119,6 +127,9 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self):
+        for field, (kind, rule) in _TYPES.items():
+            if not isinstance(getattr(self, field), kind):
+                self._refuse(field, f"must be {rule}")
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
         self._check_choice("augmentation", AUGMENTATIONS)
         self._check_choice("schedule", SCHEDULES)
@@ -201,7 +212,7 @@ class Recipe:
         """
         try:
             return cls(**json.loads(text))
-        except (TypeError, json.JSONDecodeError) as error:
+        except (TypeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(f"This is no recipe: {error}") from error
 
     def _check_choice(self, field, allowed):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ class StreamedData:
     def train_count(self):
         """Number of training images."""
         return len(self.train)
+
+    @property
+    def files(self):
+        """Paths of the images that training reads, if each has a file of its own."""
+        return [*self.train.paths, *self.held_out.paths]
 
     def training_batches(self, recipe, epoch=0, step=0, share=(0, 1)):
         """Returns the batches of a training, to its end.
@@ -211,7 +217,9 @@ class ClassFolders:
         folder: Path of a folder.
 
     Raises:
-        ValueError: If there are no images in it.
+        ValueError: If there are no images in it, or empty files. Whether others can be
+            read, training tells, in its first epoch: to look into all of them takes as
+            long as that.
     """
 
     def __init__(self, folder):
@@ -223,7 +231,7 @@ class ClassFolders:
             images = sorted(
                 str(image)
                 for image in path.rglob("*")
-                if image.suffix.lower() in _ENDINGS
+                if image.suffix.lower() in _ENDINGS and _is_file(image)
             )
             self.paths += images
             self.labels += [label] * len(images)
@@ -259,6 +267,16 @@ class ClassFolders:
         return import_tensorflow().io.read_file(path)
 
 
+def _is_file(path):
+    """Whether an image's path is not that of a folder. Refuses empty files."""
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        return False
+    if not found.st_size:
+        raise ValueError(f"{path} is an empty file, and no image.")
+    return True
+
+
 class TFDSSplit:
     """A split of a dataset of TensorFlow Datasets, encoded images and labels.
 
@@ -275,6 +293,7 @@ class TFDSSplit:
 
         self.builder = builder
         self.split = split
+        self.paths = []
         keys: tuple[str, str] = builder.info.supervised_keys or ("", "")
         self.image, self.label = keys
         features = builder.info.features

@@ -12,7 +12,8 @@ import keras
 
 from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
 from keras_shift.environment import environment
-from keras_shift.files import replacing
+from keras_shift.files import only_writer, replacing
+from keras_shift.image_files import naming_unreadable
 from keras_shift.training import checkpoint
 from keras_shift.training.cross_entropy import CrossEntropy
 from keras_shift.training.data import TrainingBatches
@@ -31,6 +32,11 @@ ENVIRONMENT = "environment.json"
 
 # By which the importance of shifts is judged.
 _JUDGED_IMAGES = 500
+
+# Bytes that HDF5 adds for one array and the groups that it is in, and some more.
+_HDF5_OVERHEAD = 8192
+
+_WRITTEN = (CHECKPOINT, WEIGHTS, LOG, RECIPE, ENVIRONMENT)
 
 
 def compile_model(model, recipe, steps, **options):
@@ -125,7 +131,8 @@ def train(
         recipe: A `Recipe`.
         data: A `Data` or a `StreamedData`.
         directory: Path of a folder for the results, which is made. Several processes
-            (see `keras_shift.training.distribution`) must share it; one writes.
+            (see `keras_shift.training.distribution`) must share it; one writes, and
+            holds the file `lock` in it meanwhile.
         resume: Whether to go on from the checkpoint in `directory`, if there is one.
         callbacks: Further Keras callbacks.
         verbose: 0 for silence, 1 for a progress bar.
@@ -136,13 +143,14 @@ def train(
         A list with the logs of every epoch, as dicts.
 
     Raises:
-        FileExistsError: If `directory` holds a training, and `resume` is `False`.
+        FileExistsError: If `directory` holds a training, and `resume` is `False`; or
+            if another process trains into it now.
         FloatingPointError: If the loss is no longer a number.
         ValueError: If the network has not as many outputs as the data have classes, or
-            if the checkpoint is damaged, or that of another recipe.
+            if the checkpoint is damaged, or that of another recipe; or if an image of
+            a `StreamedData` cannot be read.
     """
     directory = Path(directory)
-    latest = directory / CHECKPOINT
     check_directory(directory, resume)
     if model.output_shape[-1] != len(data.class_names):
         raise ValueError(
@@ -152,6 +160,19 @@ def train(
         )
     divided = division()
     divided.check_batch_size(recipe.batch_size)
+    with contextlib.ExitStack() as stack:
+        if divided.writes:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_writer(directory, _WRITTEN))
+            # Another training may have come to its end meanwhile.
+            check_directory(directory, resume)
+        return _train(
+            model, recipe, data, directory, divided, callbacks, verbose, **options
+        )
+
+
+def _train(model, recipe, data, directory, divided, callbacks, verbose, **options):
+    latest = directory / CHECKPOINT
     steps_per_epoch = recipe.steps_per_epoch(data.train_count)
     epochs = recipe.epochs_of(data.train_count)
     compile_model(model, recipe, epochs * steps_per_epoch, **options)
@@ -160,7 +181,6 @@ def train(
     if latest.exists():
         done = checkpoint.restore(latest, model, recipe.to_json())
     if divided.writes:
-        directory.mkdir(parents=True, exist_ok=True)
         with replacing(directory / RECIPE) as temporary:
             temporary.write_text(recipe.to_json(), encoding="utf-8")
         if not done.epoch:
@@ -197,6 +217,7 @@ def train(
             bar = ProgressBar(recipe, done.epoch, epochs, steps_per_epoch)
             followers.append(stack.enter_context(bar))
         if done.epoch < epochs:
+            stack.enter_context(naming_unreadable(data.files))
             model.fit(
                 **images,
                 epochs=epochs,
@@ -210,8 +231,20 @@ def train(
         if done.epoch < epochs == len(recorder.rows):
             recorder.save()
         with replacing(directory / WEIGHTS) as temporary, alone():
+            # HDF5 ends the process with a crash where the disk gets full. Zeros, which
+            # it overwrites, find out beforehand.
+            temporary.write_bytes(bytes(_most_bytes(model)))
             model.save_weights(temporary)
     return recorder.rows
+
+
+def _most_bytes(model):
+    """What a file of all weights, and of the optimizer's, takes at most."""
+    sizes = [
+        keras.ops.convert_to_numpy(variable).nbytes
+        for variable in (*model.variables, *model.optimizer.variables)
+    ]
+    return sum(sizes) + _HDF5_OVERHEAD * len(sizes)
 
 
 class Recorder(keras.callbacks.Callback):
