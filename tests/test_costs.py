@@ -65,7 +65,7 @@ def clock(monkeypatch):
             return File(eval(file.read()))
 
     def time_alternately(calls, repeats):
-        assert repeats == 7 and next(iter(calls)) == "none"
+        assert repeats == 7 and next(iter(calls)) == ("none", "")
         timings = {}
         for key, call in calls.items():
             counts = call.__self__.shifted

@@ -121,7 +121,8 @@ def _checked_shape(shape):
         or len(shape) != 3
         or shape[channels] is None
         or any(
-            size is not None and not (isinstance(size, numbers.Integral) and size > 0)
+            size is not None
+            and not (isinstance(size, numbers.Integral) and 0 < int(size))
             for size in shape
         )
     ):

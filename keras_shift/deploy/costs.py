@@ -1,9 +1,9 @@
 """What every layer's shifts cost in an exported file."""
 
 import dataclasses
-import functools
 import os
 import tempfile
+from typing import Any
 
 import keras
 import numpy as np
@@ -140,25 +140,21 @@ def shift_costs(model, quantize=None, representative_data=None, *, repeats=50):
             f"Received: model={model.name!r}"
         )
     own = {name: layer.displacement_array() for name, layer in layers.items()}
-    patterns = {
-        (name, share): _scattered(displacements.shape[1], share)
-        for name, displacements in own.items()
-        for share in _SHARES
-    }
-    patterns |= {
-        (name, "own"): displacements
-        for name, displacements in own.items()
-        if _shifted(displacements)
-    }
-    export = functools.partial(
-        _export, copy, layers, quantize=quantize, images=representative_data
-    )
+    # Displacements by layer, for every file.
+    variants: dict[Any, dict] = {("none", ""): {}, ("all", ""): own}
+    for name, displacements in own.items():
+        variants[name, "own"] = {name: displacements}
+        for share in _SHARES:
+            scattered = _scattered(displacements.shape[1], share)
+            variants[name, share] = {name: scattered}
     with tempfile.TemporaryDirectory() as folder:
-        files = {"none": export({}, folder), "all": export(own, folder)}
-        for (name, which), displacements in patterns.items():
-            files[name, which] = export({name: displacements}, folder)
-        for file in files.values():
-            warm_up(file)
+        files = {}
+        for key, displacements in variants.items():
+            path = os.path.join(folder, "model.tflite")
+            _displace(layers, displacements)
+            to_tflite(copy, path, quantize, representative_data)
+            files[key] = LiteRTModel(path)
+            warm_up(files[key])
         timings = time_alternately(
             {key: file.invoke for key, file in files.items()}, repeats
         )
@@ -166,7 +162,7 @@ def shift_costs(model, quantize=None, representative_data=None, *, repeats=50):
     costs = {}
     for name, layer in layers.items():
         fixed, per_channel = _fit(
-            [_shifted(patterns[name, share]) for share in _SHARES],
+            [_shifted(variants[name, share][name]) for share in _SHARES],
             [extra[name, share] for share in _SHARES],
         )
         shape = layer.input.shape
@@ -174,11 +170,11 @@ def shift_costs(model, quantize=None, representative_data=None, *, repeats=50):
             map_size=shape[1:3] if layer.data_format == "channels_last" else shape[2:],
             channels=layer.channels,
             shifted=_shifted(own[name]),
-            own=extra.get((name, "own"), 0.0),
+            own=extra[name, "own"] if _shifted(own[name]) else 0.0,
             fixed=fixed,
             per_channel=per_channel,
         )
-    return ShiftCosts(costs, extra["all"], quantize, machine())
+    return ShiftCosts(costs, extra["all", ""], quantize, machine())
 
 
 def _shifted(displacements):
@@ -195,15 +191,11 @@ def _scattered(channels, share):
     return displacements
 
 
-def _export(model, layers, displacements, folder, *, quantize, images):
-    """Returns a file of the model with these displacements, and no others."""
+def _displace(layers, displacements):
+    """Gives layers these displacements by their names, and the others none."""
     for name, layer in layers.items():
-        layer.displacements.assign(
-            displacements.get(name, np.zeros(layer.displacements.shape))
-        )
-    path = os.path.join(folder, "model.tflite")
-    to_tflite(model, path, quantize, images)
-    return LiteRTModel(path)
+        nothing = np.zeros(layer.displacements.shape)
+        layer.displacements.assign(displacements.get(name, nothing))
 
 
 def _fit(counts, costs):
