@@ -7,6 +7,10 @@ import numpy as np
 
 _RANDOM_IMAGES = 8
 
+# Beyond any pixel, and so far below float32's end that no sum of a network gets there:
+# LiteRT's converter kills the process on a range that is infinite.
+_LARGEST = 1e9
+
 
 def random_pixels(shape):
     """Returns a few images of pixel values between 0 and 255, always the same ones.
@@ -31,6 +35,10 @@ def batches(data, shape, argument):
     Yields:
         Pairs of a float32 array of shape `(count, *shape)` and an array of `count`
         labels, or `None`.
+
+    Raises:
+        ValueError: If `data` holds something else, or images whose numbers are not
+            finite or larger than any pixel's.
     """
     for batch in _iterate(data, shape, argument):
         labels = None
@@ -50,6 +58,12 @@ def batches(data, shape, argument):
             raise ValueError(
                 f"Argument `{argument}` must hold images of shape {shape}. "
                 f"Received: a batch of shape {images.shape} and type {images.dtype}"
+            )
+        if not ((-_LARGEST <= images) & (images <= _LARGEST)).all():
+            raise ValueError(
+                f"Argument `{argument}` must hold images of finite numbers, from "
+                f"{-_LARGEST:g} to {_LARGEST:g}. Received: images with numbers from "
+                f"{images.min():g} to {images.max():g}"
             )
         if labels is not None and np.shape(labels)[:1] != images.shape[:1]:
             raise ValueError(
