@@ -84,6 +84,8 @@ $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
 	  echo "No virtual environment: on Debian and Ubuntu, apt-get install python3-venv."; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
+# setup.py runs in this environment, in which Python 3.11 puts an older setuptools, and
+# later ones put none
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" --editable ".[$(EXTRAS)]"
 	@rm -f $(VENV)/.installed-*
 	@touch $@

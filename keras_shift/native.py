@@ -25,6 +25,14 @@ def why_unavailable():
     return custom_ops.why_unavailable()
 
 
+def other_devices():
+    """Returns the devices that TensorFlow sees beside CPUs, by name."""
+    import tensorflow as tf
+
+    devices = tf.config.get_visible_devices()
+    return [device.name for device in devices if device.device_type != "CPU"]
+
+
 def serves(traced=False):
     """Returns whether the op should run here and now.
 
@@ -38,12 +46,10 @@ def serves(traced=False):
             for inference may be on their way to a SavedModel or a .tflite file that
             must do without it.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or other_devices():
         return False
     import tensorflow as tf
 
-    if any(device.device_type != "CPU" for device in tf.config.get_visible_devices()):
-        return False
     if not (tf.executing_eagerly() or (traced and not tracing.under_xla())):
         return False
     return custom_ops.load() is not None
@@ -68,10 +74,13 @@ def shift(x, displacements):
     return shift(x, displacements)
 
 
-def sparse_shift(x, displacements, relu=False):
+def sparse_shift(x, displacements, gradients, relu=False):
     """Rounded shift of NHWC images with both gradients (Eq. 5 to 7).
 
-    With `relu`, that of `relu(x)`, in as many passes over memory.
+    With `relu`, that of `relu(x)`, in as many passes over memory. `gradients` is a
+    function of `x`, the incoming gradient and displacements that returns both
+    gradients in `keras.ops`. The op's have none themselves, so those of second order
+    are taken from it.
     """
     import tensorflow as tf
 
@@ -79,16 +88,27 @@ def sparse_shift(x, displacements, relu=False):
     threads = _threads(tf)
 
     @tf.custom_gradient
+    def both_gradients(x, upstream, displacements):
+        def gradient(*upstreams):
+            arguments = x, upstream, displacements
+            with tf.GradientTape() as tape:
+                tape.watch(arguments)
+                results = gradients(*arguments)
+            return tape.gradient(results, arguments, upstreams)
+
+        result = op.keras_shift_sparse_shift2d_grad(
+            x=x,
+            upstream=upstream,
+            displacements=displacements,
+            relu=relu,
+            num_threads=threads,
+        )
+        return (result.input_gradient, result.displacement_gradient), gradient
+
+    @tf.custom_gradient
     def sparse_shift(x, displacements):
         def gradient(upstream):
-            result = op.keras_shift_sparse_shift2d_grad(
-                x=x,
-                upstream=upstream,
-                displacements=displacements,
-                relu=relu,
-                num_threads=threads,
-            )
-            return result.input_gradient, result.displacement_gradient
+            return both_gradients(x, upstream, displacements)
 
         y = op.keras_shift_shift2d(
             x=x,
@@ -136,7 +156,11 @@ def fused_unit(
 
 def _whole(tf, displacements):
     far = tf.clip_by_value(displacements, -FAR, FAR)
-    return tf.cast(tf.where(tf.math.is_nan(far), FAR, far), tf.int32)
+    # What is not a number moves its channel out of the image.
+    far = tf.cast(FAR, displacements.dtype)
+    return tf.cast(
+        tf.where(tf.math.is_nan(displacements), far, displacements), tf.int32
+    )
 
 
 def _op():

@@ -93,10 +93,11 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
             `(batch, channels, height, width)` with
             `data_format="channels_first"`; any dtype.
         displacements: Whole numbers of shape `(2, channels)`, in pixels. The
-            fractions of a tensor, whose values cannot be looked at, are cut off.
+            fractions of a tensor, whose values cannot be looked at, are cut off,
+            and what is not a number moves its channel out of the image.
         max_displacement: Int or `None`: a bound on the displacements' absolute
-            values that the caller warrants. It lets backends without the
-            native op use a depthwise convolution with one-hot kernels of
+            values; those beyond it count as the bound. It lets backends without
+            the native op use a depthwise convolution with one-hot kernels of
             `2 * max_displacement + 1` taps, usually faster than a gather.
             Taken from `displacements` where they are a NumPy array or a list.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
@@ -122,8 +123,10 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
         largest = np.abs(displacements).max(initial=0)
         if max_displacement is None and largest <= _LARGEST_WINDOW:
             max_displacement = int(largest)
-    displacements = _check_displacements(displacements, x, data_format)
     max_displacement = check_max_displacement(max_displacement)
+    displacements = _check_displacements(
+        displacements, x, data_format, max_displacement
+    )
     displacements = ops.stop_gradient(displacements)
     if _choose_native(native, x):
         move = native_op.shift
@@ -158,7 +161,7 @@ def active_shift(
             `data_format="channels_first"`.
         displacements: Floats of shape `(2, channels)`, in pixels.
         max_displacement: Int or `None`: a bound on the displacements' absolute
-            values that the caller warrants, see `keras_shift.ops.shift`.
+            values; those beyond it count as the bound, see `keras_shift.ops.shift`.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             Keras' `image_data_format()`.
         native: As in `keras_shift.ops.shift`.
@@ -167,8 +170,10 @@ def active_shift(
         A tensor of the shape and dtype of `x`.
     """
     x, data_format = _check_image(x, data_format, floating=True)
-    displacements = _check_displacements(displacements, x, data_format)
     max_displacement = check_max_displacement(max_displacement)
+    displacements = _check_displacements(
+        displacements, x, data_format, max_displacement
+    )
     if _choose_native(native, x):
         interpolate = _interpolation(native_op.shift)
     elif max_displacement is None:
@@ -229,7 +234,7 @@ def sparse_shift(
             `data_format="channels_first"`.
         displacements: Floats of shape `(2, channels)`, in pixels.
         max_displacement: Int or `None`: a bound on the displacements' absolute
-            values that the caller warrants, see `keras_shift.ops.shift`.
+            values; those beyond it count as the bound, see `keras_shift.ops.shift`.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             Keras' `image_data_format()`.
         native: As in `keras_shift.ops.shift`.
@@ -241,10 +246,16 @@ def sparse_shift(
         A tensor of the shape and dtype of `x`.
     """
     x, data_format = _check_image(x, data_format, floating=True)
-    displacements = _check_displacements(displacements, x, data_format)
     max_displacement = check_max_displacement(max_displacement)
+    displacements = _check_displacements(
+        displacements, x, data_format, max_displacement
+    )
     if _choose_native(native, x):
-        move = functools.partial(native_op.sparse_shift, relu=relu)
+        move = functools.partial(
+            native_op.sparse_shift,
+            gradients=_both_gradients(max_displacement, relu),
+            relu=relu,
+        )
     else:
         x = ops.relu(x) if relu else x
         move = _with_both_gradients(max_displacement)
@@ -267,9 +278,8 @@ def _mover(max_displacement):
 def _gather(x, displacements):
     """Moves pixels by one gather from the flattened image: exact for any d."""
     batch, height, width, channels = ops.shape(x)
-    far = ops.clip(displacements, -native_op.FAR, native_op.FAR)
     # What is not a number leaves the image, as it does in the compiled op.
-    far = ops.where(ops.isnan(far), native_op.FAR, far)
+    far = ops.where(ops.isnan(displacements), native_op.FAR, displacements)
     rows, columns = ops.unstack(ops.cast(far, "int32"))
     rows = ops.arange(height, dtype="int32")[:, None, None] + rows
     columns = ops.arange(width, dtype="int32")[None, :, None] + columns
@@ -323,37 +333,49 @@ def _with_input_gradient(max_displacement):
 def _with_both_gradients(max_displacement):
     """Rounded shift; Eq. 7 and Eq. 6 as its gradients."""
     move = _mover(max_displacement)
-    # Eq. 6 reads up to one pixel beyond the largest displacement.
-    wider = _mover(None if max_displacement is None else max_displacement + 1)
+    gradients = _both_gradients(max_displacement)
 
     @ops.custom_gradient
     def sparse_shift(x, displacements):
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
-            corner = ops.floor(displacements)
-            sums = {}
-            for offset in ((0, 0), (0, 1), (1, 0), (1, 1)):
-                moved = wider(x, corner + _column(offset, corner.dtype))
-                accumulate = keras.backend.result_type(x.dtype, "float32")
-                product = ops.cast(moved, accumulate) * ops.cast(upstream, accumulate)
-                sums[offset] = ops.cast(
-                    ops.sum(product, axis=(0, 1, 2)), displacements.dtype
-                )
-            rows, columns = ops.unstack(displacements - corner)
-            by_rows = (1 - columns) * (sums[1, 0] - sums[0, 0]) + columns * (
-                sums[1, 1] - sums[0, 1]
-            )
-            by_columns = (1 - rows) * (sums[0, 1] - sums[0, 0]) + rows * (
-                sums[1, 1] - sums[1, 0]
-            )
-            return (
-                move(upstream, -ops.round(displacements)),
-                ops.stack([by_rows, by_columns]),
-            )
+            return gradients(x, upstream, displacements)
 
         return move(x, ops.round(displacements)), gradient
 
     return sparse_shift
+
+
+def _both_gradients(max_displacement, relu=False):
+    """Eq. 7 and Eq. 6, as a function of the image, what comes in, and displacements."""
+    move = _mover(max_displacement)
+    # Eq. 6 reads up to one pixel beyond the largest displacement.
+    wider = _mover(None if max_displacement is None else max_displacement + 1)
+
+    def gradients(x, upstream, displacements):
+        by_image = move(upstream, -ops.round(displacements))
+        if relu:
+            by_image = ops.where(x > 0, by_image, ops.zeros_like(by_image))
+            x = ops.relu(x)
+        corner = ops.floor(displacements)
+        sums = {}
+        for offset in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            moved = wider(x, corner + _column(offset, corner.dtype))
+            accumulate = keras.backend.result_type(x.dtype, "float32")
+            product = ops.cast(moved, accumulate) * ops.cast(upstream, accumulate)
+            sums[offset] = ops.cast(
+                ops.sum(product, axis=(0, 1, 2)), displacements.dtype
+            )
+        rows, columns = ops.unstack(displacements - corner)
+        by_rows = (1 - columns) * (sums[1, 0] - sums[0, 0]) + columns * (
+            sums[1, 1] - sums[0, 1]
+        )
+        by_columns = (1 - rows) * (sums[0, 1] - sums[0, 0]) + rows * (
+            sums[1, 1] - sums[1, 0]
+        )
+        return by_image, ops.stack([by_rows, by_columns])
+
+    return gradients
 
 
 def _interpolation(move):
@@ -465,8 +487,12 @@ def _check_image(x, data_format, floating=False):
     return x, data_format
 
 
-def _check_displacements(displacements, x, data_format):
-    """Returns displacements as a float32 or float64 tensor of the right shape."""
+def _check_displacements(displacements, x, data_format, max_displacement):
+    """Returns displacements as a float32 or float64 tensor of the right shape.
+
+    Those beyond the bound count as the bound. Without one it is so far that they move
+    everything out of any image, infinite ones included.
+    """
     dtype = keras.backend.standardize_dtype(
         getattr(displacements, "dtype", None) or "float32"
     )
@@ -487,7 +513,21 @@ def _check_displacements(displacements, x, data_format):
             f"(2, {channels}): rows first, columns second. "
             f"Received: displacements.shape={shape}"
         )
-    return displacements
+    bound = native_op.FAR if max_displacement is None else max_displacement
+    return _bounded(bound)(displacements)
+
+
+def _bounded(bound):
+    """Returns a function that clips to a bound, with the gradient of the unbounded."""
+
+    @ops.custom_gradient
+    def bounded(displacements):
+        def gradient(*args, upstream=None):
+            return args[0] if upstream is None else upstream
+
+        return ops.clip(displacements, -bound, bound), gradient
+
+    return bounded
 
 
 def _differentiable(x):

@@ -8,11 +8,21 @@ import pytest
 
 from keras_shift import native
 from keras_shift.deploy import compare, find_units, fuse, to_tflite
-from keras_shift.layers import FusedUnit2D, SliceChannels
+from keras_shift.layers import (
+    ActiveShift2D,
+    FusedUnit2D,
+    SliceChannels,
+    SparseShift2D,
+)
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.zoo import FENet, ShiftResNet20
 from networks import pixels, predict, randomize, run_python
 from unit_models import CASES, model_of, one_unit, unit_layers
+
+# What is tested without the op, too: on other backends, and where it is disabled.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The fused model runs without:UserWarning"
+)
 
 
 def assert_same(outputs, expected, bound=1e-5):
@@ -279,6 +289,208 @@ np.save(folder + "/saved_model.npy", loaded.serve(images))
         finally:
             keras.config.set_dtype_policy(before)
         assert {layer.compute_dtype for layer in fused.layers[1:]} == {"float32"}
+
+
+def test_residual_around_a_unit_of_strides():
+    """On a map of one pixel, and of unknown size, shapes are equal before and after."""
+    images = x = keras.Input((1, 1, 5))
+    for layer in unit_layers(project=keras.layers.Conv2D(5, 1, strides=2)).values():
+        x = layer(x)
+    model = randomize(keras.Model(images, keras.layers.Add()([images, x])))
+    made = fuse(model)
+    assert len(fused_units(made)) == 1
+    batch = pixels(3, 1, 1, 5) / 255
+    assert_same(predict(made, batch), predict(model, batch))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shift": "pool"},
+        {"project": keras.layers.Conv2D(5, 1, strides=2, name="project")},
+    ],
+    ids=["pool", "strides"],
+)
+def test_residual_on_maps_of_unknown_size(options):
+    images = x = keras.Input((None, None, 5))
+    for layer in unit_layers(**options).values():
+        x = layer(x)
+    model = randomize(keras.Model(images, keras.layers.Add()([images, x])))
+    batch = pixels(3, 1, 1, 5) / 255
+    assert_same(predict(fuse(model), batch), predict(model, batch))
+
+
+@pytest.mark.parametrize("sizes", [(4, 12), (12, 4)])
+@pytest.mark.parametrize("shift", [SparseShift2D, ActiveShift2D])
+def test_shift_of_maps_of_two_sizes(sizes, shift):
+    layer = shift()
+    inputs = [keras.Input((size, size, 3)) for size in sizes]
+    model = keras.Model(inputs, [layer(images) for images in inputs])
+    layer.displacements.assign([[7.0, -6.5, 1], [0, 5, -8]])
+    batches = [pixels(2, size, size, 3) for size in sizes]
+    for found, expected in zip(fuse(model)(batches), model(batches)):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+class Doubled(SparseShift2D):
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs, training=training)
+
+
+class DoubledConvolution(keras.layers.Conv2D):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+class DoubledNormalization(keras.layers.BatchNormalization):
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs, training=training, mask=mask)
+
+
+class DoubledModel(keras.Model):
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs, training=training, mask=mask)
+
+
+def subclassed(part):
+    layer = {
+        "shift": lambda: Doubled(name="shift"),
+        "expand": lambda: DoubledConvolution(12, 1, use_bias=False),
+        "project": lambda: DoubledConvolution(5, 1, use_bias=False),
+        "expand_bn": DoubledNormalization,
+    }[part]()
+    images = x = keras.Input((9, 7, 5))
+    layers = {**unit_layers(wide=12, shift="sparse"), part: layer}
+    for layer in layers.values():
+        x = layer(x)
+    return randomize(keras.Model(images, x), off=0)
+
+
+@pytest.mark.parametrize("part", ["shift", "expand", "project", "expand_bn"])
+def test_subclasses_compute_what_they_say(part):
+    model = subclassed(part)
+    batch = pixels(2, 9, 7, 5) / 255
+    assert_same(predict(fuse(model), batch), predict(model, batch))
+
+
+def test_functional_model_with_a_call_of_its_own():
+    images = keras.Input((9, 7, 5))
+    model = DoubledModel(images, SparseShift2D()(images))
+    outer = keras.Model(images, model(images))
+    for refused in (model, outer):
+        with pytest.raises(ValueError, match="functional or sequential"):
+            fuse(refused)
+
+
+def adapted(layer, data):
+    layer.adapt(data)
+    return layer
+
+
+class Preprocessing(keras.layers.Layer):
+    """With an adapted layer inside."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = keras.layers.Normalization()
+
+    def build(self, input_shape):
+        self.inner.build(input_shape)
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+def normalized(inside=False):
+    """A model that begins with an adapted normalization."""
+    images = keras.Input((9, 7, 5))
+    layer = Preprocessing() if inside else keras.layers.Normalization()
+    x = layer(images)
+    part = layer.inner if inside else layer
+    part.adapt(pixels(20, 9, 7, 5) * np.arange(1, 6))
+    for layer in unit_layers().values():
+        x = layer(x)
+    return randomize(keras.Model(images, keras.layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_adapted_normalization(inside):
+    model = normalized(inside)
+    batch = pixels(3, 9, 7, 5)
+    assert_same(predict(fuse(model), batch), predict(model, batch))
+
+
+@pytest.mark.tensorflow
+def test_other_layers_that_are_adapted():
+    numbers, codes = keras.Input((3,)), keras.Input((3,), dtype="int64")
+    lookup = adapted(keras.layers.IntegerLookup(), np.array([5, 7, 9, 7]))
+    bins = adapted(keras.layers.Discretization(num_bins=3), np.arange(30.0))
+    model = keras.Model([numbers, codes], [bins(numbers), lookup(codes)])
+    batch = [np.array([[1.0, 15.0, 29.0]]), np.array([[5, 7, 1]])]
+    for found, expected in zip(fuse(model)(batch), model(batch)):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_layers_of_other_weights_are_refused():
+    model = one_unit()
+    model.get_layer("project").enable_lora(2)
+    with pytest.raises(ValueError, match="(?s)'project' has LoRA.*Received: Conv2D"):
+        fuse(model)
+
+
+@pytest.mark.tensorflow
+def test_quantized_layers_are_refused():
+    images = keras.Input((9, 7, 5))
+    x = keras.layers.GlobalAveragePooling2D()(SparseShift2D()(images))
+    model = keras.Model(images, keras.layers.Dense(4, name="logits")(x))
+    model.get_layer("logits").quantize("int8")
+    with pytest.raises(ValueError, match="(?s)'logits' was quantized.*before.*Dense"):
+        fuse(model)
+
+
+@pytest.mark.parametrize("displacement", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [9, None])
+@pytest.mark.parametrize("where", ["unit", "alone"])
+def test_displacements_that_move_out_of_every_map(where, size, displacement):
+    images = x = keras.Input((size, size, 5))
+    layers = unit_layers(wide=12) if where == "unit" else {"shift": SparseShift2D()}
+    for layer in layers.values():
+        x = layer(x)
+    model = randomize(keras.Model(images, x), off=0)
+    variable = layers["shift"].displacements
+    values = keras.ops.convert_to_numpy(variable).copy()
+    values[1, 2] = displacement
+    variable.assign(values)
+    batch = pixels(2, 9, 9, 5) / 255
+    expected = predict(model, batch)
+    assert np.isfinite(expected).all()
+    assert_same(predict(fuse(model), batch), expected)
+
+
+def test_interpolation_at_no_number_is_refused():
+    images = keras.Input((9, 9, 5))
+    model = keras.Model(images, ActiveShift2D(name="active")(images))
+    model.layers[1].displacements.assign(np.full((2, 5), np.nan))
+    with pytest.raises(ValueError, match="(?s)numbers for.*Received: NaN.*'active'"):
+        fuse(model)
+
+
+def test_only_tensorflow_goes_without_xla():
+    layer = FusedUnit2D(filters=5, wide_channels=7)
+    assert layer.supports_jit == (keras.backend.backend() != "tensorflow")
+
+
+def test_without_the_op_a_warning_says_why(monkeypatch):
+    monkeypatch.setattr(native, "why_unavailable", lambda: "the reason")
+    with pytest.warns(UserWarning, match="more slowly.*: the reason"):
+        fuse(one_unit())
+
+
+@pytest.mark.tensorflow
+def test_beside_another_device_a_warning_says_why(monkeypatch):
+    monkeypatch.setattr(native, "other_devices", lambda: ["/physical_device:GPU:0"])
+    with pytest.warns(UserWarning, match="more slowly.*/physical_device:GPU:0"):
+        fuse(one_unit())
 
 
 def test_subclassed_model():

@@ -342,6 +342,69 @@ def test_what_is_not_a_number_leaves_the_image(path):
     assert np.isnan(by_d[:, 1]).any() and np.isfinite(by_d[:, [0, 2, 3, 4]]).all()
 
 
+@pytest.mark.parametrize("function", [sparse_shift, active_shift])
+@pytest.mark.parametrize("bound", [None, 2])
+def test_infinite_displacements_are_very_large_ones(path, function, bound):
+    path = {**path, "max_displacement": bound}
+    x = images((1, 6, 4, 4), "float64") + 10
+    d = np.array([[np.inf, -np.inf, 0.5, 0], [0, 0, 0.5, -np.inf]])
+    near = np.clip(d, -(bound or 20), bound or 20)
+    upstream = images(x.shape, "float64", seed=2)
+    results, expected = [
+        value_and_gradients(lambda x, d: function(x, d, **path), (x, d), upstream)
+        for d in (d, near)
+    ]
+    for found, wanted in zip(
+        [results[0], *results[1]], [expected[0], *expected[1]], strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", [shift, sparse_shift, active_shift])
+def test_displacements_beyond_the_bound_count_as_the_bound(path, function):
+    x = images((2, 9, 8, 4))
+    d = np.array([[3.0, -4, 1, 0], [0, 2, -9, 1e9]], "float32")
+    path = {**path, "max_displacement": 2}
+    y = function(x, ops.convert_to_tensor(d), **path)
+    expected = integer_shift(x, np.clip(d, -2, 2))
+    np.testing.assert_array_equal(ops.convert_to_numpy(y), expected)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+def test_gradients_of_gradients(traced, relu):
+    """Those of the compiled op are those of `keras.ops`, and finite differences."""
+    import tensorflow as tf
+
+    x, upstream = images((2, 5, 7, 4), "float64") + 0.1, images((2, 5, 7, 4), "float64")
+    d = points("between", 4)
+
+    def first(x, d, native):
+        with tf.GradientTape() as tape:
+            tape.watch([x, d])
+            y = sparse_shift(x, d, native=native, relu=relu)
+            loss = tf.reduce_sum(upstream * y * y)
+        by_x, by_d = tape.gradient(loss, [x, d])
+        return tf.reduce_sum(tf.sin(by_x)) + tf.reduce_sum(by_d * by_d)
+
+    def second(x, d, native):
+        with tf.GradientTape() as tape:
+            tape.watch([x, d])
+            value = first(x, d, native)
+        return tape.gradient(value, [x, d])
+
+    function = tf.function(second) if traced else second
+    x, d = tf.constant(x), tf.constant(d)
+    for found, expected in zip(function(x, d, True), second(x, d, False)):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    step = np.zeros((2, 5, 7, 4))
+    step[1, 2, 3, 2] = 1e-6
+    change = first(x + step, d, False) - first(x - step, d, False)
+    by_x, _ = second(x, d, True)
+    np.testing.assert_allclose(by_x[1, 2, 3, 2], change / 2e-6, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("function", [shift, sparse_shift, active_shift])
 def test_functional_models_are_pointed_to_the_layers(function):
     with pytest.raises(ValueError, match="use the layers of keras_shift.layers"):

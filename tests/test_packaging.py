@@ -117,6 +117,33 @@ def test_nothing_is_imported_beside_keras_shift():
     assert importers(beside, *SHIPPED, "examples", "benchmarks", "tests") == []
 
 
+def test_what_is_always_imported_is_required(config):
+    # The standard library's modules are no requirements; TensorFlow, LiteRT and the
+    # like are extras, which are imported where they are needed.
+    required = set(re.findall(r"^\w+", config["options"]["install_requires"], re.M))
+    at_import = {
+        name.partition(".")[0]
+        for path in python_files(*SHIPPED)
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in (
+            [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
+    }
+    others = at_import - set(sys.stdlib_module_names) - {"keras_shift"}
+    assert others == required
+
+
+def test_environments_of_make_can_run_setup_py():
+    # Python 3.11 puts an older setuptools in them, and Python 3.12 none.
+    text = (ROOT / "pyproject.toml").read_text()
+    (needed,) = re.findall(r'requires = \["(setuptools\S+)"\]', text)
+    (line,) = re.findall(r".*pip install.*", (ROOT / "Makefile").read_text())
+    assert f'"{needed}"' in line
+
+
 def test_imports_run_one_way():
     # custom_ops <- ops <- layers <- these four, which do not know each other, but for
     # the recipes of the zoo, which training defines.

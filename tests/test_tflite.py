@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift.deploy import LiteRTModel, compare
+from keras_shift.deploy import LiteRTModel, agreement, compare
 from keras_shift.deploy import tflite as tflite_module
 from keras_shift.deploy import time_alternately, to_tflite
-from keras_shift.deploy.flatbuffer import operations
+from keras_shift.deploy.flatbuffer import operations, output_step
 from keras_shift.deploy.lowering import bilinear_kernel, lower_layers
 from keras_shift.layers import ActiveShift2D, GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import shift_layers
@@ -256,6 +256,104 @@ class TestRepresentativeData:
         report = to_tflite(model, tmp_path / "m.tflite", "int8", forever())
         assert report.agreement.images == 32
 
+    @pytest.mark.parametrize("pixel", [np.nan, np.inf, -np.inf, 3e38, 1e300])
+    @pytest.mark.parametrize("quantize", [None, "int8"])
+    def test_pixels_that_are_none(self, tmp_path, quantize, pixel):
+        images = pixels(4, 9, 7, 5).astype("float64")
+        images[2, 3, 4, 1] = pixel
+        model = shift_only(keras.layers.Conv2D(4, 3))
+        with pytest.raises(ValueError, match="`representative_data`.*finite numbers"):
+            to_tflite(model, tmp_path / "model.tflite", quantize, images)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestWrongFiles:
+    """A file that has little to do with its model is never kept without a word."""
+
+    @pytest.fixture
+    def model(self):
+        keras.utils.set_random_seed(0)
+        return shift_only(keras.layers.Conv2D(4, 3))
+
+    @pytest.mark.parametrize("quantize", [None, "int8"])
+    def test_outputs_of_another_model(self, model, tmp_path, monkeypatch, quantize):
+        wrong = keras.models.clone_model(model)
+        wrong.set_weights([-weight for weight in model.get_weights()])
+        monkeypatch.setattr(
+            tflite_module, "lower_units", lambda model, quantize: lower_layers(wrong)
+        )
+        path = tmp_path / "model.tflite"
+        with pytest.warns(UserWarning, match=r"not compute.*top-1 for 0.0%.*range"):
+            report = to_tflite(model, path, quantize, pixels(8, 9, 7, 5))
+        assert report.agreement.top1 == 0 and path.exists()
+
+    def test_outputs_closer_than_steps(self, tmp_path):
+        """As a network that is not trained gives them."""
+        model = shift_only(keras.layers.GlobalAveragePooling2D())
+        model.add(keras.layers.Dense(1000, "softmax", kernel_initializer="zeros"))
+        model.layers[-1].bias.assign(np.linspace(0, 0.1, 1000))
+        path = tmp_path / "model.tflite"
+        report = to_tflite(model, path, "int8", pixels(8, 9, 7, 5))
+        assert report.agreement.largest_difference < 2 / 256
+        assert output_step(content(path)) == 1 / 256
+
+    def test_steps_of_float_files(self, model, tmp_path):
+        to_tflite(model, tmp_path / "model.tflite")
+        assert output_step(content(tmp_path / "model.tflite")) == 0
+
+
+class TestOtherLayers:
+    def test_adapted_normalization(self, tmp_path):
+        layer = keras.layers.Normalization()
+        layer.adapt(pixels(20, 9, 7, 5) * np.arange(1, 6))
+        model = shift_only(layer)
+        model.add(keras.layers.Conv2D(4, 3))
+        check(to_tflite(model, tmp_path / "model.tflite"), pixels(3, 9, 7, 5), model)
+
+    def test_subclasses_compute_what_they_say(self, tmp_path):
+        class Doubled(SparseShift2D):
+            def call(self, inputs, training=None):
+                return 2 * super().call(inputs, training=training)
+
+        model = shift_only(Doubled(name="doubled"))
+        report = to_tflite(model, tmp_path / "model.tflite")
+        check(report, pixels(3, 9, 7, 5), model)
+        assert report.left_alone == ("doubled",)
+
+    def test_subclasses_of_pooling(self, tmp_path):
+        class Doubled(keras.layers.AveragePooling2D):
+            def call(self, inputs):
+                return 2 * super().call(inputs)
+
+        model = shift_only(Doubled(2), (8, 8, 3))
+        images = pixels(8, 8, 8, 3)
+        report = to_tflite(model, tmp_path / "model.tflite", "int8", images)
+        check(report, images, model, BOUNDS["int8"])
+
+    @pytest.mark.parametrize("displacement", [np.nan, np.inf])
+    @pytest.mark.parametrize("max_displacement", [None, 2])
+    def test_displacements_that_are_none(
+        self, tmp_path, displacement, max_displacement
+    ):
+        model = shift_only(SparseShift2D(max_displacement=max_displacement))
+        values = np.zeros((2, 5))
+        values[1, 3] = displacement
+        model.layers[0].displacements.assign(values)
+        images = pixels(3, 9, 7, 5)
+        check(to_tflite(model, tmp_path / "model.tflite"), images, model)
+        bounded = max_displacement and not np.isnan(displacement)
+        assert predict(model, images)[..., 3].any() == bool(bounded)
+
+    def test_model_with_a_call_of_its_own(self, tmp_path):
+        class Doubled(keras.Model):
+            def call(self, inputs, training=None, mask=None):
+                return 2 * super().call(inputs, training=training, mask=mask)
+
+        images = keras.Input((9, 7, 5))
+        model = Doubled(images, GroupedShift2D()(images))
+        with pytest.raises(ValueError, match="functional or sequential"):
+            to_tflite(model, tmp_path / "model.tflite")
+
 
 class TestPlainExport:
     """Keras' and TensorFlow's own exporters work on models with shifts."""
@@ -326,6 +424,8 @@ class TestErrors:
                 r"`representative_data`.*\(2, 9, 7, 3\)",
             ),
             ({"representative_data": []}, "`representative_data`.*one image"),
+            ({"normalization": (0, 1e-300)}, "1e-06 to 1e"),
+            ({"normalization": (0, 1e300)}, "`normalization`.*1e.300"),
             ({"path": "model.onnx"}, "`path`.*tflite.*model.onnx"),
             ({"path": "no_such_folder/model.tflite"}, "`path`.*no_such_folder"),
         ],
@@ -461,6 +561,11 @@ class TestLowering:
             lowered = lower_layers(model, "int8").model
             replaced = isinstance(lowered.layers[0], keras.layers.DepthwiseConv2D)
             assert replaced == (name in ("halves", "unequal")), name
+            if name == "unequal":
+                # TensorFlow has such a convolution only where oneDNN has it.
+                assert lowered.layers[0].strides == (4, 2)
+                assert (lowered.layers[0].get_weights()[0] == 1 / 8).all()
+                continue
             same = compare(predict(lowered, images), predict(model, images))
             assert same.relative_difference < 1e-6
 
@@ -481,6 +586,11 @@ class TestLiteRTModel:
             assert outputs.dtype == "float32"
             if count:
                 np.testing.assert_array_equal(outputs, predict(model, images))
+
+    @pytest.mark.parametrize("count", [4096, 257, 0, -1, 1.5])
+    def test_threads_are_bounded(self, path, count):
+        with pytest.raises(ValueError, match=f"`num_threads`.*256.*{count}"):
+            LiteRTModel(path, num_threads=count)
 
     def test_predict_names_the_shape_it_wants(self, path):
         with pytest.raises(ValueError, match=r"\(9, 7, 5\).*\(2, 5, 5, 5\)"):
@@ -526,6 +636,20 @@ class TestCompare:
     def test_shapes_must_agree_and_hold_an_image(self, shape):
         with pytest.raises(ValueError, match="`outputs` and `reference`"):
             compare(np.zeros(shape), np.zeros((shape[0], 4)))
+
+    def test_what_is_not_a_number_agrees_with_nothing(self):
+        same = compare([[np.nan, 1.0], [1.0, 2.0]], [[np.nan, 1.0], [1.0, 2.0]])
+        assert same.top1 == 0.5
+        assert np.isnan(same.largest_difference)
+
+    @pytest.mark.parametrize("first", [False, True])
+    def test_batches_are_pooled_with_all_that_is_not_a_number(self, first):
+        good, bad = compare([[1.0]], [[1.1]]), compare([[np.nan]], [[-2.0]])
+        pooled = agreement.pool([bad, good] if first else [good, bad])
+        assert pooled.images == 2 and pooled.top1 == 0.5
+        assert np.isnan(pooled.largest_difference)
+        assert np.isnan(pooled.relative_difference)
+        assert (pooled.lowest, pooled.highest, pooled.largest_output) == (-2, 1.1, 2)
 
 
 class TestTimeAlternately:

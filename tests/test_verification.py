@@ -103,6 +103,7 @@ class TestVerify:
             "no image": ([], "`data` must hold one image"),
             "labels": ((images, np.arange(5)), "labels from 0 to 3.*from 0 to 4"),
             "shape": (pixels(5, 5, 5, 3), r"\(6, 5, 3\)"),
+            "no number": (images * np.nan, "`data`.*finite numbers"),
         }.values():
             with pytest.raises(ValueError, match=message):
                 verify(path, model, data)
@@ -180,7 +181,12 @@ class TestBenchmark:
         assert "Ratio" in str(result) and "2 threads" in str(result)
 
     def test_errors(self, path):
-        for arguments in ({"threads": 0}, {"repeats": 0}, {"repeats": 1.5}):
+        for arguments in (
+            {"threads": 0},
+            {"threads": 4096},
+            {"repeats": 0},
+            {"repeats": 1.5},
+        ):
             (name,) = arguments
             with pytest.raises(ValueError, match=f"`{name}` must be a positive"):
                 benchmark(path, **arguments)

@@ -12,15 +12,19 @@ class Agreement:
     Attributes:
         images: Number of images compared.
         top1: Share of the images for which both models' largest output is in the
-            same place.
+            same place. There is none where an output is not a number.
         largest_difference: Largest absolute difference of two outputs.
         largest_output: Largest absolute output of the original.
+        lowest: Smallest output of the original, with its sign.
+        highest: Largest output of the original, with its sign.
     """
 
     images: int
     top1: float
     largest_difference: float
     largest_output: float
+    lowest: float
+    highest: float
 
     @property
     def relative_difference(self):
@@ -47,14 +51,17 @@ def compare(outputs, reference):
             f"reference.shape={reference.shape}"
         )
     count = len(outputs)
-    same = outputs.reshape(count, -1).argmax(1) == reference.reshape(count, -1).argmax(
-        1
-    )
+    flat, expected = outputs.reshape(count, -1), reference.reshape(count, -1)
+    same = flat.argmax(1) == expected.argmax(1)
+    # `argmax` takes what is not a number for the largest.
+    same &= ~(np.isnan(flat) | np.isnan(expected)).any(axis=1)
     return Agreement(
         images=count,
         top1=float(np.mean(same)),
         largest_difference=float(np.abs(outputs - reference).max()),
         largest_output=float(np.abs(reference).max()),
+        lowest=float(reference.min()),
+        highest=float(reference.max()),
     )
 
 
@@ -65,9 +72,17 @@ def pool(agreements):
         agreements: A list of the batches' `Agreement`s.
     """
     images = sum(part.images for part in agreements)
+
+    # Unlike Python's `max` and `min`, NumPy's return what is not a number wherever it
+    # stands.
+    def gathered(function, field):
+        return float(function([getattr(part, field) for part in agreements]))
+
     return Agreement(
         images=images,
         top1=sum(part.top1 * part.images for part in agreements) / images,
-        largest_difference=max(part.largest_difference for part in agreements),
-        largest_output=max(part.largest_output for part in agreements),
+        largest_difference=gathered(np.max, "largest_difference"),
+        largest_output=gathered(np.max, "largest_output"),
+        lowest=gathered(np.min, "lowest"),
+        highest=gathered(np.max, "highest"),
     )

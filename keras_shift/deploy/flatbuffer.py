@@ -141,6 +141,23 @@ def operations(content):
     return builtin, other
 
 
+def output_step(content):
+    """Returns how far apart neighbouring outputs of an int8 file are, or 0.0.
+
+    Args:
+        content: The bytes of a .tflite file of one output.
+    """
+    (graph,) = parse(content).subgraphs
+    tensors = [graph.tensors[graph.outputs[0]]]
+    # A float32 output has the steps of what it is made of, by DEQUANTIZE.
+    for operator in graph.operators:
+        if graph.outputs[0] in operator.outputs:
+            tensors += [graph.tensors[index] for index in operator.inputs]
+    quantized = [tensor.quantization for tensor in tensors]
+    scales = [q.scale for q in quantized if q is not None and q.scale is not None]
+    return float(scales[0].max()) if scales else 0.0
+
+
 def always_zero(content):
     """Returns names of activations that quantization has never seen but zero.
 

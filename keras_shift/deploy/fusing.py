@@ -1,8 +1,10 @@
 """Models whose units are compiled ops, for fast inference on CPUs."""
 
 import functools
+import warnings
 from collections.abc import Callable
 
+from keras_shift import native
 from keras_shift.deploy.folding import (
     folded,
     is_normalization,
@@ -29,7 +31,8 @@ def fuse(model):
     in float32, whatever the dtype policy of the model was, and cannot be trained.
     It is saved and loaded as a .keras file; what it exports as a SavedModel needs
     the compiled op, which `keras_shift.custom_ops.load()` registers (`model.export`
-    of the original does not).
+    of the original does not). Where the op cannot run, a warning says why: units are
+    then computed with `keras.ops`, which may take longer than the original.
 
     Example:
 
@@ -44,9 +47,21 @@ def fuse(model):
         A `keras.Model`.
 
     Raises:
-        ValueError: For a subclassed model, whose layers cannot be exchanged.
+        ValueError: For a subclassed model, whose layers cannot be exchanged, and for
+            layers that were quantized or have LoRA.
     """
-    return rewrite(model, shift_as_convolution, _functions)
+    fused = rewrite(model, shift_as_convolution, _functions)
+    reason = native.why_unavailable()
+    if reason is None and (devices := native.other_devices()):
+        reason = f"it runs on CPUs, and TensorFlow sees {', '.join(devices)}"
+    if reason is not None:
+        warnings.warn(
+            "The fused model runs without the compiled op here, and perhaps more "
+            f"slowly than the model that it was made of: {reason}.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return fused
 
 
 def _functions(model, path):

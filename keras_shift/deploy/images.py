@@ -9,6 +9,10 @@ from keras_shift.image_files import naming_unreadable
 
 _RANDOM_IMAGES = 8
 
+# Beyond any pixel, and so far below float32's end that no sum of a network gets there:
+# LiteRT's converter kills the process on a range that is infinite.
+_LARGEST = 1e9
+
 
 def random_pixels(shape):
     """Returns a few images of pixel values between 0 and 255, always the same ones.
@@ -35,8 +39,8 @@ def batches(data, shape, argument):
         labels, or `None`.
 
     Raises:
-        ValueError: If there is something else in `data`, or an image whose file cannot
-            be read.
+        ValueError: If there is something else in `data`, an image whose file cannot be
+            read, or one whose numbers are not finite or larger than any pixel's.
     """
     # As `keras.utils.image_dataset_from_directory` gives them.
     with naming_unreadable(getattr(data, "file_paths", None)):
@@ -62,6 +66,12 @@ def _checked(batch, shape, argument):
         raise ValueError(
             f"Argument `{argument}` must hold images of shape {shape}. "
             f"Received: a batch of shape {images.shape} and type {images.dtype}"
+        )
+    if not ((-_LARGEST <= images) & (images <= _LARGEST)).all():
+        raise ValueError(
+            f"Argument `{argument}` must hold images of finite numbers, from "
+            f"{-_LARGEST:g} to {_LARGEST:g}. Received: images with numbers from "
+            f"{images.min():g} to {images.max():g}"
         )
     if labels is not None and np.shape(labels)[:1] != images.shape[:1]:
         raise ValueError(

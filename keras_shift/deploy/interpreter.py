@@ -6,6 +6,10 @@ import numpy as np
 
 from keras_shift.deploy import flatbuffer
 
+# LiteRT starts as many threads as it is asked for, and more than there are cores help
+# nobody.
+_MOST_THREADS = 256
+
 
 class LiteRTModel:
     """A .tflite file with one input and one output, run by LiteRT.
@@ -20,12 +24,12 @@ class LiteRTModel:
 
     Args:
         path: Path of the file.
-        num_threads: Number of threads that the interpreter may use.
+        num_threads: Number of threads that the interpreter may use, 256 at most.
 
     Raises:
         OSError: If there is no such file.
         ValueError: If it is not an undamaged .tflite file with one input and one
-            output.
+            output, or `num_threads` is out of range.
     """
 
     def __init__(self, path, num_threads=1):
@@ -37,6 +41,7 @@ class LiteRTModel:
                 "`pip install ai-edge-litert`, which is also in the extras "
                 '`"keras-shift[cpu]"` and `"keras-shift[tf]"`.'
             ) from error
+        check_threads(num_threads, "num_threads")
         self.path = os.fspath(path)
         content = flatbuffer.read(self.path)
         try:
@@ -127,6 +132,20 @@ class LiteRTModel:
         if scale:
             return (output.astype("float32") - zero_point) * scale
         return output.astype("float32")
+
+
+def check_threads(value, argument):
+    """Refuses a number of threads that LiteRT should not start.
+
+    Args:
+        value: The number.
+        argument: Name of the argument that it came in, for the message.
+    """
+    if value != int(value) or not 1 <= value <= _MOST_THREADS:
+        raise ValueError(
+            f"Argument `{argument}` must be a positive integer, {_MOST_THREADS} at "
+            f"most. Received: {argument}={value}"
+        )
 
 
 def _quantized(batch, details):

@@ -10,8 +10,14 @@ import numpy as np
 
 from keras_shift.deploy.rewriting import keep, rewrite
 from keras_shift.deploy.units import find_units
-from keras_shift.layers import ActiveShift2D, FusedUnit2D
-from keras_shift.layers.shift_layer import ShiftLayer, shift_layers
+from keras_shift.layers import (
+    ActiveShift2D,
+    FusedUnit2D,
+    GroupedShift2D,
+    SparseShift2D,
+)
+from keras_shift.layers.shift_layer import shift_layers
+from keras_shift.native import FAR
 
 # Wide channels that a unit shifts and those that it does not are kept apart in
 # multiples of what XNNPACK's matrix kernels compute at a time. FE-Net takes 5% more
@@ -53,8 +59,7 @@ def lower_layers(model, quantize=None):
     A shift becomes a depthwise convolution with constant kernels, one-hot for
     whole displacements and just large enough for the displacements that there
     are. A shift that moves nothing becomes an identity. The copy computes in
-    float32, whatever the dtype policy of the model was. A shift layer that is called
-    more than once must be called for the largest map first.
+    float32, whatever the dtype policy of the model was.
 
     Args:
         model: A functional or sequential `keras.Model`.
@@ -103,8 +108,8 @@ def _substitute(quantize):
     return _for_int8 if quantize == "int8" else shift_as_convolution
 
 
-def _for_int8(layer):
-    return shift_as_convolution(layer) or _mean_as_convolution(layer)
+def _for_int8(layer, shapes):
+    return shift_as_convolution(layer, shapes) or _mean_as_convolution(layer, shapes)
 
 
 @dataclasses.dataclass
@@ -226,21 +231,38 @@ def _pointwise(x, kernel, bias, name, strides=(1, 1)):
     return y
 
 
-def shift_as_convolution(layer):
-    if not isinstance(layer, ShiftLayer):
+def shift_as_convolution(layer, shapes):
+    """Returns what takes a shift layer's place and its weights, see `rewrite`.
+
+    Args:
+        layer: A `keras.layers.Layer`. Subclasses of the shift layers may compute
+            something else, so they are not recognised, and run as they are.
+        shapes: Shapes of its inputs, of all of its calls.
+    """
+    if type(layer) not in (ActiveShift2D, GroupedShift2D, SparseShift2D):
         return None
-    displacements = layer.displacement_array()
-    if not isinstance(layer, ActiveShift2D):
+    displacements = np.array(layer.displacement_array(), "float32")
+    if type(layer) is not ActiveShift2D:
         displacements = np.rint(displacements)
-    for axis, size in enumerate(_map_size(layer)):
-        if size is not None:
+    elif np.isnan(displacements).any():
+        raise ValueError(
+            "Argument `model` must have numbers for the displacements of an "
+            "ActiveShift2D: nothing but NaN comes out where they are none. "
+            f"Received: NaN among those of the layer {layer.name!r}"
+        )
+    # What is not a number moves its channel out of the map, too.
+    gone = ~(np.abs(displacements) < FAR).all(axis=0)
+    displacements[:, gone] = 0
+    for axis, sizes in enumerate(_map_sizes(layer, shapes)):
+        if None not in sizes:
             # One by the size of the map already shifts everything out of it.
-            displacements[axis] = displacements[axis].clip(-size, size)
+            displacements[axis] = displacements[axis].clip(-max(sizes), max(sizes))
     relu = getattr(layer, "relu", False)
-    if not displacements.any():
+    if not (displacements.any() or gone.any()):
         nothing = keras.layers.ReLU if relu else keras.layers.Identity
         return nothing(name=layer.name, dtype="float32"), []
     kernel = bilinear_kernel(displacements)
+    kernel[:, :, gone] = 0
     convolution = keras.layers.DepthwiseConv2D(
         kernel.shape[:2],
         padding="same",
@@ -254,16 +276,16 @@ def shift_as_convolution(layer):
     return convolution, [kernel]
 
 
-def _mean_as_convolution(layer):
-    if not isinstance(layer, keras.layers.AveragePooling2D):
+def _mean_as_convolution(layer, shapes):
+    if type(layer) is not keras.layers.AveragePooling2D:
         return None
     size = layer.pool_size
-    height, width = _map_size(layer)
-    if tuple(layer.strides) != tuple(size) or None in (height, width):
+    if tuple(layer.strides) != tuple(size):
         return None
-    if height % size[0] or width % size[1]:
-        return None
-    channels = layer.input.shape[-1 if layer.data_format == "channels_last" else 1]
+    for axis, sizes in enumerate(_map_sizes(layer, shapes)):
+        if None in sizes or any(pixels % size[axis] for pixels in sizes):
+            return None
+    channels = shapes[0][-1 if layer.data_format == "channels_last" else 1]
     convolution = keras.layers.DepthwiseConv2D(
         size,
         strides=size,
@@ -275,9 +297,10 @@ def _mean_as_convolution(layer):
     return convolution, [np.full((*size, channels, 1), 1 / (size[0] * size[1]))]
 
 
-def _map_size(layer):
-    shape = layer.input.shape
-    return shape[1:3] if layer.data_format == "channels_last" else shape[2:]
+def _map_sizes(layer, shapes):
+    """Returns the heights and the widths of all maps that a layer is called for."""
+    first = 1 if layer.data_format == "channels_last" else 2
+    return [{shape[axis] for shape in shapes} for axis in (first, first + 1)]
 
 
 def bilinear_kernel(displacements):

@@ -24,8 +24,7 @@ def portable(model):
     are. A shift that moves nothing becomes an identity. A squeeze-and-excite gate
     becomes pooling, two dense layers and a multiplication. All other layers keep
     their names and weights, and layers of your own stay in the model. The copy
-    computes in float32, whatever the dtype policy of the model was. A shift layer that
-    is called more than once must be called for the largest map first.
+    computes in float32, whatever the dtype policy of the model was.
 
     Example:
 
@@ -56,23 +55,23 @@ def portable(model):
     return plain
 
 
-def _substitute(layer):
-    """Returns the layer to take a layer's place, and its weights, or `None`."""
-    if isinstance(layer, FusedBatchNormalization):
+def _substitute(layer, shapes):
+    """Returns the layer to take a layer's place, and its weights, see `rewrite`."""
+    if type(layer) is FusedBatchNormalization:
         config = {**layer.get_config(), "dtype": "float32"}
         plain = keras.layers.BatchNormalization.from_config(config)
         return plain, layer.get_weights()
-    if isinstance(layer, SliceChannels):
-        return _cropping(layer), []
-    return shift_as_convolution(layer)
+    if type(layer) is SliceChannels:
+        return _cropping(layer, shapes[0]), []
+    return shift_as_convolution(layer, shapes)
 
 
-def _cropping(layer):
+def _cropping(layer, shape):
     # Cropping is for the two axes that are not the channels', so it is told that the
     # map is in the other format. (An index into the map would be no layer, and .keras
     # files name it by a private module of Keras.)
     last = layer.data_format == "channels_last"
-    channels = layer.input.shape[-1 if last else 1]
+    channels = shape[-1 if last else 1]
     ends = (layer.start, channels - layer.stop)
     return keras.layers.Cropping2D(
         ((0, 0), ends) if last else (ends, (0, 0)),
@@ -84,7 +83,7 @@ def _cropping(layer):
 
 def _functions(model, path):
     """Returns what takes the place of the model's gates, see `rewrite`."""
-    gates = [layer for layer in model.layers if isinstance(layer, SqueezeExcite2D)]
+    gates = [layer for layer in model.layers if type(layer) is SqueezeExcite2D]
     return {layer.name: _gate(layer) for layer in gates}
 
 

@@ -3,18 +3,19 @@
 import collections
 import dataclasses
 import functools
-import math
 import os
 import re
+import warnings
 
 import keras
 import numpy as np
 
 from keras_shift.deploy import flatbuffer
-from keras_shift.deploy.flatbuffer import always_zero, operations
+from keras_shift.deploy.flatbuffer import always_zero, operations, output_step
 from keras_shift.deploy.images import collect, random_pixels
 from keras_shift.deploy.lowering import lower_layers, lower_units
 from keras_shift.deploy.metadata import annotate
+from keras_shift.deploy.rewriting import is_its_graph
 from keras_shift.deploy.verification import Verification, verify
 from keras_shift.files import replacing
 
@@ -26,6 +27,20 @@ _COMPARED_IMAGES = 32
 
 # Of layers in what is printed.
 _NAMED = 4
+
+# Of what an output ranges over, and of all images: what a right file never has, not
+# with int8 and not of random weights. An int8 file that is right may still flip single
+# images' probabilities, but not most of them. Where all outputs are nearly the same,
+# they may be closer than rounding can tell: than some steps of an int8 file, or than a
+# share of the largest output.
+_WRONG_DIFFERENCE = 0.5
+_WRONG_TOP1 = 0.5
+_STEPS = 2
+_ROUNDING = 0.01
+
+# Scales of an uint8 input, whose inverse is `std`, that LiteRT survives; those of any
+# network are near one.
+_LEAST_STD, _LARGEST_STD = 1e-6, 1e6
 
 # More hardly change the ranges of activations; a whole training set takes hours.
 _CALIBRATION_IMAGES = 512
@@ -43,7 +58,8 @@ class TFLiteReport(Verification):
             convolution), `"depthwise"` (all of them do), `"pooling"` or
             `"no shift"`.
         left_alone: Names of the shift layers outside of units, which became
-            depthwise convolutions.
+            depthwise convolutions; those of other classes than `keras_shift.layers`
+            has run as they are.
     """
 
     quantize: str | None
@@ -86,7 +102,8 @@ def to_tflite(
     it; shifts become depthwise convolutions, in units (see `find_units`) of only the
     channels that move. It tells Android's tools, such as MediaPipe's Image
     Classifier, how pixels become its input and what its outputs are called. Nothing
-    is written at `path` before the interpreter has run the new file.
+    is written at `path` before the interpreter has run the new file. If its answers
+    are others than the model's, a `UserWarning` says so.
 
     Example:
 
@@ -124,13 +141,14 @@ def to_tflite(
         normalization: Pair of numbers `(mean, std)`: the model's input is
             `(pixel - mean) / std` for pixel values in [0, 255]. Networks of the zoo
             take pixel values as they are. In front of an uint8 input, the mean is
-            rounded to a pixel value.
+            rounded to a pixel value. `std` is from 1e-6 to 1e6.
 
     Returns:
         A `TFLiteReport`; print it.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is none of the above, or a layer was quantized or
+            has LoRA.
         RuntimeError: If the model cannot be converted: it needs operations that
             are not builtin, or one of its activations is always zero (int8).
     """
@@ -170,6 +188,7 @@ def to_tflite(
     with replacing(path) as temporary:
         temporary.write_bytes(content)
         verification = verify(temporary, model, images[:_COMPARED_IMAGES])
+        _warn_if_wrong(verification.agreement, quantize, output_step(content), path)
     found = {**vars(verification), "path": os.fspath(path), "compared_on": compared_on}
     return TFLiteReport(
         **found,
@@ -177,6 +196,29 @@ def to_tflite(
         labels=len(labels or ()),
         units=lowered.units,
         left_alone=lowered.left_alone,
+    )
+
+
+def _warn_if_wrong(same, quantize, step, path):
+    """Warns of a file whose outputs have little to do with the model's."""
+    allowed = max(
+        _WRONG_DIFFERENCE * (same.highest - same.lowest),
+        _ROUNDING * same.largest_output,
+        _STEPS * step,
+    )
+    # Written so that what is not a number is too far away.
+    if same.largest_difference <= allowed:
+        return
+    if quantize in ("int8", "dynamic") and same.top1 >= _WRONG_TOP1:
+        return
+    warnings.warn(
+        f"The file does not compute what the model does: of {same.images} images, they "
+        f"have the same top-1 for {same.top1:.1%}, and their outputs differ by up to "
+        f"{same.largest_difference:.3g}, where those of the model range from "
+        f"{same.lowest:.3g} to {same.highest:.3g}. Do the representative images and "
+        f"`normalization` suit the model? Received: path={os.fspath(path)}",
+        UserWarning,
+        stacklevel=3,
     )
 
 
@@ -212,7 +254,7 @@ def _check(model, path, quantize, representative_data, batch_size):
             "Argument `path` must lie in a folder that exists. "
             f"Received: path={os.fspath(path)}"
         )
-    if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
+    if not is_its_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             "Argument `model` must be a functional or sequential model with one "
             f"input and one output. Received: model={model}"
@@ -251,14 +293,14 @@ def _check_interface(quantize, input_type, output_type, input_name, output_name)
 def _check_normalization(normalization):
     try:
         mean, std = map(float, normalization)
-        right = 0 <= mean <= 255 and 0 < std < math.inf
+        right = 0 <= mean <= 255 and _LEAST_STD <= std <= _LARGEST_STD
     except (TypeError, ValueError):
         right = False
     if not right:
         raise ValueError(
             "Argument `normalization` must be a pair of numbers (mean, std), a pixel "
-            "value from 0 to 255 and a positive number. Received: "
-            f"normalization={normalization!r}"
+            f"value from 0 to 255 and a positive number from {_LEAST_STD:g} to "
+            f"{_LARGEST_STD:g}. Received: normalization={normalization!r}"
         )
 
 

@@ -9,7 +9,7 @@ import rich.box
 import rich.table
 
 from keras_shift.deploy.images import random_pixels
-from keras_shift.deploy.interpreter import LiteRTModel
+from keras_shift.deploy.interpreter import LiteRTModel, check_threads
 from keras_shift.environment import machine
 from keras_shift.table import to_text
 
@@ -112,7 +112,7 @@ def benchmark(path, *others, threads=1, repeats=50):
     Args:
         path: Path of a file.
         *others: Paths of files to compare with it.
-        threads: Number of threads that LiteRT may use.
+        threads: Number of threads that LiteRT may use, 256 at most.
         repeats: Number of runs that are counted, after others that are not.
 
     Returns:
@@ -120,17 +120,17 @@ def benchmark(path, *others, threads=1, repeats=50):
 
     Raises:
         OSError: If there is no such file.
-        ValueError: If a file is damaged or named twice, or a number is not positive.
+        ValueError: If a file is damaged or named twice, or a number is out of range.
     """
     paths = [os.fspath(name) for name in (path, *others)]
     if len(set(paths)) < len(paths):
         raise ValueError(f"Every file must be named once. Received: {paths}")
-    for argument, value in {"threads": threads, "repeats": repeats}.items():
-        if value != int(value) or value < 1:
-            raise ValueError(
-                f"Argument `{argument}` must be a positive integer. "
-                f"Received: {argument}={value}"
-            )
+    check_threads(threads, "threads")
+    if repeats != int(repeats) or repeats < 1:
+        raise ValueError(
+            "Argument `repeats` must be a positive integer. "
+            f"Received: repeats={repeats}"
+        )
     files = {name: LiteRTModel(name, num_threads=threads) for name in paths}
     for lite in files.values():
         warm_up(lite)

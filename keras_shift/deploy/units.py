@@ -13,6 +13,7 @@ from keras_shift.deploy.folding import (
 from keras_shift.deploy.graph import Graph
 from keras_shift.layers import GroupedShift2D, SliceChannels, SparseShift2D
 from keras_shift.layers.shift_layer import ShiftLayer
+from keras_shift.native import FAR
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,8 +108,7 @@ class Unit:
         zero = ~self.expand_kernel.any(axis=0) & (self.expand_bias <= 0)
         if self.displacements is not None:
             for displacement, size in zip(self.displacements, self.map_size):
-                if size is not None:
-                    zero |= np.abs(displacement) >= size
+                zero |= np.abs(displacement) >= (FAR if size is None else size)
         return self.take(np.flatnonzero(~zero))
 
 
@@ -223,7 +223,8 @@ def _match(graph, expand, middle):
     follow("project_relu", _is_relu)
     add = graph.only_user(last)
     if (
-        add is not None
+        _keeps_map(chain)
+        and add is not None
         and graph.is_simple(add)
         and type(add.layer) is keras.layers.Add
         and len(add.inputs) == 2
@@ -280,8 +281,9 @@ def _fold(chain):
     middle = layers.get("middle")
     displacements = None
     if isinstance(middle, ShiftLayer):
-        # Of 1e9 pixels, none is on any map.
-        rounded = np.rint(middle.displacement_array()).clip(-1e9, 1e9).astype("int32")
+        # What is not a number moves its channel out of the map, as in the layer.
+        far = np.nan_to_num(middle.displacement_array(), nan=FAR).clip(-FAR, FAR)
+        rounded = np.rint(far).astype("int32")
         displacements = rounded if rounded.any() else None
     return Unit(
         layers=tuple(layer.name for layer in layers.values()),
@@ -348,10 +350,15 @@ def _keeps_size(graph, chain):
     x = chain["expand"].inputs[0]
     return (
         chain["project"].outputs[0].shape == x.shape
-        # Unknown sizes are equal, too.
-        and tuple(chain["project"].layer.strides) == (1, 1)
-        and not ("middle" in chain and _is_pooling(chain["middle"].layer))
+        and _keeps_map(chain)
         and all(user in chain.values() for user in graph.users(x))
+    )
+
+
+def _keeps_map(chain):
+    """Whether every pixel stays: of shapes, those of one pixel or unknown are equal."""
+    return tuple(chain["project"].layer.strides) == (1, 1) and not (
+        "middle" in chain and _is_pooling(chain["middle"].layer)
     )
 
 

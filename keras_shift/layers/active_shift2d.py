@@ -63,7 +63,7 @@ class ActiveShift2D(LearnedShift):
     def call(self, inputs, training=None):
         return ops.active_shift(
             inputs,
-            self._bounded_displacements(),
+            self.displacements,
             max_displacement=self.max_displacement,
             data_format=self.data_format,
             native=self._native(inputs, training),

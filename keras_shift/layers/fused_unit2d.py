@@ -98,8 +98,9 @@ class FusedUnit2D(keras.layers.Layer):
         self.relu = bool(relu)
         self.residual = bool(residual)
         self.input_spec = keras.layers.InputSpec(ndim=4)
-        # XLA knows no custom ops; asked for, it gets the layer in `keras.ops`.
-        self.supports_jit = False
+        if keras.backend.backend() == "tensorflow":
+            # XLA knows no custom ops; asked for, it gets the layer in `keras.ops`.
+            self.supports_jit = False
 
     def build(self, input_shape):
         image_channels = input_shape[-1]

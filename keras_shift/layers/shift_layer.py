@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_shift import initializers
 from keras_shift import native as native_op
@@ -135,19 +134,6 @@ class LearnedShift(ShiftLayer):
             ),
             "max_displacement": self.max_displacement,
         }
-
-    def _bounded_displacements(self):
-        """Displacements within the bound, with the gradient of the unbounded.
-
-        The constraint holds only after an optimizer's step, not for a start or
-        for loaded weights.
-        """
-        displacements = ops.convert_to_tensor(self.displacements)
-        if self.max_displacement is None:
-            return displacements
-        bound = self.max_displacement
-        bounded = ops.stop_gradient(ops.clip(displacements, -bound, bound))
-        return bounded + (displacements - ops.stop_gradient(displacements))
 
 
 def shift_layers(model):

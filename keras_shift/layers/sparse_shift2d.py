@@ -98,7 +98,7 @@ class SparseShift2D(LearnedShift):
     def call(self, inputs, training=None):
         return ops.sparse_shift(
             inputs,
-            self._bounded_displacements(),
+            self.displacements,
             max_displacement=self.max_displacement,
             data_format=self.data_format,
             native=self._native(inputs, training),
