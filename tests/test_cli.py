@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import warnings
@@ -517,6 +518,22 @@ class TestVerify:
         assert "of 1 images" in out and "accuracy" not in out
         assert "trained on none" not in notes
         assert "1 folders" in notes and "3 classes" in notes
+
+    @pytest.mark.parametrize("command", ["export", "verify"])
+    def test_a_file_that_is_no_image_is_named(
+        self, command, exported, classifier, photographs, tmp_path, capsys
+    ):
+        folder = shutil.copytree(photographs, tmp_path / "photographs")
+        (folder / "cat" / "odd.png").write_text("no pixels")
+        files = [classifier, str(tmp_path / "other.tflite")]
+        if command == "verify":
+            files = [exported, classifier]
+        with pytest.raises(SystemExit) as end:
+            main([command, *files, "--data", str(folder)])
+        assert end.value.code == 2
+        notes = capsys.readouterr().err
+        assert "odd.png is no image that can be read" in notes
+        assert "Traceback" not in notes
 
     def test_disagreement_is_status_1(self, exported, classifier, capsys):
         model = keras.models.load_model(classifier)

@@ -6,6 +6,7 @@ from keras_shift.cli.images import load_images
 from keras_shift.cli.limits import check_memory
 from keras_shift.cli.messages import say
 from keras_shift.cli.quiet import quiet
+from keras_shift.image_files import naming_unreadable
 
 
 def run(arguments):
@@ -22,15 +23,16 @@ def run(arguments):
     labels = arguments.labels and _lines(arguments.labels)
     model = models.load_with_weights(arguments)
     check_memory(model, arguments.batch_size)
-    images = None
+    images = paths = None
     if arguments.data is not None:
         dataset = load_images(arguments.data, model, shuffle=True)
+        paths = dataset.file_paths
         images = dataset.map(lambda images, labels: images)
         if not labels and len(dataset.class_names) == model.output_shape[-1]:
             labels = dataset.class_names
     labels = labels or _labels_of_weights(arguments, model)
     say(f"Converting {model.name}, running the file and comparing it with Keras.")
-    with quiet(arguments.verbose):
+    with quiet(arguments.verbose), naming_unreadable(paths):
         report = deploy.to_tflite(
             model,
             arguments.out,

@@ -8,6 +8,7 @@ from keras_shift.cli import models
 from keras_shift.cli.images import load_images
 from keras_shift.cli.messages import disagree, say
 from keras_shift.cli.quiet import quiet
+from keras_shift.image_files import naming_unreadable
 
 
 def run(arguments):
@@ -17,8 +18,11 @@ def run(arguments):
         arguments: Those of the command line.
     """
     model = models.load_with_weights(arguments)
-    data = None if arguments.data is None else _data(arguments.data, model)
-    with quiet(arguments.verbose):
+    data = paths = None
+    if arguments.data is not None:
+        dataset = load_images(arguments.data, model, shuffle=False)
+        data, paths = _batches(dataset, model, arguments.data), dataset.file_paths
+    with quiet(arguments.verbose), naming_unreadable(paths):
         result = deploy.verify(arguments.file, model, data)
     print(result)
     if result.accuracy is not None:
@@ -29,9 +33,8 @@ def run(arguments):
     _judge(result.agreement, arguments)
 
 
-def _data(folder, model):
+def _batches(dataset, model, folder):
     """Batches of images, with their labels if those can be the network's classes."""
-    dataset = load_images(folder, model, shuffle=False)
     classes = len(dataset.class_names)
     if classes == model.output_shape[-1]:
         return _progress(dataset)

@@ -40,8 +40,8 @@ def rewrite(model, substitute, functions=None, path=""):
             f"Received: model={model}"
         )
     shapes: dict[int, list[tuple]] = {}
-    for call in Graph(model).calls:
-        shapes.setdefault(id(call.layer), []).extend(x.shape for x in call.inputs)
+    for made in Graph(model).calls:
+        shapes.setdefault(id(made.layer), []).extend(x.shape for x in made.inputs)
     replaced, copies = [], []
     by_name = {} if functions is None else functions(model, path)
     if by_name and isinstance(model, keras.Sequential):
