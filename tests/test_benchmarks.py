@@ -174,3 +174,14 @@ def test_the_frontier_compares_files_for_a_phones_images(monkeypatch):
         assert (bare is None) == (record.constructor == "MobileNetV2")
         if bare is not None:
             assert keras_shift.analysis.summary(bare).unshifted == 1
+
+
+def test_the_first_example_is_readmes_for_both_networks(monkeypatch):
+    first_example = load("first_example", monkeypatch)
+    ours, theirs = map(first_example.code, first_example.NETWORKS)
+    assert 'weights="tiny_imagenet.sparsified"' in ours
+    assert "zoo.MobileNetV2(" in theirs and 'weights="tiny_imagenet"' in theirs
+    assert "FENet" not in theirs
+    # But for that they are the same.
+    differ = [a != b for a, b in zip(ours.splitlines(), theirs.splitlines())]
+    assert sum(differ) == 2
