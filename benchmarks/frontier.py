@@ -16,6 +16,7 @@ docs/frontier.png (this needs matplotlib); `--draw` draws what was measured befo
 """
 
 import argparse
+import collections
 import csv
 import itertools
 import os
@@ -130,9 +131,14 @@ def draw(rows, path):
     """Top-1 over time, a point for every network, a plot for every dataset and type."""
     from matplotlib.figure import Figure
 
-    figure = Figure((9, 8), dpi=100, facecolor="white", layout="constrained")
-    plots = figure.subplots(len(DATASETS), len(KINDS), squeeze=False)
-    for axes, (dataset, kind) in zip(plots.flat, itertools.product(DATASETS, KINDS)):
+    names = {row["weights"] for row in rows}
+    counts = collections.Counter(zoo.get_record(name).dataset for name in names)
+    # One network alone is compared with nothing.
+    datasets = [dataset for dataset in DATASETS if counts[dataset] > 1]
+    height = 4 * len(datasets)
+    figure = Figure((9, height), dpi=100, facecolor="white", layout="constrained")
+    plots = figure.subplots(len(datasets), len(KINDS), squeeze=False)
+    for axes, (dataset, kind) in zip(plots.flat, itertools.product(datasets, KINDS)):
         for row in rows:
             record = zoo.get_record(row["weights"])
             chosen = (record.dataset, row["kind"], row["threads"])
@@ -148,7 +154,7 @@ def draw(rows, path):
         axes.set_title(f"{DATASETS[dataset]}, {kind}")
         axes.set_xlabel("time / MobileNetV2 1.0's")
         axes.set_ylabel("top-1, %")
-        axes.margins(0.25)
+        axes.margins(0.4, 0.25)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as temporary:
