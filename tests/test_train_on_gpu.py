@@ -18,7 +18,8 @@ from keras_shift import environment, measuring
 from keras_shift.training import Recipe, load_data
 from networks import ROOT, load_tool, python_environment
 
-EPOCHS = 12
+# So many that the first training cannot end before it is killed.
+EPOCHS = 30
 RECIPE = Recipe(
     name="toy.shiftresnet20_ssl",
     network="shiftresnet20_ssl",

@@ -107,6 +107,8 @@ def main():
     command = commands.add_parser("train", help="train recipes at once, and collect")
     command.add_argument("runs", nargs="+", metavar="RECIPE[:SEED]")
     command.add_argument("--seconds", type=float, required=True, help="then it stops")
+    # A GPU runs the kernels of one process at a time; each has enough to do with its
+    # images that a few together keep it busy.
     command.add_argument("--at-once", type=int, default=3, metavar="N")
     command.add_argument("--epochs", type=int, help="instead of the recipe's")
     command.add_argument(
@@ -369,11 +371,11 @@ def train(work, runs, seconds, at_once, epochs, precision):
     end = time.monotonic() + seconds
     changes = [] if epochs is None else ["--epochs", str(epochs)]
     changes += [] if precision is None else ["--precision", precision]
-    site = os.pathsep.join([str(ROOT), str(work / "site")])
+    path = [str(ROOT), str(work / "site"), os.environ.get("PYTHONPATH", "")]
     variables = {
         **os.environ,
         "KERAS_BACKEND": "jax",
-        "PYTHONPATH": os.pathsep.join([site, os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
         # Several processes share the GPU's memory.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         # Seeds share a program, which is compiled once.
