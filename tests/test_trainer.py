@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import errno
+import importlib.util
 import json
 import os
 import random
@@ -119,6 +120,20 @@ class TestTrain:
         fresh.load_weights(folder / "final.weights.h5")
         assert_same_weights(fresh, model)
         assert not list(folder.glob("unfinished*"))
+
+    def test_needs_tensorflow_for_tensorboard(self, tmp_path, monkeypatch):
+        """Both may be installed, or TensorBoard alone: Keras' callback needs both."""
+        find = importlib.util.find_spec
+
+        def without_tensorflow(name, *package):
+            if name == "tensorboard":
+                return find("keras")
+            return None if name == "tensorflow" else find(name, *package)
+
+        monkeypatch.setattr(importlib.util, "find_spec", without_tensorflow)
+        recipe = dataclasses.replace(RECIPE, epochs=1)
+        train(tiny_model(), recipe, tiny_data(), tmp_path, verbose=0)
+        assert not (tmp_path / "tensorboard").exists()
 
     def test_the_loss_falls(self, tmp_path):
         recipe = dataclasses.replace(RECIPE, epochs=20, augmentation="none")

@@ -117,7 +117,8 @@ def train(
     as one that was not. At the end it holds
 
     -   `final.weights.h5`, the weights;
-    -   `log.csv`, one row an epoch, and `tensorboard/`, if that is installed;
+    -   `log.csv`, one row an epoch, and `tensorboard/`, if that and TensorFlow are
+        installed;
     -   `recipe.json`, the recipe, and `environment.json`, what began to train by it;
     -   `checkpoint.npz`, from which to resume.
 
@@ -208,7 +209,9 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
     if recipe.ema_momentum is not None:
         followers.append(keras.callbacks.SwapEMAWeights())
     followers += [recorder, StopOnNaN(directory)]
-    if divided.writes and importlib.util.find_spec("tensorboard"):
+    # Keras' callback writes with TensorFlow.
+    writers = map(importlib.util.find_spec, ("tensorboard", "tensorflow"))
+    if divided.writes and all(writers):
         followers.append(
             keras.callbacks.TensorBoard(directory / "tensorboard", write_graph=False)
         )

@@ -1,0 +1,179 @@
+"""Trainings that travel to another machine and back."""
+
+import csv
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+import tarfile
+import time
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_shift import environment, measuring
+from keras_shift.training import Recipe, load_data
+from networks import ROOT, load_tool, python_environment
+
+# So many that the first training cannot end before it is killed.
+EPOCHS = 30
+RECIPE = Recipe(
+    name="toy.shiftresnet20_ssl",
+    network="shiftresnet20_ssl",
+    arguments={"input_shape": (8, 8, 3), "classes": 2},
+    dataset="toy",
+    augmentation="flip_crop",
+    crop_padding=1,
+    batch_size=4,
+    epochs=EPOCHS,
+    learning_rate=0.05,
+    displacement_learning_rate=10,
+    freeze_shifts=0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def tool():
+    return load_tool("train_on_gpu")
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """Arrays, and the same as folders of images."""
+    random = np.random.default_rng(0)
+    arrays = {"classes": np.array(["cat", "dog"])}
+    for split, folder, count in (("train", "train", 10), ("test", "val", 6)):
+        images = random.integers(0, 256, (count, 8, 8, 3), "uint8")
+        labels = np.sort(np.arange(count) % 2)
+        arrays |= {f"x_{split}": images, f"y_{split}": labels}
+        for index, (image, label) in enumerate(zip(images, labels)):
+            path = tmp_path / "toy" / folder / arrays["classes"][label]
+            path.mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(path / f"{index}.png", image, scale=False)
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    return arrays
+
+
+def travel(tool, work, part=500):
+    """Packs both datasets in small parts, and unpacks them."""
+    folder = work.parent
+    datasets = [f"toy={folder / 'toy'}", f"arrays={folder / 'arrays.npz'}"]
+    tool.pack(work, datasets, [], tool.PYTHON, [], part)
+    parts = sorted((work / "packed").iterdir())
+    tool.unpack(work)
+    return parts
+
+
+def test_data_arrive_as_they_are(tool, toy, tmp_path, monkeypatch, capsys):
+    # Several strips, the last one shorter.
+    monkeypatch.setattr(tool, "STRIP", 4)
+    parts = travel(tool, tmp_path / "work")
+    assert len(parts) > 2
+    assert max(part.stat().st_size for part in parts) <= 500
+    assert all("carry=[" in line for line in capsys.readouterr().out.split("\n")[3:-1])
+    for name in ("toy", "arrays"):
+        data = load_data(name, (8, 8), tmp_path / "work" / "data")
+        np.testing.assert_array_equal(data.train_images, toy["x_train"])
+        np.testing.assert_array_equal(data.train_labels, toy["y_train"])
+        np.testing.assert_array_equal(data.images, toy["x_test"])
+        np.testing.assert_array_equal(data.labels, toy["y_test"])
+        assert data.class_names == ["cat", "dog"]
+    parts[1].unlink()
+    with pytest.raises(SystemExit, match="must be whole"):
+        tool.unpack(tmp_path / "work")
+
+
+def test_plan_names_recipes(tool, capsys):
+    tool.plan(None)
+    assert "tiny_imagenet.fenet_0.75.sparse:2" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_said(tool, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tool, "RESULTS", 10_000)
+    monkeypatch.setattr(tool, "PIECE", 5000)
+    monkeypatch.setenv("OUT", str(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    for name, weights in (("first", True), ("second", False), ("third", True)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.npz").write_bytes(bytes(2000))
+        if weights:
+            (folder / "final.weights.h5").write_bytes(bytes(2500))
+    tool.collect(tmp_path, [])
+    assert "checkpoint.npz did not fit: collect second" in capsys.readouterr().out
+    assert max(p.stat().st_size for p in (tmp_path / "out").iterdir()) <= 5000
+    with tarfile.open(fileobj=tool.whole(tmp_path / "out" / "results.tar")) as file:
+        names = file.getnames()
+    assert names == ["first/final.weights.h5", "third/final.weights.h5"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_commit_of_the_same_sources(tool, tmp_path, monkeypatch, same):
+    monkeypatch.setattr(environment, "git_commit", lambda: "abc")
+    monkeypatch.setenv("OUT", str(tmp_path))
+    folder = tmp_path / "there" / "runs" / "some"
+    folder.mkdir(parents=True)
+    (folder / "environment.json").write_text('{"git_commit": null, "device": "GPU"}')
+    (folder / "sources.sha256").write_text(tool.sources() if same else "others")
+    tool.collect(tmp_path / "there", ["some"])
+    tool.join(tmp_path / "here", tmp_path)
+    text = (tmp_path / "here" / "runs" / "some" / "environment.json").read_text()
+    commit = "abc" if same else None
+    assert json.loads(text) == {"git_commit": commit, "device": "GPU"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason='needs JAX (".[jax]")'
+)
+def test_two_at_once_one_of_which_was_killed(tool, toy, tmp_path):
+    work, out = tmp_path / "work", tmp_path / "out"
+    out.mkdir()
+    travel(tool, work)
+    toy_json = tmp_path / "toy.json"
+    toy_json.write_text(RECIPE.to_json())
+    program = [sys.executable, ROOT / "tools" / "train_on_gpu.py", "--work", work]
+    variables = {**python_environment(), "KERAS_BACKEND": "jax", "OUT": str(out)}
+
+    def started(*arguments):
+        return subprocess.Popen(
+            [*program, *map(str, arguments)],
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    first = work / "runs" / "toy.seed0"
+    alone = started("one", toy_json)
+    while not (first / "checkpoint.npz").exists():
+        assert alone.poll() is None, alone.communicate()[0]
+        time.sleep(0.01)
+    alone.kill()
+    alone.communicate()
+    assert not (first / "final.weights.h5").exists()
+
+    said = started("train", "--seconds", 1, f"{toy_json}:1").communicate()[0]
+    assert "toy.seed1: not done, 0 epochs" in said
+
+    runs = (toy_json, f"{toy_json}:1")
+    said = started("train", "--seconds", 500, "--at-once", 2, *runs).communicate()[0]
+    assert f"toy.seed0: done, {EPOCHS} epochs" in said, said
+    assert f"toy.seed1: done, {EPOCHS} epochs" in said, said
+
+    here = tmp_path / "here"
+    tool.join(here, out)
+    for seed in (0, 1):
+        folder = here / "runs" / f"toy.seed{seed}"
+        trained = measuring.read_run(folder)
+        assert trained.recipe == dataclasses.replace(RECIPE, seed=seed)
+        with open(folder / "log.csv", newline="") as file:
+            epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+        assert epochs == list(range(1, EPOCHS + 1))
+        found = json.loads((folder / "environment.json").read_text())
+        assert found["backend"] == "jax"
+        with h5py.File(folder / "final.weights.h5") as file:
+            assert "optimizer" not in file

@@ -1,0 +1,518 @@
+"""Trains several recipes at once, on JAX, on a machine with a GPU that is lent.
+
+Such a machine has JAX, NumPy and Pillow, and neither Keras nor a way to fetch it nor
+data; a call to it brings 64 MiB and takes 60 MiB away. So, in this order,
+
+    python tools/train_on_gpu.py plan               # here: what to train, by rank
+    python tools/train_on_gpu.py pack \\
+        tiny_imagenet=DIR/tiny_imagenet cifar100=DIR/cifar100.npz
+    python tools/train_on_gpu.py unpack             # there, once all parts are there
+    python tools/train_on_gpu.py train --seconds 480 RECIPE RECIPE:SEED ...
+    python tools/train_on_gpu.py collect            # there, again if not all fitted
+    python tools/train_on_gpu.py join DIR           # here: DIR holds what came back
+
+`pack` prints the calls to make. All files lie in .gpu/, which git ignores. A training
+is killed when its time is over. It goes on from its last complete epoch with the next
+`train`; on another machine, too, if `pack --runs` takes what `join` made along. What
+`join` makes of a training that has ended, tools/publish_weights.py publishes.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / ".gpu"
+
+# Recipes with their seeds, what is needed most first.
+PLAN = (
+    ("tiny_imagenet.fenet_0.75.sparse", (0, 1, 2)),
+    ("tiny_imagenet.fenet_1.0.sparse", (0,)),
+    ("tiny_imagenet.fenet_0.5.sparse", (0,)),
+    ("tiny_imagenet.mobilenet_v2_1.0", (0, 1, 2)),
+    ("cifar100.fenet_1.0", (0,)),
+    ("cifar100.mobilenet_v2_1.0", (0,)),
+    ("cifar10.shiftresnet20_ssl", (0,)),
+    ("cifar10.shiftresnet20_ssl_grouped", (0,)),
+    ("cifar10.shiftresnet20_ssl_1x1_only", (0,)),
+)
+# For `plan` alone.
+TRAINING_IMAGES = {"tiny_imagenet": 100_000, "cifar10": 50_000, "cifar100": 50_000}
+
+# What that machine lacks: in this environment's versions, for that machine's Python.
+PACKAGES = ("keras", "namex", "optree")
+PYTHON = "3.12"
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (35, 34, 31, 28, 27, 24, 17)]
+
+# Of one call: the working tree with what it carries. A part has 60 MB at most, and less
+# if the repository itself leaves less.
+TREE = 63 * 2**20
+PART = 60_000_000
+# What comes back: at most 8 files, 16 MiB each, 64 MiB together.
+PIECE, RESULTS = 15 * 2**20, 60 * 2**20
+
+# Images of an array that are encoded as one, one below the other.
+STRIP = 500
+SPLITS = {"train": ("train",), "test": ("validation", "val", "test")}
+
+WEIGHTS, CHECKPOINT = "final.weights.h5", "checkpoint.npz"
+ENVIRONMENT, SOURCES = "environment.json", "sources.sha256"
+OUTPUT = "output.txt"
+
+
+def main():
+    """Does what the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=WORK, help="instead of .gpu/")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("plan", help="list what to train, by rank")
+    command.set_defaults(function=plan)
+
+    command = commands.add_parser("pack", help="make the parts that travel")
+    command.add_argument(
+        "datasets",
+        nargs="*",
+        metavar="NAME=PATH",
+        help="PATH is a folder with one folder for each split and in it one for each "
+        "class, or an .npz file as keras_shift.training.load_data reads it",
+    )
+    command.add_argument(
+        "--runs", nargs="*", default=[], metavar="RUN", help="trainings to go on with"
+    )
+    command.add_argument("--python", default=PYTHON, help="that machine's version")
+    command.add_argument("--packages", nargs="*", default=PACKAGES)
+    command.add_argument("--part", type=int, metavar="BYTES", help="size of a part")
+    command.set_defaults(function=pack)
+
+    command = commands.add_parser("unpack", help="install packages, decode images")
+    command.set_defaults(function=unpack)
+
+    command = commands.add_parser("train", help="train recipes at once, and collect")
+    command.add_argument("runs", nargs="+", metavar="RECIPE[:SEED]")
+    command.add_argument("--seconds", type=float, required=True, help="then it stops")
+    # A GPU runs the kernels of one process at a time; each has enough to do with its
+    # images that a few together keep it busy.
+    command.add_argument("--at-once", type=int, default=3, metavar="N")
+    command.add_argument("--epochs", type=int, help="instead of the recipe's")
+    command.add_argument(
+        "--precision", help="instead of the recipe's, for a trial: not to be published"
+    )
+    command.set_defaults(function=train)
+
+    command = commands.add_parser("collect", help="put results where they come back")
+    command.add_argument("runs", nargs="*", metavar="RUN", help="all by default")
+    command.set_defaults(function=collect)
+
+    command = commands.add_parser("join", help="make folders of results again")
+    command.add_argument("folder", type=Path)
+    command.set_defaults(function=join)
+
+    command = commands.add_parser("one")
+    command.add_argument("run")
+    command.add_argument("arguments", nargs=argparse.REMAINDER)
+    command.set_defaults(function=train_one)
+
+    options = vars(parser.parse_args())
+    options.pop("function")(**options)
+
+
+def plan(work):
+    """Lists what to train."""
+    from keras_shift.zoo import recipes
+
+    print(f"{'recipe:seed':44}{'steps':>8}{'images':>12}")
+    for name, seeds in PLAN:
+        recipe = recipes.get_recipe(name)
+        count = TRAINING_IMAGES[recipe.dataset]
+        steps = recipe.steps_per_epoch(count) * recipe.epochs_of(count)
+        for seed in seeds:
+            print(f"{f'{name}:{seed}':44}{steps:8,}{steps * recipe.batch_size:12,}")
+
+
+# Parts of files
+
+
+def cut(path, size):
+    """Cuts a file into parts `path.1of3`, ..., and removes it.
+
+    Args:
+        path: Path of a file.
+        size: Int, bytes in a part at most.
+
+    Returns:
+        A list of paths.
+    """
+    count = max(1, -(-path.stat().st_size // size))
+    parts = [path.with_name(f"{path.name}.{i + 1}of{count}") for i in range(count)]
+    with open(path, "rb") as file:
+        for part in parts:
+            part.write_bytes(file.read(size))
+    path.unlink()
+    return parts
+
+
+def whole(path):
+    """Returns the content of a file that `cut` has cut.
+
+    Args:
+        path: Path that the file had.
+
+    Raises:
+        SystemExit: If parts are missing.
+    """
+    found = sorted(path.parent.glob(f"{path.name}.*of*"))
+    counts = {int(part.name.rpartition("of")[2]) for part in found}
+    if len(counts) != 1 or counts != {len(found)}:
+        names = [part.name for part in found]
+        raise SystemExit(f"{path} must be whole. Received: the parts {names}")
+    (count,) = counts
+    parts = [path.with_name(f"{path.name}.{i + 1}of{count}") for i in range(count)]
+    return io.BytesIO(b"".join(part.read_bytes() for part in parts))
+
+
+# Here, before
+
+
+def pack(work, datasets, runs, python, packages, part):
+    """Writes the parts that travel, and prints the calls."""
+    for run in runs:
+        if not (work / "runs" / run / CHECKPOINT).is_file():
+            raise SystemExit(f"{run} has no {CHECKPOINT} in {work / 'runs'}.")
+    packed = work / "packed"
+    shutil.rmtree(packed, ignore_errors=True)
+    (packed / "wheels").mkdir(parents=True)
+    if packages:
+        download(packages, python, packed / "wheels")
+    for dataset in datasets:
+        name, separator, path = dataset.partition("=")
+        if not separator:
+            raise SystemExit(f"A dataset must be NAME=PATH. Received: {dataset}")
+        encode(Path(path), packed / f"{name}.npz")
+        print(f"{name}: {(packed / f'{name}.npz').stat().st_size / 1e6:.1f} MB")
+    archive = packed / "all.tar"
+    with tarfile.open(archive, "w") as file:
+        for path in (packed / "wheels", *sorted(packed.glob("*.npz"))):
+            file.add(path, path.name)
+        for run in runs:
+            file.add(work / "runs" / run, f"runs/{run}")
+    tree = tree_size()
+    parts = cut(archive, part or min(PART, TREE - tree))
+    for path in (packed / "wheels", *packed.glob("*.npz")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    print(f"The repository has {tree / 1e6:.1f} MB, so {len(parts)} calls of `run`:")
+    for index, path in enumerate(parts):
+        carried = os.path.relpath(path, ROOT)
+        command = "ls -l .gpu/packed"
+        if index == len(parts) - 1:
+            command = (
+                "python3 tools/train_on_gpu.py unpack && "
+                "python3 tools/train_on_gpu.py train --seconds 400 RECIPE:SEED ..."
+            )
+        size = path.stat().st_size / 1e6
+        print(f'carry=["{carried}"] command="{command}"  # {size:.1f} MB')
+
+
+def download(packages, python, folder):
+    """Downloads wheels in the versions of this environment, without their needs."""
+    from importlib import metadata
+
+    versions = [f"{package}=={metadata.version(package)}" for package in packages]
+    # pip takes those platforms and no others.
+    platforms = [f"--platform={platform}" for platform in PLATFORMS]
+    options = ["--no-deps", "--only-binary=:all:", f"--python-version={python}"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", *options, *platforms]
+    command += ["--disable-pip-version-check", f"--dest={folder}", *versions]
+    subprocess.run(command, check=True)
+
+
+def tree_size():
+    """Returns the bytes of the files that travel with every call."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    names = listed.stdout.decode().split("\0")[:-1]
+    return sum((ROOT / name).stat().st_size for name in names if (ROOT / name).exists())
+
+
+def encode(source, path):
+    """Writes a dataset as encoded images, which `decode` reads.
+
+    Image files stay what they are, and what all have in common is compressed away.
+    Arrays are encoded in strips as lossless WebP.
+
+    Args:
+        source: Path of a folder or of an `.npz` file.
+        path: Path of an `.npz` file.
+    """
+    arrays = from_folders(source) if source.is_dir() else from_arrays(source)
+    np.savez_compressed(path, **arrays)
+
+
+def from_folders(folder):
+    classes = sorted(path.name for path in (folder / "train").iterdir())
+    found = {"classes": np.array(classes)}
+    for split, names in SPLITS.items():
+        within = next(folder / name for name in names if (folder / name).is_dir())
+        contents, labels = [], []
+        for label, name in enumerate(classes):
+            # The order of keras.utils.image_dataset_from_directory.
+            files = sorted((within / name).iterdir())
+            contents += [file.read_bytes() for file in files]
+            labels += [label] * len(files)
+        found |= stored(split, contents, labels)
+    return found
+
+
+def from_arrays(source):
+    found = {}
+    with np.load(source) as arrays:
+        for split in SPLITS:
+            images = arrays[f"x_{split}"]
+            strips = [images[i : i + STRIP] for i in range(0, len(images), STRIP)]
+            # Pillow lets other threads run.
+            with ThreadPool() as pool:
+                contents = pool.map(webp, strips)
+            found |= stored(split, contents, arrays[f"y_{split}"].reshape(-1))
+        if "classes" in arrays:
+            found["classes"] = arrays["classes"]
+    return found
+
+
+def stored(split, contents, labels):
+    """The arrays of a split: files one behind the other, their sizes, and labels."""
+    return {
+        f"files_{split}": np.frombuffer(b"".join(contents), "uint8"),
+        f"sizes_{split}": np.array([len(content) for content in contents]),
+        f"y_{split}": np.array(labels, "int32"),
+    }
+
+
+def webp(images):
+    from PIL import Image
+
+    file = io.BytesIO()
+    strip = np.ascontiguousarray(images.reshape(-1, *images.shape[2:]))
+    Image.fromarray(strip).save(file, "WEBP", lossless=True, quality=100, method=4)
+    return file.getvalue()
+
+
+# There
+
+
+def unpack(work):
+    """Installs packages, and writes data as `keras_shift.training.load_data` reads it.
+
+    Args:
+        work: Path of the folder that holds packed/.
+    """
+    packed = work / "packed"
+    with tarfile.open(fileobj=whole(packed / "all.tar")) as file:
+        file.extractall(work, filter="data")
+    if wheels := sorted((work / "wheels").glob("*.whl")):
+        options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir"]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", *options]
+        command += ["--upgrade", f"--target={work / 'site'}", *map(str, wheels)]
+        subprocess.run(command, check=True)
+    (work / "data").mkdir(exist_ok=True)
+    for path in work.glob("*.npz"):
+        np.savez(work / "data" / path.name, **decode(path))
+        path.unlink()
+
+
+def decode(path):
+    """Returns the arrays of a dataset that `encode` wrote.
+
+    Args:
+        path: Path of an `.npz` file.
+
+    Returns:
+        A dict of arrays, as `keras_shift.training.load_data` wants it.
+    """
+    found = {}
+    with np.load(path) as arrays:
+        if "classes" in arrays:
+            found["classes"] = arrays["classes"]
+        for split in SPLITS:
+            ends = np.cumsum(arrays[f"sizes_{split}"])
+            content = arrays[f"files_{split}"]
+            files = [part.tobytes() for part in np.split(content, ends[:-1])]
+            with ThreadPool() as pool:
+                images = np.concatenate(pool.map(pixels, files))
+            found[f"y_{split}"] = arrays[f"y_{split}"]
+            count, width = len(found[f"y_{split}"]), images.shape[1]
+            found[f"x_{split}"] = images.reshape(count, -1, width, 3)
+    return found
+
+
+def pixels(content):
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def train(work, runs, seconds, at_once, epochs, precision):
+    """Trains until all recipes or the time are at their end, and collects."""
+    end = time.monotonic() + seconds
+    changes = [] if epochs is None else ["--epochs", str(epochs)]
+    changes += [] if precision is None else ["--precision", precision]
+    path = [str(ROOT), str(work / "site"), os.environ.get("PYTHONPATH", "")]
+    variables = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        # Several processes share the GPU's memory.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        # Seeds share a program, which is compiled once.
+        "JAX_COMPILATION_CACHE_DIR": str(work / "compiled"),
+    }
+    waiting = [(run, name_of(run)) for run in runs]
+    running = {}
+    while (waiting or running) and time.monotonic() < end:
+        while waiting and len(running) < at_once:
+            run, name = waiting.pop(0)
+            folder = work / "runs" / name
+            if (folder / WEIGHTS).exists():
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / CHECKPOINT).exists():
+                (folder / SOURCES).write_text(sources(), encoding="utf-8")
+            command = [sys.executable, __file__, "--work", work, "one", run, *changes]
+            with open(folder / OUTPUT, "a", encoding="utf-8") as output:
+                running[name] = subprocess.Popen(
+                    list(map(str, command)),
+                    env=variables,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+        for name, process in list(running.items()):
+            if process.poll() is not None:
+                del running[name]
+                if process.returncode:
+                    said = (work / "runs" / name / OUTPUT).read_text(encoding="utf-8")
+                    print(f"{name} failed:\n{said[-2000:]}", flush=True)
+        time.sleep(0.2)
+    for process in running.values():
+        # It goes on from its last complete epoch, whenever it is killed.
+        process.kill()
+        process.wait()
+    for _, name in waiting:
+        print(f"{name}: no time was left to begin")
+    collect(work, list(map(name_of, runs)))
+
+
+def name_of(run):
+    """Returns the name of a run's folder: that of its recipe, and its seed."""
+    recipe, seed = recipe_and_seed(run)
+    return f"{Path(recipe).name.removesuffix('.json')}.seed{seed}"
+
+
+def recipe_and_seed(run):
+    """Returns the parts of RECIPE[:SEED]."""
+    found = re.fullmatch(r"(.+?)(?::(\d+))?", run)
+    return found[1], int(found[2] or 0)
+
+
+def train_one(work, run, arguments):
+    """Trains a recipe to its end: one of the processes that `train` starts."""
+    from keras_shift import cli, measuring
+    from keras_shift.files import replacing
+
+    recipe, seed = recipe_and_seed(run)
+    folder = work / "runs" / name_of(run)
+    given = ["--seed", str(seed), "--data-dir", str(work / "data"), *arguments]
+    cli.main(["train", recipe, "--output", str(folder), "--resume", *given])
+    # Without the optimizer's momentum, which would come back for nothing.
+    with replacing(folder / WEIGHTS) as temporary:
+        measuring.read_run(folder).model.save_weights(temporary)
+
+
+def collect(work, runs):
+    """Puts results into $OUT: weights that are done first, then checkpoints."""
+    folders = [work / "runs" / run for run in runs] or sorted((work / "runs").iterdir())
+    folders = [folder for folder in folders if folder.is_dir()]
+    done = [folder for folder in folders if (folder / WEIGHTS).exists()]
+    large = [folder / WEIGHTS for folder in done]
+    large += [folder / CHECKPOINT for folder in folders if folder not in done]
+    endings = (".csv", ".json", ".sha256", ".txt")
+    small = [p for f in folders for p in sorted(f.iterdir()) if p.suffix in endings]
+    archive = Path(os.environ["OUT"]) / "results.tar"
+    left = RESULTS
+    with tarfile.open(archive, "w") as file:
+        for path in [*small, *filter(Path.exists, large)]:
+            # A member has a header, and is filled up.
+            size = path.stat().st_size + 2048
+            if size <= left:
+                left -= size
+                file.add(path, path.relative_to(work / "runs"))
+            else:
+                print(f"{path.name} did not fit: collect {path.parent.name}")
+    cut(archive, PIECE)
+    for folder in folders:
+        rows = log(folder)
+        last = f"{float(rows[-1]['val_accuracy']):.2%}" if rows else "none"
+        took = sum(float(row["seconds"]) for row in rows)
+        state = "done" if folder in done else "not done"
+        print(f"{folder.name}: {state}, {len(rows)} epochs, {took:.0f} s, {last}")
+
+
+def log(folder):
+    """Returns the rows of a training's log, an empty list before its first epoch."""
+    path = folder / "log.csv"
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def sources():
+    """Returns a digest of the Python files that a training depends on."""
+    digest = hashlib.sha256()
+    for folder in ("custom_ops", "keras_shift", "zoo"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT)}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+# Here, afterwards
+
+
+def join(work, folder):
+    """Makes folders of what came back, as tools/publish_weights.py takes them.
+
+    The machine had no git: a training that was begun with exactly the sources that are
+    here, all committed, gets their commit.
+    """
+    with tarfile.open(fileobj=whole(folder / "results.tar")) as file:
+        names = sorted({name.partition("/")[0] for name in file.getnames()})
+        file.extractall(work / "runs", filter="data")
+    from keras_shift.environment import git_commit
+
+    for name in names:
+        path = work / "runs" / name / ENVIRONMENT
+        began = (path.parent / SOURCES).read_text(encoding="utf-8")
+        if path.exists() and began == sources() and (commit := git_commit()):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps({**found, "git_commit": commit}, indent=2))
+        elif path.exists():
+            print(f"{name}: other sources than here; publish_weights.py needs --commit")
+        print(path.parent)
+
+
+if __name__ == "__main__":
+    main()
