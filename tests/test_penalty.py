@@ -120,10 +120,10 @@ def test_the_optimizer_decays_as_the_formula_says():
     optimizer = ShiftSGD(0.1, momentum=0.9, displacement_learning_rate=5)
     optimizer.build([layer.displacements])
     for _ in range(400):
-        gradient = 2 * 1e-3 * layer.displacements
+        gradient = 2 * 2e-4 * layer.displacements
         optimizer.apply([keras.ops.convert_to_tensor(gradient)])
     left = float(layer.displacements.numpy()[0, 0])
-    assert math.log(left) == pytest.approx(-2 * 1e-3 * 5 * 0.1 / 0.1 * 400, rel=0.05)
+    assert math.log(left) == pytest.approx(-2 * 2e-4 * 5 * 0.1 / 0.1 * 400, rel=0.05)
 
 
 def test_recipes_of_the_zoo_set_it_when_they_compile():

@@ -189,7 +189,8 @@ def test_trains(name, arguments, tmp_path):
     size = model.input_shape[1:]
     images = np.random.default_rng(0).integers(0, 256, (16, *size), "uint8")
     labels = np.arange(16) % 10
-    data = Data("none", images, labels, images[:8], labels[:8], list("abcdefghij"))
+    classes = [str(index) for index in range(model.output_shape[-1])]
+    data = Data("none", images, labels, images[:8], labels[:8], classes)
     before = [keras.ops.convert_to_numpy(w) for w in model.trainable_weights]
     rows = train(model, recipe, data, tmp_path, verbose=0)
     assert len(rows) == 2 and np.isfinite(rows[-1]["val_loss"])
