@@ -119,12 +119,17 @@ def check_network(model):
 
 
 def image_files(paths):
-    """Returns the files, and those in the folders that are images by their names."""
+    """Returns the files, and those in the folders that are images by their names.
+
+    Of a folder with one folder of images for each class, the first image of each.
+    """
     files = []
     for path in map(Path, paths):
         if path.is_dir():
-            endings = Image.registered_extensions()
-            inside = [f for f in sorted(path.iterdir()) if f.suffix.lower() in endings]
+            inside = images_in(path)
+            if not inside:
+                classes = sorted(f for f in path.iterdir() if f.is_dir())
+                inside = [f for folder in classes for f in images_in(folder)[:1]]
             if not inside:
                 raise SystemExit(f"There are no images in the folder {path}.")
             files += inside
@@ -133,6 +138,12 @@ def image_files(paths):
     if len(files) > MAX_IMAGES:
         raise SystemExit(f"{len(files)} images are too many: {MAX_IMAGES} at most.")
     return files
+
+
+def images_in(folder):
+    """Returns the files of a folder that are images by their names."""
+    endings = Image.registered_extensions()
+    return [f for f in sorted(folder.iterdir()) if f.suffix.lower() in endings]
 
 
 def read_image(path, height, width):

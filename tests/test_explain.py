@@ -276,6 +276,15 @@ class TestImages:
         Image.new(mode, (8, 8), 1).save(tmp_path / "image.png")
         assert example.read_image(tmp_path / "image.png", 8, 8).pixels.shape[-1] == 3
 
+    def test_class_folders_give_their_first_images(self, example, tmp_path):
+        for name in ("ash/2.png", "ash/1.png", "birch/3.jpg", "birch/notes.txt"):
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        (tmp_path / "empty").mkdir()
+        found = example.image_files([tmp_path])
+        assert [file.name for file in found] == ["1.png", "3.jpg"]
+
     def test_folders(self, example, tmp_path):
         for name in ["b.png", "a.JPG", "notes.txt"]:
             (tmp_path / name).touch()
