@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_shift.constraints import Pinned
 from keras_shift.layers import SparseShift2D
+from keras_shift.ops import check_max_displacement
 from keras_shift.training.layer_costs import costs_per_channel
 
 # Of the gradients that a model's shifts get at once: what the memory allows.
@@ -104,7 +105,7 @@ class SparsifyShifts(keras.callbacks.Callback):
         self.unshifted = unshifted
         self.cost = cost
         self.costs = costs
-        self.max_displacement = max_displacement
+        self.max_displacement = check_max_displacement(max_displacement)
         self.end = end
         self.stages = stages
 
@@ -128,6 +129,7 @@ class SparsifyShifts(keras.callbacks.Callback):
         steps = self.params["epochs"] * self.params["steps"]
         ends = np.arange(self.stages) * (self.end * steps / self.stages)
         self._moments = np.unique(np.floor(ends).astype(int))
+        self._done = None
         # Adding zero turns -0.0 into 0.0.
         patterns = [np.rint(layer.displacement_array()) + 0.0 for layer in layers]
         if self.max_displacement is not None:
@@ -145,18 +147,25 @@ class SparsifyShifts(keras.callbacks.Callback):
         self.model.make_train_function(force=True)
         self._pin(patterns)
 
-    def on_train_batch_begin(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations.numpy())
-        if step in self._moments:
-            self._take_away(int(np.searchsorted(self._moments, step)))
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_begins = epoch * self.params["steps"]
 
-    def _take_away(self, stage):
-        """Leaves the share of what is too much that the schedule has for a stage."""
+    def on_train_batch_begin(self, batch, logs=None):
+        step = self._epoch_begins + batch
+        if self._done is None:
+            # A training that goes on has had these moments.
+            self._done = np.searchsorted(self._moments, step)
+        reached = np.searchsorted(self._moments, step, side="right")
+        if reached > self._done:
+            count = len(self._moments)
+            self._take_away(1 - ((count - reached) / (count - self._done)) ** 3)
+            self._done = reached
+
+    def _take_away(self, share):
+        """Takes away a share of what exceeds the budget."""
         patterns = [layer.displacement_array().copy() for layer in self._layers]
-        left = len(self._moments) - stage
-        keep = ((left - 1) / left) ** 3
-        present, budget = self._measure(patterns), self._budget()
-        target = budget + keep * (present - budget)
+        present = self._measure(patterns)
+        target = present - share * (present - self._budget())
         importance = shift_importance(
             self.model, self._layers, self.images, self.labels
         )
