@@ -647,9 +647,9 @@ class TestTrain:
     @pytest.mark.parametrize(
         "change, message",
         [
-            ({"arguments": {"alhpa": 0.25}}, "unexpected keyword argument 'alhpa'"),
-            ({"arguments": {"alpha": "wide"}}, "make no network: '<' not supported"),
-            ({"arguments": [1]}, "make no network: 'list' object"),
+            ({"arguments": {"alhpa": 0.25}}, "Received: ['alhpa']"),
+            ({"arguments": {"alpha": "wide"}}, "Received: alpha='wide'"),
+            ({"arguments": [1]}, "Received: arguments=[1]"),
             ({"network": 5}, "network=5"),
             ({"name": 5}, "name=5"),
             ({"batch_size": "4"}, "batch_size='4'"),

@@ -31,6 +31,8 @@ WITHOUT_EXAMPLE = {
     "LayerSummary",
     "LearnedShift",
     "Pinned",
+    "ShiftCost",
+    "ShiftCosts",
     "ShiftLayer",
     "Summary",
     "TFLiteReport",
@@ -93,10 +95,15 @@ def test_examples_run(name, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if name in ("LiteRTModel", "benchmark", "verify"):
         keras_shift.deploy.to_tflite(names["model"], "model.tflite")
+    given = dict(names)
+    if name == "shift_costs":
+        # Which exports three files for each shift.
+        shift = keras_shift.layers.SparseShift2D()
+        given["model"] = keras.Sequential([keras.Input((8, 8, 9)), shift])
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     runner = doctest.DocTestRunner(optionflags=flags)
     found = doctest.DocTestFinder(recurse=False).find(
-        public_objects()[name], name, globs=dict(names)
+        public_objects()[name], name, globs=given
     )
     report = []
     for example in found:

@@ -101,7 +101,7 @@ def test_sample_of_training_images_is_of_all_classes(tmp_path):
     data = load_data("toy", (12, 12), write_data(tmp_path))
     assert len(data.training_sample(512)) == 48
     many = np.repeat(np.arange(1000), 3)
-    sorted_by_class = type(data)("a", many, many, many, many, [])
+    sorted_by_class = type(data)("a", many, many, many, many, [""] * 1000)
     chosen = sorted_by_class.training_sample(512)
     assert len(chosen) == 512 and set(np.diff(chosen)) <= {1, 2, 3}
     assert (chosen[0], chosen[-1]) == (0, 999)

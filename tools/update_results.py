@@ -153,7 +153,8 @@ def document(records):
             precisions = [
                 f"{record.recipe['precision']} for {record.constructor}"
                 for record in some
-                if record.constructor in COMPARED and record.weights == dataset
+                if record.constructor in COMPARED
+                and not record.recipe.get("initial_weights")
             ]
             parts.append(COMPARISON.format(" and ".join(dict.fromkeys(precisions))))
         parts.append(_table_of_weights(some))

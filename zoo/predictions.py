@@ -42,7 +42,7 @@ def decode_predictions(preds, top=5, dataset=None):
 
     >>> model = keras_shift.zoo.get_model("shiftresnet20_e3")
     >>> preds = model.predict(images, verbose=0)
-    >>> best = keras_shift.zoo.decode_predictions(preds, top=3)
+    >>> best = keras_shift.zoo.decode_predictions(preds, 3, dataset="cifar10")
     >>> identifier, name, score = best[0][0]
 
     Args:

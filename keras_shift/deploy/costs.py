@@ -108,7 +108,6 @@ def shift_costs(model, quantize=None, representative_data=None, *, repeats=50):
 
     Example:
 
-    >>> model = keras_shift.zoo.FENet((224, 224, 3), alpha=0.75)
     >>> costs = keras_shift.deploy.shift_costs(model)
     >>> print(costs)
     Layer ...
