@@ -418,6 +418,14 @@ def test_logits_are_told_from_probabilities():
 
 
 class TestShiftSGD:
+    def test_the_models_variables_do_not_become_the_optimizers(self):
+        # JAX refuses to update one buffer in two places.
+        model = tiny_model()
+        optimizer = ShiftSGD(0.01, momentum=0.9, displacement_learning_rate=8)
+        optimizer.build(model.trainable_variables)
+        own = {id(variable) for variable in optimizer.variables}
+        assert not own & {id(variable) for variable in model.variables}
+
     def test_displacements_take_larger_steps_and_nothing_else_does(self):
         moved = []
         for factor in (1, 8):

@@ -53,7 +53,6 @@ def generated():
     parts = {
         README: [
             phones(),
-            example(),
             networks(),
             accuracies(),
             summary(),
@@ -139,39 +138,6 @@ def frontier(dataset):
             "float32 / without shifts",
             "int8",
         ),
-        rows,
-    )
-
-
-def example():
-    """What benchmarks/first_example.py measured."""
-    cells = _read("first_example.csv")
-    rows = []
-    for network in dict.fromkeys(cell["network"] for cell in cells):
-        own = [cell for cell in cells if cell["network"] == network]
-
-        def mean(column):
-            values = [cell[column] for cell in own]
-            return statistics.mean(map(float, values)) if all(values) else None
-
-        unshifted = mean("unshifted")
-        rows.append(
-            (
-                network,
-                f"{mean('top1'):.1%}",
-                f"{mean('int8_top1'):.1%}",
-                "" if unshifted is None else f"{unshifted:.0%}",
-                f"{mean('float32_ratio'):.2f}",
-                f"{mean('int8_ratio'):.2f}",
-            )
-        )
-    seeds = len({cell["seed"] for cell in cells})
-    return _section(
-        "`python benchmarks/first_example.py`: the first example above, on 60 "
-        "photographs of each of Imagenette's ten classes, and the same with "
-        "MobileNetV2's weights for the same dataset; top-1 on all validation images, "
-        f"and the files' time as a share of MobileNetV2's (mean of {seeds} seeds):",
-        ("", "top-1", "int8 top-1", "unshifted", "float32 time", "int8 time"),
         rows,
     )
 

@@ -41,34 +41,30 @@ class ShiftSGD(keras.optimizers.SGD):
 
     def build(self, variables):
         if not self.built:
-            self._built_for = list(variables)
+            # The variables themselves would become the optimizer's own.
+            self._built_for = _are_displacements(variables)
         super().build(variables)
 
     def apply(self, grads, trainable_variables=None):
+        grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
+            chosen = _are_displacements(trainable_variables)
         elif self.built:
-            trainable_variables = self._built_for
+            chosen = self._built_for
         else:
             # Keras says what is missing.
-            super().apply(grads)
-            return
-        grads = list(grads)
+            chosen = [False] * len(grads)
         # None at all are allowed.
-        if 0 < len(grads) != len(trainable_variables):
+        if 0 < len(grads) != len(chosen):
             raise ValueError(
                 "Argument `grads` must have one gradient, or None, for each variable. "
-                f"Received: {len(grads)} gradients for {len(trainable_variables)} "
-                "variables"
+                f"Received: {len(grads)} gradients for {len(chosen)} variables"
             )
         factor = self.displacement_learning_rate
         grads = [
-            (
-                grad * factor
-                if variable.name == "displacements" and grad is not None
-                else grad
-            )
-            for grad, variable in zip(grads, trainable_variables)
+            grad * factor if displaces and grad is not None else grad
+            for grad, displaces in zip(grads, chosen)
         ]
         super().apply(grads, trainable_variables)
 
@@ -76,3 +72,7 @@ class ShiftSGD(keras.optimizers.SGD):
         config = super().get_config()
         config["displacement_learning_rate"] = self.displacement_learning_rate
         return config
+
+
+def _are_displacements(variables):
+    return [variable.name == "displacements" for variable in variables]
