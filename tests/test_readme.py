@@ -55,9 +55,12 @@ def test_the_other_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     _, sparsifying, fusing, weights, training, names = blocks
-    scope = {"keras_shift": keras_shift, "images": np.zeros((2, 32, 32, 3))}
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
+    scope = {"keras_shift": keras_shift, "images": images.astype("float32")}
     scope["model"] = keras_shift.zoo.FENet((32, 32, 3), alpha=0.25)
-    scope["model"].compile("sgd", "sparse_categorical_crossentropy")
+    scope["model"].compile(
+        keras.optimizers.SGD(1e-4), "sparse_categorical_crossentropy"
+    )
     scope["labels"] = np.zeros(2, int)
     # Tested in test_costs.py; it exports as many files as there are shifts, and more.
     monkeypatch.setattr(keras_shift.deploy, "shift_costs", type)
