@@ -149,7 +149,7 @@ def test_costs_decide_where():
         fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.6, costs=costs), epochs=1)
         assert share_unshifted(patterns(model)) == pytest.approx(0.6, abs=1e-2)
         found[costs] = cost(model)
-    assert found["pixels"] < 0.7 * found[None]
+    assert found["pixels"] < found[None]
 
 
 def test_a_budget_of_cost():
