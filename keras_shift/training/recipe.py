@@ -77,15 +77,17 @@ class Recipe:
             its mean over channels kept: `"uniform"`, none; or `"pixels"`, those of
             large maps, in proportion to their pixels.
         freeze_shifts: Share of the training after which displacements stay at their
-            rounded values, or `None`.
+            rounded values, or `None`. With `unshifted`, shifts are taken away from then
+            on.
         least_shifted: Share of a layer's channels. Where fewer are shifted when shifts
             freeze, none is from then on: the first shift of a layer costs more than
             the next.
         initial_weights: What to begin with: the name of published weights of this
             network, or `None` for random weights.
         unshifted: Share of the channels that are unshifted in the end, since
-            `keras_shift.training.SparsifyShifts` takes the other shifts away in the
-            first half of the training, those of large maps first; or `None`.
+            `keras_shift.training.SparsifyShifts` takes the other shifts away, those of
+            large maps first, in the first half of what follows `freeze_shifts` (or of
+            the whole training); or `None`.
         ema_momentum: Momentum of a moving average of all trainable weights, which
             takes their place at the end; or `None`.
         seed: Seed of weights, order and augmentation.
@@ -173,6 +175,8 @@ class Recipe:
             self._refuse("displacement_costs", "belongs to `displacement_decay`")
         if self.least_shifted and self.freeze_shifts is None:
             self._refuse("least_shifted", "belongs to `freeze_shifts`")
+        if self.least_shifted and self.unshifted is not None:
+            self._refuse("least_shifted", "excludes `unshifted`")
         if not all(map(_is_number, self.boundaries)):
             self._refuse("boundaries", "must be numbers")
         increasing = sorted(set(self.boundaries))

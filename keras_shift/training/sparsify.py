@@ -13,7 +13,7 @@ _BATCH_SIZE = 50
 
 
 class SparsifyShifts(keras.callbacks.Callback):
-    r"""Takes shifts away, step by step, while a trained model trains on.
+    r"""Takes shifts away, step by step, while a model trains.
 
     A penalty hardly moves displacements in a fine-tuning of minutes. This callback
     takes away the shifts that cost most and matter least. How much the shift of channel
@@ -27,9 +27,9 @@ class SparsifyShifts(keras.callbacks.Callback):
     with `y` the shifted and `x` the unshifted channel, and the sum over pixels. Shifts
     go in the order of importance over cost, at `stages` moments, in between which the
     weights adapt: after the share `t` of these moments, `1 - (1 - t) ** 3` of what is
-    to go has gone (Zhu and Gupta, 2017). Displacements are whole pixels from the
-    beginning on, and those that are left stay where they are, in later calls of `fit`
-    as well (see `keras_shift.callbacks.thaw_shifts`).
+    to go has gone (Zhu and Gupta, 2017). Displacements are whole pixels from `begin`
+    on, and those that are left stay where they are, in later calls of `fit` as well
+    (see `keras_shift.callbacks.thaw_shifts`).
 
     Example:
 
@@ -52,8 +52,11 @@ class SparsifyShifts(keras.callbacks.Callback):
         max_displacement: Int, the largest displacement in pixels that is left, or
             `None`. Larger ones are cut at the beginning: a window of 3x3 pixels is the
             fastest. Defaults to `None`.
+        begin: Float, the share of the training after which displacements no longer
+            learn and the first shifts are taken away. Defaults to 0.0, for a model that
+            is trained; one with random weights first has to learn which shifts matter.
         end: Float, the share of the training after which no more shifts are taken away.
-            Defaults to 0.5.
+            Defaults to `None`: half of what follows `begin`.
         stages: Int, number of moments at which shifts are taken away. Defaults to 10.
 
     Raises:
@@ -70,7 +73,8 @@ class SparsifyShifts(keras.callbacks.Callback):
         cost=None,
         costs="pixels",
         max_displacement=None,
-        end=0.5,
+        begin=0.0,
+        end=None,
         stages=10,
     ):
         super().__init__()
@@ -79,12 +83,19 @@ class SparsifyShifts(keras.callbacks.Callback):
                 "Exactly one of the arguments `unshifted` and `cost` must be given. "
                 f"Received: unshifted={unshifted}, cost={cost}"
             )
-        for name, share in {"unshifted": unshifted, "cost": cost, "end": end}.items():
+        end = (begin + 1) / 2 if end is None else end
+        shares = {"unshifted": unshifted, "cost": cost, "begin": begin, "end": end}
+        for name, share in shares.items():
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(
                     f"Argument `{name}` must be a share, from 0 to 1. "
                     f"Received: {name}={share}"
                 )
+        if begin > end:
+            raise ValueError(
+                "Argument `begin` must not be larger than `end`. "
+                f"Received: begin={begin}, end={end}"
+            )
         if not (isinstance(stages, int) and stages > 0):
             raise ValueError(
                 "Argument `stages` must be a positive integer. "
@@ -106,6 +117,7 @@ class SparsifyShifts(keras.callbacks.Callback):
         self.cost = cost
         self.costs = costs
         self.max_displacement = check_max_displacement(max_displacement)
+        self.begin = begin
         self.end = end
         self.stages = stages
 
@@ -127,11 +139,32 @@ class SparsifyShifts(keras.callbacks.Callback):
         self._layers = layers
         self._costs = costs_per_channel(layers, self.costs)
         steps = self.params["epochs"] * self.params["steps"]
-        ends = np.arange(self.stages) * (self.end * steps / self.stages)
-        self._moments = np.unique(np.floor(ends).astype(int))
+        share = np.arange(self.stages) / self.stages
+        share = self.begin + (self.end - self.begin) * share
+        self._moments = np.unique(np.floor(share * steps).astype(int))
         self._done = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_begins = epoch * self.params["steps"]
+
+    def on_train_batch_begin(self, batch, logs=None):
+        step = self._epoch_begins + batch
+        reached = np.searchsorted(self._moments, step, side="right")
+        if not reached:
+            return
+        if self._done is None:
+            # A training that goes on has had these moments.
+            self._done = np.searchsorted(self._moments, step)
+            self._hold_still()
+        if reached > self._done:
+            count = len(self._moments)
+            self._take_away(1 - ((count - reached) / (count - self._done)) ** 3)
+            self._done = reached
+
+    def _hold_still(self):
+        """Rounds displacements, which from now on only `_pin` changes."""
         # Adding zero turns -0.0 into 0.0.
-        patterns = [np.rint(layer.displacement_array()) + 0.0 for layer in layers]
+        patterns = [np.rint(layer.displacement_array()) + 0.0 for layer in self._layers]
         if self.max_displacement is not None:
             bound = self.max_displacement
             patterns = [pattern.clip(-bound, bound) for pattern in patterns]
@@ -141,25 +174,11 @@ class SparsifyShifts(keras.callbacks.Callback):
         self._patterns = [
             keras.Variable(pattern, trainable=False) for pattern in patterns
         ]
-        for layer, pattern in zip(layers, self._patterns):
+        for layer, pattern in zip(self._layers, self._patterns):
             layer.displacements.constraint = Pinned(pattern)
         # The compiled step has the old constraints in it.
         self.model.make_train_function(force=True)
         self._pin(patterns)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch_begins = epoch * self.params["steps"]
-
-    def on_train_batch_begin(self, batch, logs=None):
-        step = self._epoch_begins + batch
-        if self._done is None:
-            # A training that goes on has had these moments.
-            self._done = np.searchsorted(self._moments, step)
-        reached = np.searchsorted(self._moments, step, side="right")
-        if reached > self._done:
-            count = len(self._moments)
-            self._take_away(1 - ((count - reached) / (count - self._done)) ** 3)
-            self._done = reached
 
     def _take_away(self, share):
         """Takes away a share of what exceeds the budget."""

@@ -198,14 +198,18 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
             on_epoch_begin=lambda epoch, logs: images["x"].start_epoch(epoch)
         )
         followers.insert(0, order)
-    if recipe.freeze_shifts is not None:
+    if recipe.unshifted is not None:
+        sparsify = SparsifyShifts(
+            *data.training_examples(_JUDGED_IMAGES),
+            unshifted=recipe.unshifted,
+            begin=round((recipe.freeze_shifts or 0.0) * epochs) / epochs,
+        )
+        followers.insert(0, sparsify)
+    elif recipe.freeze_shifts is not None:
         freeze = round(recipe.freeze_shifts * epochs)
         followers.insert(
             0, FreezeShifts(at_epoch=freeze, least_shifted=recipe.least_shifted)
         )
-    if recipe.unshifted is not None:
-        examples = data.training_examples(_JUDGED_IMAGES)
-        followers.insert(0, SparsifyShifts(*examples, unshifted=recipe.unshifted))
     if recipe.ema_momentum is not None:
         followers.append(keras.callbacks.SwapEMAWeights())
     followers += [recorder, StopOnNaN(directory)]
