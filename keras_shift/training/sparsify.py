@@ -141,7 +141,7 @@ class SparsifyShifts(keras.callbacks.Callback):
         steps = self.params["epochs"] * self.params["steps"]
         share = np.arange(self.stages) / self.stages
         share = self.begin + (self.end - self.begin) * share
-        self._moments = np.unique(np.floor(share * steps).astype(int))
+        self._moments = np.unique(np.rint(share * steps).astype(int))
         self._done = None
 
     def on_epoch_begin(self, epoch, logs=None):
