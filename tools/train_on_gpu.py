@@ -389,8 +389,6 @@ def train(work, runs, seconds, at_once, epochs, precision):
             if (folder / WEIGHTS).exists():
                 continue
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / CHECKPOINT).exists():
-                (folder / SOURCES).write_text(sources(), encoding="utf-8")
             command = [sys.executable, __file__, "--work", work, "one", run, *changes]
             with open(folder / OUTPUT, "a", encoding="utf-8") as output:
                 running[name] = subprocess.Popen(
@@ -434,6 +432,9 @@ def train_one(work, run, arguments):
 
     recipe, seed = recipe_and_seed(run)
     folder = work / "runs" / name_of(run)
+    if not (folder / CHECKPOINT).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SOURCES).write_text(sources(), encoding="utf-8")
     given = ["--seed", str(seed), "--data-dir", str(work / "data"), *arguments]
     cli.main(["train", recipe, "--output", str(folder), "--resume", *given])
     # Without the optimizer's momentum, which would come back for nothing.
@@ -505,12 +506,15 @@ def join(work, folder):
 
     for name in names:
         path = work / "runs" / name / ENVIRONMENT
-        began = (path.parent / SOURCES).read_text(encoding="utf-8")
-        if path.exists() and began == sources() and (commit := git_commit()):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            path.write_text(json.dumps({**found, "git_commit": commit}, indent=2))
-        elif path.exists():
-            print(f"{name}: other sources than here; publish_weights.py needs --commit")
+        if path.exists():
+            began = (path.parent / SOURCES).read_text(encoding="utf-8")
+            if began == sources() and (commit := git_commit()):
+                found = json.loads(path.read_text(encoding="utf-8"))
+                path.write_text(json.dumps({**found, "git_commit": commit}, indent=2))
+            else:
+                print(
+                    f"{name}: other sources than here; publish_weights.py needs --commit"
+                )
         print(path.parent)
 
 
