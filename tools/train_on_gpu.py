@@ -512,9 +512,7 @@ def join(work, folder):
                 found = json.loads(path.read_text(encoding="utf-8"))
                 path.write_text(json.dumps({**found, "git_commit": commit}, indent=2))
             else:
-                print(
-                    f"{name}: other sources than here; publish_weights.py needs --commit"
-                )
+                print(f"{name}: other sources than here; publish with --commit")
         print(path.parent)
 
 
