@@ -100,7 +100,7 @@ def test_every_expected_network_is_compared():
         if not any(mark in name for mark in ("_wise_", "_grouped", "1x1"))
     }
     assert without <= names
-    assert len(EXPECTED) == 60
+    assert len(EXPECTED) == 61
 
 
 @pytest.mark.parametrize("row", [row for row in EXPECTED if row.endswith("_c100")])
