@@ -1,6 +1,6 @@
 """Calls the compiled TensorFlow op, with its gradients, and tells where it can run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import keras
@@ -142,7 +142,7 @@ def fused_unit(
     displacements: Tensor,
     *,
     filters: int,
-    strides: tuple[int, int],
+    strides: Sequence[int],
     pool: Literal["valid", "same"] | None,
     relu: bool,
     residual: bool,

@@ -148,9 +148,9 @@ def shift_costs(model, quantize=None, representative_data=None, *, repeats=50):
             variants[name, share] = {name: scattered}
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for key, displacements in variants.items():
+        for key, displaced in variants.items():
             path = os.path.join(folder, "model.tflite")
-            _displace(layers, displacements)
+            _displace(layers, displaced)
             to_tflite(copy, path, quantize, representative_data)
             files[key] = LiteRTModel(path)
             warm_up(files[key])
