@@ -1,4 +1,4 @@
-"""From a trained model to a file for phones."""
+"""Turns a trained model into a file for phones, and into a fast model for CPUs."""
 
 from keras_shift.deploy.agreement import Agreement, compare
 from keras_shift.deploy.costs import ShiftCost, ShiftCosts, shift_costs
