@@ -1,4 +1,4 @@
-"""Training by recipes."""
+"""Trains networks by recipes."""
 
 from keras_shift.training import distribution
 from keras_shift.training.data import Data, TrainingBatches, load_data

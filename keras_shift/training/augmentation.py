@@ -1,10 +1,10 @@
-"""Training images, mirrored and moved: functions of a random generator alone."""
+"""Mirrors and moves training images. The results depend on a random generator only."""
 
 import numpy as np
 
 
-def flip(images, random):
-    """Mirrors every other image, left to right, at random.
+def flip(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Mirrors each image from left to right with a probability of one half.
 
     Args:
         images: Array of shape `(count, height, width, channels)`.
@@ -17,12 +17,13 @@ def flip(images, random):
     return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
-def crop(images, padding, random):
-    """Moves every image by its own number of pixels, over a border of zeros.
+def crop(images: np.ndarray, padding: int, random: np.random.Generator) -> np.ndarray:
+    """Moves every image by a random number of pixels and fills the rest with zeros.
 
     Args:
         images: Array of shape `(count, height, width, channels)`.
-        padding: Int, by how many pixels at most, up, down, left and right.
+        padding: Int, the largest number of pixels by which an image moves up, down,
+            left or right.
         random: A `numpy.random.Generator`.
 
     Returns:
@@ -40,8 +41,10 @@ def crop(images, padding, random):
     return np.ascontiguousarray(np.moveaxis(moved, 1, -1))
 
 
-def augment(images, augmentation, padding, random):
-    """Does what a recipe's `augmentation` says to images of their final size.
+def augment(
+    images: np.ndarray, augmentation: str, padding: int, random: np.random.Generator
+) -> np.ndarray:
+    """Augments images of their final size as a recipe's `augmentation` says.
 
     Args:
         images: Array of shape `(count, height, width, channels)`.

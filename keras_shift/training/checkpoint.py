@@ -1,7 +1,8 @@
-"""The whole state of a training in one file."""
+"""Writes the whole state of a training into one file, and reads it."""
 
 import dataclasses
 import json
+import os
 
 import keras
 import numpy as np
@@ -12,11 +13,11 @@ from keras_shift.training.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a training has come.
+    """Says how far a training has come.
 
     Attributes:
         epoch: Number of complete epochs.
-        rows: List of dicts, the logs of every epoch.
+        rows: List of dicts, the logs of each complete epoch.
         recipe: The recipe as text.
     """
 
@@ -25,8 +26,8 @@ class Progress:
     recipe: str
 
 
-def save(path, model, progress):
-    """Writes weights, optimizer, random seeds and progress.
+def save(path: str | os.PathLike[str], model: keras.Model, progress: Progress) -> None:
+    """Writes a model's weights, its optimizer, its random seeds, and the progress.
 
     Args:
         path: Path of an `.npz` file.
@@ -43,25 +44,25 @@ def save(path, model, progress):
             np.savez(file, progress=np.array(text), **arrays)
 
 
-def restore(path, model, recipe):
-    """Reads what `save` wrote.
+def restore(path: str | os.PathLike[str], model: keras.Model, recipe: str) -> Progress:
+    """Reads what `save` wrote into a model.
 
     Args:
         path: Path of an `.npz` file.
-        model: A `keras.Model` like the one that was saved, compiled alike.
+        model: A `keras.Model` like the one that was saved, compiled in the same way.
         recipe: The recipe as text.
 
     Returns:
-        The `Progress`.
+        The `Progress` that was saved.
 
     Raises:
-        ValueError: If the file is damaged, or that of another training.
+        ValueError: If the file is damaged or belongs to another training.
     """
     try:
         with open(path, "rb") as file, np.load(file) as members:
             arrays = dict(members)
         progress = Progress(**json.loads(str(arrays.pop("progress"))))
-    # What a damaged file raises depends on where the damage is.
+    # The type of the error depends on where the file is damaged.
     except Exception as error:
         raise ValueError(f"{path} is no checkpoint, or damaged: {error}") from error
     if differences := _differences(progress.recipe, recipe):
@@ -78,7 +79,7 @@ def restore(path, model, recipe):
 
 
 def _differences(stored, recipe):
-    """What two recipes do not have in common; what one does not say is the default."""
+    """Lists the fields in which two recipes differ; a missing field has its default."""
     old, new = (
         json.loads(Recipe.from_json(text).to_json()) for text in (stored, recipe)
     )
@@ -90,13 +91,14 @@ def _differences(stored, recipe):
 
 
 def _state(model):
-    """All variables that training changes, in an order that does not change."""
+    """Returns all variables that training changes, always in the same order."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     metrics = {id(variable) for variable in model.metrics_variables}
     variables = [v for v in model.variables if id(v) not in metrics]
     parts = {"model": variables, "optimizer": model.optimizer.variables}
-    # Not by their names, which Keras counts up with every model of a process.
+    # The keys cannot be the variables' names: Keras numbers those anew for every model
+    # of a process.
     return {
         f"{part}_{index}": variable
         for part, members in parts.items()

@@ -1,15 +1,19 @@
-"""Images to train on and to be measured with."""
+"""Loads images for training and evaluation."""
 
 import dataclasses
 import importlib.util
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, Self, overload
 
 import keras
 import numpy as np
 
 from keras_shift.image_files import naming_unreadable
 from keras_shift.training.augmentation import augment
-from keras_shift.training.recipe import AUGMENTATIONS
+from keras_shift.training.distribution import Division
+from keras_shift.training.recipe import AUGMENTATIONS, Recipe
 from keras_shift.training.streaming import (
     ClassFolders,
     StreamedData,
@@ -17,35 +21,37 @@ from keras_shift.training.streaming import (
     import_tensorflow,
 )
 
-# Names that a held-out split has, the first that exists is taken.
+# These are the names of held-out splits. The first one that exists is used.
 _HELD_OUT = ("validation", "val", "test")
 
 _DECODING_BATCH = 256
 
-# The last one need not be there.
+# The array `classes` is optional.
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 
-# No dataset has nearly as many classes; what is larger is no label.
+# No dataset has nearly as many classes, so a larger number cannot be a label.
 _LARGEST_LABEL = 10**6
 
-# What `numpy.random.default_rng` is seeded with first, so that two of them never agree.
+# Seeds of `numpy.random.default_rng` begin with one of these numbers, so that the order
+# of images and their augmentation never get the same random numbers.
 _ORDER, _AUGMENTATION = 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A dataset that fits into memory.
+    """Holds a dataset that fits into memory.
 
     Attributes:
-        name: Its name.
+        name: The dataset's name.
         train_images: Array of shape `(count, height, width, channels)`, uint8.
         train_labels: Array of shape `(count,)`, int32.
-        images: The held-out images, likewise.
-        labels: Their labels, likewise.
+        images: The held-out images, an array like `train_images`.
+        labels: The labels of the held-out images, an array like `train_labels`.
         class_names: List of the classes' names.
 
     Raises:
-        ValueError: If there is not one label for each image, a number of a class.
+        ValueError: If there is not exactly one label for each image, or if a label is
+            not the number of a class.
     """
 
     name: str
@@ -55,7 +61,7 @@ class Data:
     labels: np.ndarray
     class_names: list[str]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         classes = len(self.class_names)
         for images, labels in (
             (self.train_images, self.train_labels),
@@ -79,17 +85,19 @@ class Data:
                 )
 
     @property
-    def train_count(self):
-        """Number of training images."""
+    def train_count(self) -> int:
+        """The number of training images."""
         return len(self.train_images)
 
     @property
-    def files(self):
-        """Paths of the images that training reads: none."""
+    def files(self) -> list[str]:
+        """The paths of the files that training reads. The list is empty."""
         return []
 
-    def fit_arguments(self, recipe, epoch, division):
-        """Returns what `Model.fit` is to train on, and to be measured with.
+    def fit_arguments(
+        self, recipe: Recipe, epoch: int, division: Division
+    ) -> dict[str, Any]:
+        """Returns the arguments of `Model.fit` that hold the images and labels.
 
         Args:
             recipe: A `Recipe`.
@@ -109,7 +117,7 @@ class Data:
             epoch=epoch,
             share=division.share,
         )
-        # Devices that share batches want equal parts.
+        # Devices that share batches need equal parts.
         complete = len(self.images) // division.devices * division.devices
         part = slice(division.index, complete, division.processes)
         return {
@@ -118,49 +126,56 @@ class Data:
             "validation_batch_size": division.evaluation_batch // division.processes,
         }
 
-    def held_out_batches(self, batch_size):
-        """Returns the held-out images in batches, with their labels.
+    def held_out_batches(self, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns the held-out images and their labels in batches.
 
         Args:
-            batch_size: Int, images in a batch.
+            batch_size: Int, number of images in a batch.
 
         Returns:
-            A list of pairs of arrays.
+            A list of pairs of arrays, images and labels.
         """
         return in_batches(self.images, self.labels, batch_size)
 
-    def training_sample(self, count):
-        """Returns some training images, always the same, of all classes.
+    def training_sample(self, count: int) -> np.ndarray:
+        """Returns training images of all classes, always the same ones.
 
         Args:
-            count: Int, number of images; all, if there are fewer.
+            count: Int, number of images. If the dataset has fewer, all are returned.
 
         Returns:
             An array of shape `(count, height, width, channels)`.
         """
         return self.training_examples(count)[0]
 
-    def training_examples(self, count):
-        """Returns what `training_sample` does, and the images' labels.
+    def training_examples(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images that `training_sample` returns, and their labels.
 
         Args:
-            count: Int, number of images; all, if there are fewer.
+            count: Int, number of images. If the dataset has fewer, all are returned.
 
         Returns:
             A pair of arrays, of shape `(count, height, width, channels)` and of shape
             `(count,)`.
         """
-        # At equal distances: in folders, one class follows the other.
+        # The images are taken at equal distances, since a dataset from folders is
+        # sorted by class.
         last = len(self.train_images) - 1
         chosen = np.linspace(0, last, min(count, last + 1)).round().astype(int)
         return self.train_images[chosen], self.train_labels[chosen]
 
-    def subset(self, images_per_class, held_out_per_class=None):
-        """Returns the first images of every class.
+    def subset(
+        self, images_per_class: int, held_out_per_class: int | None = None
+    ) -> Self:
+        """Returns a dataset of the first images of every class.
 
         Args:
-            images_per_class: Number of training images of a class.
-            held_out_per_class: Number of held-out ones; all by default.
+            images_per_class: Int, number of training images of each class.
+            held_out_per_class: Int, number of held-out images of each class, or `None`
+                for all of them. Defaults to `None`.
+
+        Returns:
+            A `Data`.
         """
         train = _first(self.train_labels, images_per_class)
         held_out = _first(self.labels, held_out_per_class)
@@ -173,21 +188,55 @@ class Data:
         )
 
 
-def load_data(name, image_size, data_dir=None, augmentation="none"):
+@overload
+def load_data(
+    name: str,
+    image_size: Sequence[int],
+    data_dir: str | os.PathLike[str] | None = None,
+    augmentation: Literal["none", "flip", "flip_crop"] = "none",
+) -> Data: ...
+
+
+@overload
+def load_data(
+    name: str,
+    image_size: Sequence[int],
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    augmentation: Literal["inception"],
+) -> StreamedData: ...
+
+
+@overload
+def load_data(
+    name: str,
+    image_size: Sequence[int],
+    data_dir: str | os.PathLike[str] | None = None,
+    augmentation: str = "none",
+) -> Data | StreamedData: ...
+
+
+def load_data(
+    name: str,
+    image_size: Sequence[int],
+    data_dir: str | os.PathLike[str] | None = None,
+    augmentation: str = "none",
+) -> Data | StreamedData:
     """Loads a dataset.
 
-    It is the first of these that exists:
+    It loads the first of these that exists:
 
-    1.  `data_dir/name.npz` with the arrays `x_train` and `x_test` (images, uint8),
-        `y_train` and `y_test` (numbers of classes) and, if there are names, `classes`;
-    2.  the folder `data_dir/name/`, or `data_dir` itself if that is its name, with
-        one folder for each split, `train` and one of `validation`, `val` and
-        `test`, and in it one folder of images for each class (needs TensorFlow);
-    3.  the dataset of this name in TensorFlow Datasets.
+    1.  The file `data_dir/name.npz` with the arrays `x_train` and `x_test` (images,
+        uint8), `y_train` and `y_test` (numbers of classes) and optionally `classes`
+        (names of the classes).
+    2.  The folder `data_dir/name/`, or `data_dir` itself if that is called `name`. It
+        has a folder `train` and one of the folders `validation`, `val` and `test`, and
+        each of them has one folder of images for each class. This needs TensorFlow.
+    3.  The dataset of this name in TensorFlow Datasets.
 
-    Images of another size are cropped in the middle to the aspect ratio, and then
-    resized; but with the augmentation `"inception"`, which takes parts of images of any
-    size, they stay where they are and are read during training.
+    Images of another size are cropped in the middle to the aspect ratio and then
+    resized. The augmentation `"inception"` is different: it uses parts of images of any
+    size, so the images are not loaded now but read during training.
 
     Example:
 
@@ -198,14 +247,15 @@ def load_data(name, image_size, data_dir=None, augmentation="none"):
     Args:
         name: Name of the dataset.
         image_size: Height and width of images, in pixels.
-        data_dir: Path of a folder, or `None` for that of TensorFlow Datasets.
-        augmentation: That of the recipe.
+        data_dir: Path of a folder, or `None` for the folder of TensorFlow Datasets.
+            Defaults to `None`.
+        augmentation: The recipe's augmentation. Defaults to `"none"`.
 
     Returns:
         A `Data`, or with the augmentation `"inception"` a `StreamedData`.
 
     Raises:
-        ValueError: If there is no such dataset, or it cannot be used.
+        ValueError: If there is no such dataset or it cannot be used.
     """
     image_size = tuple(image_size)
     streamed = augmentation == "inception"
@@ -226,16 +276,18 @@ def load_data(name, image_size, data_dir=None, augmentation="none"):
     return _from_tfds(name, image_size, data_dir, streamed)
 
 
-def in_batches(images, labels, batch_size):
-    """Divides arrays into batches, in their order.
+def in_batches(
+    images: np.ndarray, labels: np.ndarray, batch_size: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Divides arrays into batches and keeps their order.
 
     Args:
         images: Array of images.
         labels: Array of as many labels.
-        batch_size: Int, images in a batch; the last one may have fewer.
+        batch_size: Int, number of images in a batch. The last batch may have fewer.
 
     Returns:
-        A list of pairs of arrays.
+        A list of pairs of arrays, images and labels.
     """
     starts = range(0, len(images), batch_size)
     parts = [slice(start, start + batch_size) for start in starts]
@@ -246,7 +298,7 @@ def _from_arrays(name, path, image_size):
     try:
         with open(path, "rb") as file, np.load(file) as members:
             arrays = {key: members[key] for key in _ARRAYS if key in members}
-    # What a damaged file raises depends on where the damage is.
+    # The type of the error depends on where the file is damaged.
     except Exception as error:
         raise ValueError(f"{path} is no .npz file, or damaged: {error}") from error
     if missing := sorted(set(_ARRAYS[:4]) - set(arrays)):
@@ -329,7 +381,7 @@ def _from_tfds(name, image_size, data_dir, streamed):
             f"Received: name={name!r}, data_dir={data_dir!r}"
         ) from error
     builder.download_and_prepare()
-    # A builder that reads what tests make up knows no splits.
+    # The builder knows no splits when tests replace its data with made-up examples.
     held_out = next((s for s in _HELD_OUT if s in builder.info.splits), "test")
     if streamed:
         splits = [TFDSSplit(builder, split) for split in ("train", held_out)]
@@ -352,8 +404,8 @@ def _from_tfds(name, image_size, data_dir, streamed):
 def _fitted(image, image_size):
     """Crops an image in the middle to the aspect ratio, and resizes it.
 
-    As `keras.utils.image_dataset_from_directory` does. `smart_resize` computes with the
-    tensors of Keras' backend, which tf.data does not know.
+    `keras.utils.image_dataset_from_directory` does the same. `smart_resize` cannot be
+    used, since it computes with the tensors of Keras' backend and not with tf.data's.
     """
     tf = import_tensorflow()
     size = tf.shape(image)[:2]
@@ -369,7 +421,7 @@ def _fitted(image, image_size):
 
 
 def _arrays(dataset):
-    """Images and labels of a dataset of batches."""
+    """Returns the images and the labels of a dataset of batches."""
     images, labels = [], []
     for batch, batch_labels in dataset.as_numpy_iterator():
         images.append(np.clip(np.rint(batch), 0, 255).astype("uint8"))
@@ -391,7 +443,7 @@ def _checked(name, train, held_out, class_names):
 
 
 def _range(labels):
-    """What is said of labels that are refused."""
+    """Describes labels for an error message."""
     first = f"{labels.reshape(-1)[:5]}... of type {labels.dtype}"
     if labels.dtype.kind in "iu" and labels.size:
         return f"{first}, from {labels.min()} to {labels.max()}"
@@ -399,7 +451,7 @@ def _range(labels):
 
 
 def _first(labels, per_class):
-    """Indices of the first so many images of every class, in the dataset's order."""
+    """Returns indices of the first `per_class` images of each class, in order."""
     if per_class is None:
         return np.arange(len(labels))
     classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -407,10 +459,10 @@ def _first(labels, per_class):
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Batches in which order and augmentation are functions of seed, epoch and index.
+    """Makes batches whose images depend only on the seed, the epoch and the index.
 
-    Neither the backend nor the number of workers makes a difference, nor does it
-    whether a training was interrupted.
+    The order of images and their augmentation are the same on every backend, with any
+    number of workers, and whether or not the training was interrupted.
 
     Example:
 
@@ -420,28 +472,35 @@ class TrainingBatches(keras.utils.PyDataset):
     Args:
         images: Array of shape `(count, height, width, channels)`.
         labels: Array of shape `(count,)`.
-        batch_size: Int, images in a batch; an incomplete one is left out.
-        augmentation: `"none"`, `"flip"` or `"flip_crop"`, see `Recipe`.
-        crop_padding: Int, see `Recipe`.
-        seed: Int.
-        epoch: Int, the first epoch, counted from 0.
-        share: Which part of every batch this process trains on, as `(index,
-            processes)`. All processes together have the images of one.
-        **options: `workers` and the like, as in `keras.utils.PyDataset`.
+        batch_size: Int, number of images in a batch. An incomplete last batch is left
+            out.
+        augmentation: `"none"`, `"flip"` or `"flip_crop"`, see `Recipe`. Defaults to
+            `"none"`.
+        crop_padding: Int, see `Recipe`. Defaults to `4`.
+        seed: Int, seed of order and augmentation. Defaults to `0`.
+        epoch: Int, the first epoch, counted from 0. Defaults to `0`.
+        share: Tuple `(index, processes)`, which says what part of every batch this
+            process trains on. All processes together train on whole batches. Defaults
+            to `(0, 1)`, one process.
+        **options: Further arguments of `keras.utils.PyDataset`, such as `workers`.
+
+    Raises:
+        ValueError: If the augmentation is unknown or for streamed data only, or if
+            `batch_size` is not a multiple of the number of processes.
     """
 
     def __init__(
         self,
-        images,
-        labels,
-        batch_size,
-        augmentation="none",
-        crop_padding=4,
-        seed=0,
-        epoch=0,
-        share=(0, 1),
-        **options,
-    ):
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        augmentation: str = "none",
+        crop_padding: int = 4,
+        seed: int = 0,
+        epoch: int = 0,
+        share: tuple[int, int] = (0, 1),
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         if augmentation == "inception":
             raise ValueError(
@@ -468,10 +527,10 @@ class TrainingBatches(keras.utils.PyDataset):
         self.share = share
         self.start_epoch(epoch)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images) // self.batch_size
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         first = index * self.batch_size
         rows = self._order[first : first + self.batch_size]
         random = np.random.default_rng((_AUGMENTATION, self.seed, self._epoch, index))
@@ -481,11 +540,13 @@ class TrainingBatches(keras.utils.PyDataset):
         part = slice(self.share[0], None, self.share[1])
         return images[part].astype("float32"), self.labels[rows][part]
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self.start_epoch(self._epoch + 1)
 
-    def start_epoch(self, epoch):
-        """Goes to an epoch's order; by itself, the next one follows when one ends.
+    def start_epoch(self, epoch: int) -> None:
+        """Switches to the order of an epoch.
+
+        At the end of an epoch, the batches switch to the next one by themselves.
 
         Args:
             epoch: Int, the epoch, counted from 0.

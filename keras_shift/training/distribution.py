@@ -1,4 +1,4 @@
-"""Training on more than one device, and on more than one machine."""
+"""Trains models on several devices and several machines."""
 
 import contextlib
 import dataclasses
@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,19 +18,20 @@ PROCESS = "KERAS_DISTRIBUTION_PROCESS_ID"
 
 _EVALUATION_BATCH = 250
 
-# What is in JAX's errors if another process is gone: they have no type of their own.
+# JAX's errors contain one of these words if another process is gone. They have no type
+# of their own.
 _LOST = ("Gloo", "NCCL", "coordination", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 @dataclasses.dataclass(frozen=True)
 class Division:
-    """How a training is divided among processes and their devices.
+    """Says how a training is divided among processes and their devices.
 
     Attributes:
         index: Number of this process, counted from 0.
         processes: Number of processes.
-        devices: Number of the devices of all processes among which Keras divides
-            batches into equal parts.
+        devices: Number of devices, those of all processes together. Keras divides
+            batches into equal parts for them.
     """
 
     index: int = 0
@@ -36,28 +39,28 @@ class Division:
     devices: int = 1
 
     @property
-    def share(self):
-        """This process and the number of all, as `TrainingBatches` takes it."""
+    def share(self) -> tuple[int, int]:
+        """The tuple `(index, processes)`, which `TrainingBatches` takes."""
         return self.index, self.processes
 
     @property
-    def writes(self):
-        """Whether this process writes checkpoints and logs: one does."""
+    def writes(self) -> bool:
+        """Whether this process writes checkpoints and logs. Only one process does."""
         return self.index == 0
 
     @property
-    def evaluation_batch(self):
-        """Images in a batch for evaluation, in all processes together."""
+    def evaluation_batch(self) -> int:
+        """The number of images in an evaluation batch, over all processes together."""
         return -(-_EVALUATION_BATCH // self.devices) * self.devices
 
-    def check_batch_size(self, batch_size):
-        """Refuses batches that cannot be divided.
+    def check_batch_size(self, batch_size: int) -> None:
+        """Checks that batches can be divided among the devices.
 
         Args:
-            batch_size: Int, images in a batch, in all processes together.
+            batch_size: Int, number of images in a batch, over all processes together.
 
         Raises:
-            ValueError: If it is not a multiple of the number of devices.
+            ValueError: If `batch_size` is not a multiple of the number of devices.
         """
         if batch_size % self.devices:
             raise ValueError(
@@ -66,16 +69,16 @@ class Division:
                 f"Received: batch_size={batch_size}"
             )
 
-    def check_agreement(self, path):
-        """Refuses to go on where only some processes have a checkpoint.
+    def check_agreement(self, path: Path) -> None:
+        """Checks that either all processes find a checkpoint or none does.
 
-        Those that have one would wait for the others to read it.
+        Otherwise the processes that find it would wait forever for the others.
 
         Args:
-            path: Path of the checkpoint, which may exist.
+            path: `Path` of the checkpoint, which need not exist.
 
         Raises:
-            ValueError: If it exists for some processes and not for others.
+            ValueError: If only some processes find the checkpoint.
         """
         if self.processes == 1:
             return
@@ -90,13 +93,16 @@ class Division:
             )
 
 
-def division():
-    """Returns the `Division` that Keras is set to.
+def division() -> Division:
+    """Returns the `Division` that Keras uses now.
 
     Example:
 
     >>> keras_shift.training.distribution.division()
     Division(index=0, processes=1, devices=1)
+
+    Returns:
+        A `Division`.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -113,27 +119,27 @@ def division():
 
 
 @contextlib.contextmanager
-def scope():
-    """Builds and trains models on all devices, and with the other processes.
+def scope() -> Iterator[None]:
+    """Makes models use all devices, and the other processes if there are any.
 
-    On JAX, several processes, on one machine or many, train one model if each of them
-    has these environment variables:
+    On JAX, several processes on one or more machines can train one model together. Each
+    of them needs these environment variables:
 
     -   `KERAS_DISTRIBUTION_JOB_ADDRESSES`: address and port of process 0, such as
-        `10.0.0.1:1234`, or those of all, with commas between;
+        `10.0.0.1:1234`, or the addresses of all processes, separated by commas;
     -   `KERAS_DISTRIBUTION_NUM_PROCESSES`: number of processes;
-    -   `KERAS_DISTRIBUTION_PROCESS_ID`: number of this one, counted from 0.
+    -   `KERAS_DISTRIBUTION_PROCESS_ID`: number of this process, counted from 0.
 
-    All of their devices share every batch, and the statistics of batch normalization
-    are those of the whole batch. On TensorFlow there is one process, whose GPUs (or, if
-    there are none, logical CPUs) share every batch by `tf.distribute.MirroredStrategy`,
-    each with statistics of its own.
+    The devices of all processes share every batch, and batch normalization uses the
+    statistics of the whole batch. On TensorFlow there is one process. Its GPUs (or its
+    logical CPUs if there are no GPUs) share every batch by
+    `tf.distribute.MirroredStrategy`, and each of them uses its own statistics.
 
-    All devices get equal parts of what is measured, too: a few held-out images at the
-    end, fewer than there are devices, may be left out.
+    In an evaluation, too, all devices get equal parts. A few held-out images at the end
+    may be left out, always fewer than there are devices.
 
-    Enter it before anything is computed. If another process ends early, so does this
-    one, with an error.
+    Enter the scope before anything is computed. If another process ends early, this
+    process ends with an error.
 
     Example:
 
@@ -143,7 +149,7 @@ def scope():
 
     Raises:
         RuntimeError: If the connection to another process is lost.
-        ValueError: If the environment variables are incomplete or not for this
+        ValueError: If environment variables are missing, invalid, or not for this
             backend.
     """
     backend = keras.backend.backend()
@@ -165,12 +171,12 @@ def scope():
 
 
 @contextlib.contextmanager
-def fail_fast():
-    """Ends this process at once if it fails and there are others.
+def fail_fast() -> Iterator[None]:
+    """Ends this process at once if it fails while it trains with other processes.
 
-    JAX waits for the other processes when Python ends in the ordinary way, and they
-    wait for this one in the middle of a step: minutes would pass until all of them are
-    aborted. Put it around a whole program.
+    When Python ends in the ordinary way, JAX waits for the other processes, which wait
+    for this one in the middle of a step. Minutes would pass until all of them are
+    aborted. Use this context manager for the whole program.
 
     Example:
 
@@ -191,11 +197,11 @@ def fail_fast():
 
 
 @contextlib.contextmanager
-def alone():
-    """What is done in it, one process may do without the others.
+def alone() -> Iterator[None]:
+    """Lets one process do something without the other processes.
 
-    Whoever makes variables under a distribution waits for all processes to make them,
-    and Keras makes an optimizer, with its variables, to save weights.
+    A process that makes variables under a distribution waits until all processes make
+    them. Saving weights makes variables, since Keras then makes an optimizer.
     """
     if keras.backend.backend() != "jax":
         yield
@@ -215,7 +221,8 @@ def _jax_scope(given):
         keras.distribution.initialize()
     before = keras.distribution.distribution()
     if len(keras.distribution.list_devices()) > 1:
-        # Batches are divided among processes here, by TrainingBatches and streams.
+        # Keras need not divide batches among processes: TrainingBatches and
+        # StreamedData do.
         keras.distribution.set_distribution(
             keras.distribution.DataParallel(auto_shard_dataset=False)
         )
@@ -249,7 +256,7 @@ def _tensorflow_scope():
     workers = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
     tasks = sum(len(addresses) for addresses in workers.values())
     if tasks > 1:
-        # model.fit fails under MultiWorkerMirroredStrategy, still in Keras 3.15.1:
+        # Up to Keras 3.15.1, model.fit fails under MultiWorkerMirroredStrategy:
         # https://github.com/keras-team/keras/issues/20585
         raise ValueError(
             "Keras does not train with several TensorFlow workers (keras issue "

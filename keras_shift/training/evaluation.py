@@ -1,18 +1,21 @@
-"""How good a trained network is."""
+"""Measures how good a trained network is."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import rich.console
 import rich.progress
 
 from keras_shift.training.data import in_batches
+from keras_shift.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """What `evaluate` found.
+    """Holds the result of `evaluate`.
 
     Attributes:
         images: Number of images.
@@ -24,15 +27,21 @@ class Accuracy:
     top1: float
     top5: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.images:,} images"
 
 
-def evaluate(model, images, labels=None, batch_size=250, description="Evaluating"):
+def evaluate(
+    model: keras.Model | Callable[[np.ndarray], Tensor],
+    images: np.ndarray | Iterable[tuple[Tensor, Tensor]],
+    labels: npt.ArrayLike | None = None,
+    batch_size: int = 250,
+    description: str = "Evaluating",
+) -> Accuracy:
     """Measures the accuracy of a network.
 
-    Of equal scores the first counts as the larger one, as in `argmax`. On a terminal
-    there is a progress bar with an estimate of the time left.
+    If scores are equal, the first one counts as the largest, as in `argmax`. On a
+    terminal, a progress bar estimates the time left.
 
     Example:
 
@@ -43,19 +52,21 @@ def evaluate(model, images, labels=None, batch_size=250, description="Evaluating
     Args:
         model: A `keras.Model`, or any function from a batch of images to an array of
             shape `(images, classes)`.
-        images: Array of shape `(count, height, width, channels)`, with values in the
-            range that the model expects. Or batches of images and labels, such as a
+        images: Array of shape `(count, height, width, channels)` with values in the
+            range that the model expects, or batches of images and labels, such as a
             `tf.data.Dataset`.
-        labels: Array of shape `(count,)`, the numbers of their classes; not with
-            batches, which have them.
-        batch_size: Number of images at once; not with batches.
-        description: What stands beside the progress bar.
+        labels: Array of shape `(count,)`, the numbers of the images' classes, or `None`
+            if `images` are batches. Defaults to `None`.
+        batch_size: Int, number of images in a batch. It is ignored if `images` are
+            batches. Defaults to `250`.
+        description: Text beside the progress bar. Defaults to `"Evaluating"`.
 
     Returns:
         An `Accuracy`.
 
     Raises:
-        ValueError: If images, labels and model do not fit together.
+        ValueError: If there are no images, or if images, labels and model do not fit
+            together.
     """
     if labels is None and hasattr(images, "shape"):
         raise ValueError(
@@ -96,14 +107,15 @@ def _scores(model, images):
     if not isinstance(model, keras.Model):
         return np.asarray(model(images))
     if keras.backend.backend() == "jax":
-        # Without its compiler, JAX compiles every operation alone.
+        # A call of the model would compile every operation on its own.
         return model.predict_on_batch(images)
-    # With it, TensorFlow's depthwise convolutions are slow on CPUs.
+    # `predict_on_batch` may use XLA, in which TensorFlow's depthwise convolutions are
+    # slow on CPUs.
     return keras.ops.convert_to_numpy(model(images, training=False))
 
 
 def _right(scores, labels):
-    """Numbers of images that are right by the largest, and by the five largest."""
+    """Counts the images whose class has the best score, or one of the five best."""
     if scores.ndim != 2 or not (0 <= labels).all() or labels.max() >= scores.shape[1]:
         raise ValueError(
             "Argument `labels` must hold numbers of the model's classes. Received: "
@@ -112,6 +124,6 @@ def _right(scores, labels):
         )
     best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
     hits = best == labels[:, None]
-    # What is not a number is no answer.
+    # Scores that are not finite count as a wrong answer.
     hits &= np.isfinite(scores).all(axis=1)[:, None]
     return np.array([hits[:, 0].sum(), hits.any(axis=1).sum()])

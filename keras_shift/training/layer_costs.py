@@ -1,24 +1,33 @@
-"""What shifting a channel costs, by layer, for what spares the costly ones."""
+"""Computes what a shifted channel costs in each layer.
+
+Penalties and `SparsifyShifts` use these costs to save the most expensive shifts first.
+"""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
+import keras
 import numpy as np
 
 
-def costs_per_channel(layers, costs):
-    """Returns what one shifted channel costs in every layer.
+def costs_per_channel(
+    layers: Sequence[keras.layers.Layer],
+    costs: Mapping[str, float] | Literal["pixels"] | None,
+) -> np.ndarray:
+    """Returns what one shifted channel costs in each layer.
 
     Args:
         layers: List of layers with learned shifts.
-        costs: `None` for equal costs; `"pixels"` for the number of pixels of a layer's
-            map; or a dictionary of costs in any unit by the names of layers.
+        costs: `None` for equal costs, `"pixels"` for the number of pixels of a layer's
+            map, or a dictionary from the layers' names to costs in any unit.
 
     Returns:
         An array of shape `(len(layers),)`.
 
     Raises:
-        ValueError: If `costs` leaves a layer out or is not positive, or if the size of
-            a map is not known.
+        ValueError: If `costs` does not have a positive number for each layer, or if
+            the size of a map is not known.
     """
     if costs is None:
         return np.ones(len(layers))

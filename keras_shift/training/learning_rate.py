@@ -1,10 +1,17 @@
-"""How the learning rate goes."""
+"""Makes the learning rate schedules of recipes."""
+
+from typing import Any, Self
 
 import keras
 
+from keras_shift.training.recipe import Recipe
+from keras_shift.typing import Tensor
 
-def learning_rate(recipe, steps):
-    """Returns a recipe's learning rate over time.
+
+def learning_rate(
+    recipe: Recipe, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate schedule of a recipe.
 
     Args:
         recipe: A `Recipe`.
@@ -27,7 +34,7 @@ def learning_rate(recipe, steps):
     else:
         boundaries = [round(share * steps) for share in recipe.boundaries]
         values = [peak / 10**index for index in range(len(boundaries) + 1)]
-        if not boundaries:  # A constant is a schedule with two equal values.
+        if not boundaries:  # A constant rate is a schedule with two equal values.
             boundaries, values = [steps], [peak, peak]
         after = schedules.PiecewiseConstantDecay(
             [boundary - warmup - 1 for boundary in boundaries], values
@@ -37,29 +44,31 @@ def learning_rate(recipe, steps):
 
 @keras.saving.register_keras_serializable(package="keras_shift")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises from zero in a straight line to where another schedule begins.
+    """Rises linearly from zero to where another schedule begins, which then follows.
 
     Args:
         schedule: A `keras.optimizers.schedules.LearningRateSchedule`.
-        steps: Int, number of steps in which to rise.
+        steps: Int, number of steps in which the learning rate rises.
     """
 
-    def __init__(self, schedule, steps):
+    def __init__(
+        self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int
+    ) -> None:
         super().__init__()
         self.schedule = schedule
         self.steps = steps
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = keras.ops.cast(step, "float32")
         rising = self.schedule(0) * step / self.steps
         later = self.schedule(keras.ops.maximum(step - self.steps, 0.0))
         return keras.ops.where(step < self.steps, rising, later)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         schedule = keras.optimizers.schedules.serialize(self.schedule)
         return {"schedule": schedule, "steps": self.steps}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         schedule = keras.optimizers.schedules.deserialize(config["schedule"])
         return cls(schedule, config["steps"])

@@ -1,21 +1,27 @@
-"""Stochastic gradient descent with a learning rate of its own for displacements."""
+"""Defines an optimizer in which displacements have their own learning rate."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
+
+from keras_shift.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_shift")
 class ShiftSGD(keras.optimizers.SGD):
-    """`keras.optimizers.SGD` that multiplies the displacements' gradients.
+    """Multiplies the gradients of displacements and applies `keras.optimizers.SGD`.
 
-    The gradients of displacements are far smaller than those of kernels, and nothing
-    changes until a displacement crosses one half: in a short training hardly any
-    does. With the factor f, a displacement d takes the step
+    The gradients of displacements are far smaller than those of kernels. A shift does
+    not change until its displacement rounds to another integer, and in a short training
+    hardly any displacement gets so far. With the factor f, a displacement d takes the
+    step
 
         v <- momentum * v - learning_rate * f * gradient;    d <- d + v
 
-    in which the gradient is that of the loss with its penalty (Eq. 4 of the SSL
-    paper), so that λ weighs as much against the loss as without the factor. Keras clips
-    gradients (`clipnorm`, `clipvalue`, `global_clipnorm`) after they were multiplied.
+    The gradient is that of the loss with its penalty (Eq. 4 of the SSL paper), so the
+    factor does not change the weight of λ against the loss. Keras clips gradients
+    (`clipnorm`, `clipvalue`, `global_clipnorm`) after they are multiplied.
 
     Example:
 
@@ -25,12 +31,22 @@ class ShiftSGD(keras.optimizers.SGD):
     >>> model.compile(optimizer, "sparse_categorical_crossentropy")
 
     Args:
-        learning_rate: As in `keras.optimizers.SGD`.
-        displacement_learning_rate: Float, the factor.
-        **options: All other arguments of `keras.optimizers.SGD`.
+        learning_rate: Float or schedule, as in `keras.optimizers.SGD`. Defaults to
+            `0.01`.
+        displacement_learning_rate: Float, the factor for the gradients of
+            displacements. Defaults to `1.0`.
+        **options: Further arguments of `keras.optimizers.SGD`.
+
+    Raises:
+        ValueError: If `displacement_learning_rate` is not positive.
     """
 
-    def __init__(self, learning_rate=0.01, displacement_learning_rate=1.0, **options):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.01,
+        displacement_learning_rate: float = 1.0,
+        **options: Any,
+    ) -> None:
         super().__init__(learning_rate, **options)
         if not displacement_learning_rate > 0:
             raise ValueError(
@@ -39,13 +55,18 @@ class ShiftSGD(keras.optimizers.SGD):
             )
         self.displacement_learning_rate = displacement_learning_rate
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if not self.built:
-            # The variables themselves would become the optimizer's own.
+            # Keras would track the variables as the optimizer's own if they were kept
+            # here.
             self._built_for = _are_displacements(variables)
         super().build(variables)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self,
+        grads: Iterable[Tensor | None],
+        trainable_variables: Iterable[keras.Variable] | None = None,
+    ) -> None:
         grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
@@ -53,9 +74,9 @@ class ShiftSGD(keras.optimizers.SGD):
         elif self.built:
             chosen = self._built_for
         else:
-            # Keras says what is missing.
+            # Keras then raises an error that says what is missing.
             chosen = [False] * len(grads)
-        # None at all are allowed.
+        # An empty list of gradients is allowed.
         if 0 < len(grads) != len(chosen):
             raise ValueError(
                 "Argument `grads` must have one gradient, or None, for each variable. "
@@ -68,7 +89,7 @@ class ShiftSGD(keras.optimizers.SGD):
         ]
         super().apply(grads, trainable_variables)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config["displacement_learning_rate"] = self.displacement_learning_rate
         return config

@@ -1,33 +1,37 @@
-"""What one sees of a training while it runs."""
+"""Shows on the terminal how a training proceeds."""
 
 import time
+from typing import Self
 
 import keras
 import rich.console
 import rich.progress
 
+from keras_shift.training.recipe import Recipe
+
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows a bar over the whole training, and one line for every epoch.
+    """Shows one bar for the whole training and prints one line for every epoch.
 
-    Where nobody watches, in a file or a pipe, there are the lines alone. It is a
-    context manager, too, which leaves the terminal as it was however the training ends.
+    If the output is a file or a pipe, only the lines are printed. The callback must
+    also be entered as a context manager, which removes the bar from the terminal even
+    if the training fails.
 
     Args:
         recipe: A `Recipe`.
-        epoch: Number of epochs that are complete.
-        epochs: Number of all epochs.
+        epoch: Number of epochs that are already complete.
+        epochs: Number of epochs of the whole training.
         steps: Number of steps of an epoch.
     """
 
-    def __init__(self, recipe, epoch, epochs, steps):
+    def __init__(self, recipe: Recipe, epoch: int, epochs: int, steps: int) -> None:
         super().__init__()
         self.recipe = recipe
         self.epochs = epochs
         self.steps = steps
         self.first = epoch
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         console = rich.console.Console(stderr=True)
         self._bar = rich.progress.Progress(
             "{task.description}",
@@ -46,17 +50,19 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.start()
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._began = time.monotonic()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch = epoch
         self._epoch_began = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
         logs = logs or {}
         seconds = time.monotonic() - self._epoch_began
         speed = (batch + 1) * self.recipe.batch_size / seconds
@@ -67,7 +73,7 @@ class ProgressBar(keras.callbacks.Callback):
             f"{speed:.0f} images/s",
         )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         each = (time.monotonic() - self._began) / (epoch + 1 - self.first)
         left = each * (self.epochs - epoch - 1)
         self._bar.console.print(

@@ -1,9 +1,9 @@
-"""What a training run is, as data."""
+"""Describes trainings as data."""
 
 import dataclasses
 import json
 import math
-from typing import Any
+from typing import Any, Self
 
 AUGMENTATIONS = ("none", "flip", "flip_crop", "inception")
 SCHEDULES = ("constant", "step", "linear", "cosine")
@@ -12,7 +12,7 @@ PENALTIES = ("l1", "l2")
 COSTS = ("uniform", "pixels")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
-# Of what is no number, and not one of a few texts.
+# The types of the fields that are neither numbers nor one of a few texts.
 _TYPES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("name", "network", "dataset", "source"), (str, "a text")),
     "arguments": (dict, "a dict of arguments by their names"),
@@ -23,9 +23,9 @@ _TYPES: dict[str, tuple[Any, str]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides how a network is trained.
+    """Holds everything that decides how a network is trained.
 
-    Points in time are shares of the training, so that a shorter training, of fewer
+    Points in time are shares of the training, so a shorter training, with fewer
     `epochs`, keeps the recipe's proportions.
 
     Example:
@@ -39,60 +39,77 @@ class Recipe:
     Attributes:
         name: The recipe's name.
         network: Name of a network, as `keras_shift.zoo.get_model` takes it.
-        arguments: Arguments of the network's constructor.
+        arguments: Arguments of the network's constructor. Defaults to `{}`.
         dataset: Name of the dataset, see `keras_shift.training.load_data`.
-        augmentation: What happens to training images: `"none"`; `"flip"`, half of
-            them mirrored; `"flip_crop"`, also moved by up to `crop_padding` pixels,
-            over a border of zeros; `"inception"`, a random part of the image of 8%
-            to 100% of its area, mirrored, its colours distorted.
-        crop_padding: Pixels by which `"flip_crop"` moves at most.
-        undistorted: Share of the training, at its end, in which `"inception"` gives
-            way to a crop in the middle of the image's height or width, mirrored.
-        batch_size: Images in a step, over all devices and machines together.
-        epochs: Passes over the training images; or `steps`.
-        steps: Optimizer steps, rounded to whole passes; or `epochs`.
+        augmentation: What happens to training images. `"none"` leaves them as they are.
+            `"flip"` mirrors half of them. `"flip_crop"` also moves them by up to
+            `crop_padding` pixels and fills the rest with zeros. `"inception"` takes a
+            random part of 8% to 100% of the image's area, mirrors half of the parts,
+            and distorts their colours. Defaults to `"none"`.
+        crop_padding: Largest number of pixels by which `"flip_crop"` moves an image.
+            Defaults to `4`.
+        undistorted: Share of the training, at its end, in which `"inception"` only
+            takes the middle of the image and mirrors half of the images. Defaults to
+            `0.0`.
+        batch_size: Number of images in a step, over all devices and machines together.
+        epochs: Number of passes over the training images. Give either this or `steps`.
+            Defaults to `None`.
+        steps: Number of optimizer steps, which is rounded to whole passes. Give either
+            this or `epochs`. Defaults to `None`.
         learning_rate: The largest learning rate.
-        schedule: How it goes on: `"constant"`; `"step"`, divided by 10 at each of
-            `boundaries`; `"linear"` or `"cosine"`, to zero.
-        boundaries: Shares of the training.
+        schedule: How the learning rate changes. `"constant"` keeps it, `"step"` divides
+            it by 10 at each of the `boundaries`, and `"linear"` and `"cosine"` lower it
+            to zero. Defaults to `"constant"`.
+        boundaries: Shares of the training at which `"step"` divides the learning rate.
+            Defaults to `()`.
         warmup: Share of the training in which the learning rate rises from zero.
-        momentum: Momentum of stochastic gradient descent.
-        nesterov: Whether it is Nesterov's.
+            Defaults to `0.0`.
+        momentum: Momentum of stochastic gradient descent. Defaults to `0.9`.
+        nesterov: Whether the momentum is Nesterov's. Defaults to `False`.
         weight_decay: The papers' coupled weight decay w of all kernels, which adds
-            w times the kernel to its gradient (Keras' `L2(w / 2)`).
-        label_smoothing: Share of the target that all classes share equally.
-        displacement_start: Where learned displacements start: `"grouped"`, at the
-            pattern of the grouped shift; `"fractional"`, uniform in [-1, 2), as in
-            the SSL authors' later code.
-        displacement_learning_rate: Factor of the learning rate for displacements,
-            whose gradients are tiny (and of their penalty's gradient with it).
-        displacement_penalty: λ of Eq. 4 of the SSL paper.
-        displacement_norm: `"l2"`, λ times the sum of squares, which the paper's
-            experiments use; or `"l1"`, that of absolute values, as in Eq. 4.
-        displacement_decay: Another way to state the penalty, which means the same
-            whatever the learning rate and the length of the training: without any
-            other gradient, `exp(-displacement_decay)` of a displacement is left when
-            shifts freeze. (The paper's λ of 1e-4 over its first 32k steps is 6.4.)
-        displacement_costs: Which shifts `displacement_decay` pulls at more strongly,
-            its mean over channels kept: `"uniform"`, none; or `"pixels"`, those of
-            large maps, in proportion to their pixels.
+            w times the kernel to its gradient (Keras' `L2(w / 2)`). Defaults to `0.0`.
+        label_smoothing: Part of the target that is divided equally among all classes.
+            Defaults to `0.0`.
+        displacement_start: Where learned displacements start. `"grouped"` is the
+            pattern of the grouped shift, and `"fractional"` is uniform in [-1, 2), as
+            in the SSL authors' later code. Defaults to `"grouped"`.
+        displacement_learning_rate: Factor of the learning rate for displacements, whose
+            gradients are tiny. It multiplies the gradient of their penalty, too.
+            Defaults to `1.0`.
+        displacement_penalty: λ of Eq. 4 of the SSL paper. Defaults to `0.0`.
+        displacement_norm: `"l2"` for λ times the sum of squares, which the paper's
+            experiments use, or `"l1"` for λ times the sum of absolute values, as in
+            Eq. 4. Defaults to `"l2"`.
+        displacement_decay: Another way to state the penalty, which does not depend on
+            the learning rate and the length of the training. Without any other
+            gradient, `exp(-displacement_decay)` of a displacement is left when shifts
+            freeze. (The paper's λ of 1e-4 over its first 32k steps is 6.4.) Defaults to
+            `0.0`.
+        displacement_costs: How `displacement_decay` differs between layers. `"uniform"`
+            makes it the same in all of them, and `"pixels"` makes it proportional to
+            the number of pixels of a layer's map, with the same mean over channels.
+            Defaults to `"uniform"`.
         freeze_shifts: Share of the training after which displacements stay at their
-            rounded values, or `None`. With `unshifted`, shifts are taken away from then
-            on.
-        least_shifted: Share of a layer's channels. Where fewer are shifted when shifts
-            freeze, none is from then on: the first shift of a layer costs more than
-            the next.
-        initial_weights: What to begin with: the name of published weights of this
-            network, or `None` for random weights.
-        unshifted: Share of the channels that are unshifted in the end, since
+            rounded values, or `None`. With `unshifted`, this is also when the first
+            shifts are taken away. Defaults to `None`.
+        least_shifted: Share of a layer's channels. If fewer channels of a layer are
+            shifted when shifts freeze, all its shifts are taken away, since the first
+            shift of a layer costs more than the next ones. Defaults to `0.0`.
+        initial_weights: Name of published weights of this network with which the
+            training begins, or `None` for random weights. Defaults to `None`.
+        unshifted: Share of unshifted channels at the end, or `None`.
             `keras_shift.training.SparsifyShifts` takes the other shifts away, those of
             large maps first, in the first half of what follows `freeze_shifts` (or of
-            the whole training); or `None`.
+            the whole training). Defaults to `None`.
         ema_momentum: Momentum of a moving average of all trainable weights, which
-            takes their place at the end; or `None`.
-        seed: Seed of weights, order and augmentation.
-        precision: Keras' dtype policy.
-        source: Where the recipe comes from.
+            replaces the weights at the end, or `None`. Defaults to `None`.
+        seed: Seed of weights, order and augmentation. Defaults to `0`.
+        precision: Keras' dtype policy. Defaults to `"float32"`.
+        source: Where the recipe comes from. Defaults to `""`.
+
+    Raises:
+        ValueError: If a field has none of the values above, or if fields contradict
+            each other.
     """
 
     name: str
@@ -128,7 +145,7 @@ class Recipe:
     precision: str = "float32"
     source: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, (kind, rule) in _TYPES.items():
             if not isinstance(getattr(self, field), kind):
                 self._refuse(field, f"must be {rule}")
@@ -187,32 +204,57 @@ class Recipe:
         if (self.schedule == "step") != bool(self.boundaries):
             self._refuse("boundaries", 'belong to schedule="step", which needs them')
 
-    def epochs_of(self, images):
-        """Returns the number of passes over so many training images."""
+    def epochs_of(self, images: int) -> int:
+        """Returns the number of passes over the training images.
+
+        Args:
+            images: Int, number of training images.
+
+        Returns:
+            An int.
+
+        Raises:
+            ValueError: If there are fewer images than a batch has.
+        """
         if self.epochs is not None:
             return self.epochs
-        return max(1, round(self.steps / self.steps_per_epoch(images)))
+        # Without `epochs` there are `steps`.
+        passes = self.steps / self.steps_per_epoch(images)  # type: ignore[operator]
+        return max(1, round(passes))
 
-    def steps_per_epoch(self, images):
-        """Returns the number of steps in a pass; an incomplete batch is left out."""
+    def steps_per_epoch(self, images: int) -> int:
+        """Returns the number of steps in a pass, without an incomplete last batch.
+
+        Args:
+            images: Int, number of training images.
+
+        Returns:
+            An int.
+
+        Raises:
+            ValueError: If there are fewer images than a batch has.
+        """
         steps = images // self.batch_size
         if not steps:
             self._refuse("batch_size", f"exceeds the {images} training images")
         return steps
 
-    def to_json(self):
+    def to_json(self) -> str:
         """Returns the recipe as text, which `from_json` reads."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> Self:
         """Reads what `to_json` wrote.
 
         Args:
             text: String.
 
+        Returns:
+            A `Recipe`.
+
         Raises:
-            ValueError: If it is none.
+            ValueError: If the text is no recipe.
         """
         try:
             return cls(**json.loads(text))

@@ -1,4 +1,7 @@
-"""Taking shifts away from a trained model."""
+"""Takes shifts away from a model while it trains."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import keras
 import numpy as np
@@ -8,7 +11,7 @@ from keras_shift.layers import SparseShift2D
 from keras_shift.ops import check_max_displacement
 from keras_shift.training.layer_costs import costs_per_channel
 
-# Of the gradients that a model's shifts get at once: what the memory allows.
+# Gradients are computed for this many images at once. Larger batches need much memory.
 _BATCH_SIZE = 50
 
 
@@ -16,20 +19,21 @@ class SparsifyShifts(keras.callbacks.Callback):
     r"""Takes shifts away, step by step, while a model trains.
 
     A penalty hardly moves displacements in a fine-tuning of minutes. This callback
-    takes away the shifts that cost most and matter least. How much the shift of channel
-    `c` matters is how the loss of an image would change without it, to first order and
-    squared, in the mean over images:
+    takes away the shifts that cost most and matter least. The importance of the shift
+    of channel `c` is the squared change of an image's loss without this shift, to first
+    order, averaged over images:
 
     ```
     importance[c] = mean(square(sum(dL/dy[..., c] * (x[..., c] - y[..., c]))))
     ```
 
-    with `y` the shifted and `x` the unshifted channel, and the sum over pixels. Shifts
-    go in the order of importance over cost, at `stages` moments, in between which the
-    weights adapt: after the share `t` of these moments, `1 - (1 - t) ** 3` of what is
-    to go has gone (Zhu and Gupta, 2017). Displacements are whole pixels from `begin`
-    on, and those that are left stay where they are, in later calls of `fit` as well
-    (see `keras_shift.callbacks.thaw_shifts`).
+    Here `y` is the shifted channel, `x` is the unshifted channel, and the sum is taken
+    over pixels. Shifts with the smallest ratio of importance to cost are taken away
+    first. This happens at `stages` moments, between which the weights adapt. After the
+    share `t` of these moments, the share `1 - (1 - t) ** 3` of the shifts that must go
+    is gone (Zhu and Gupta, 2017). From `begin` on, displacements are whole pixels, and
+    the remaining ones do not change any more, even in later calls of `fit` (see
+    `keras_shift.callbacks.thaw_shifts`).
 
     Example:
 
@@ -40,43 +44,47 @@ class SparsifyShifts(keras.callbacks.Callback):
     >>> model.fit(images, labels, epochs=5, callbacks=[sparsify])
 
     Args:
-        images: Array of training images, by which importance is judged. Some hundreds
-            are enough, of all classes.
-        labels: Array of their labels, as the model's loss takes them.
-        unshifted: Float, the share of all channels, from 0 to 1, that is unshifted in
-            the end; or `cost`.
-        cost: Float, the share of what all shifts of the model cost at first, from 0 to
-            1, that the remaining ones may cost in the end; or `unshifted`.
+        images: Array of training images, which are used to compute the importance. Some
+            hundreds of images of all classes are enough.
+        labels: Array of the images' labels, as the model's loss takes them.
+        unshifted: Float from 0 to 1, the share of all channels that is unshifted at the
+            end. Give either this or `cost`. Defaults to `None`.
+        cost: Float from 0 to 1. At the end, the remaining shifts cost at most this
+            share of what all shifts of the model cost at first. Give either this or
+            `unshifted`. Defaults to `None`.
         costs: What shifts cost, see `keras_shift.training.penalize_shifts`. Defaults to
             `"pixels"`.
         max_displacement: Int, the largest displacement in pixels that is left, or
-            `None`. Larger ones are cut at the beginning: a window of 3x3 pixels is the
-            fastest. Defaults to `None`.
+            `None`. Larger ones are reduced to it at `begin`. Shifts by at most one
+            pixel are the fastest. Defaults to `None`.
         begin: Float, the share of the training after which displacements no longer
-            learn and the first shifts are taken away. Defaults to 0.0, for a model that
-            is trained; one with random weights first has to learn which shifts matter.
-        end: Float, the share of the training after which no more shifts are taken away.
-            Defaults to `None`: half of what follows `begin`.
-        stages: Int, number of moments at which shifts are taken away. Defaults to 10.
+            learn and the first shifts are taken away. A model with random weights first
+            has to learn which shifts matter. Defaults to `0.0`, for a trained model.
+        end: Float, the share of the training after which no more shifts are taken away,
+            or `None` for the middle between `begin` and the end of the training.
+            Defaults to `None`.
+        stages: Int, number of moments at which shifts are taken away. Defaults to `10`.
 
     Raises:
-        ValueError: If an argument is none of the above; when training begins, also if
-            the model has no sparse shifts, or they are in models inside of the model.
+        ValueError: If an argument is none of the above or the backend is not
+            TensorFlow. When training begins, also if the model itself has no sparse
+            shifts (those of models inside of it do not count), or if the number of
+            steps is unknown.
     """
 
     def __init__(
         self,
-        images,
-        labels,
+        images: np.ndarray,
+        labels: np.ndarray,
         *,
-        unshifted=None,
-        cost=None,
-        costs="pixels",
-        max_displacement=None,
-        begin=0.0,
-        end=None,
-        stages=10,
-    ):
+        unshifted: float | None = None,
+        cost: float | None = None,
+        costs: Mapping[str, float] | Literal["pixels"] | None = "pixels",
+        max_displacement: int | None = None,
+        begin: float = 0.0,
+        end: float | None = None,
+        stages: int = 10,
+    ) -> None:
         super().__init__()
         if (unshifted is None) == (cost is None):
             raise ValueError(
@@ -118,10 +126,10 @@ class SparsifyShifts(keras.callbacks.Callback):
         self.costs = costs
         self.max_displacement = check_max_displacement(max_displacement)
         self.begin = begin
-        self.end = end
+        self.end: float = end
         self.stages = stages
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         layers = [
             layer for layer in self.model.layers if isinstance(layer, SparseShift2D)
         ]
@@ -142,18 +150,20 @@ class SparsifyShifts(keras.callbacks.Callback):
         share = np.arange(self.stages) / self.stages
         share = self.begin + (self.end - self.begin) * share
         self._moments = np.unique(np.rint(share * steps).astype(int))
-        self._done = None
+        self._done: np.intp | None = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch_begins = epoch * self.params["steps"]
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
         step = self._epoch_begins + batch
         reached = np.searchsorted(self._moments, step, side="right")
         if not reached:
             return
         if self._done is None:
-            # A training that goes on has had these moments.
+            # A training that was resumed has already passed these moments.
             self._done = np.searchsorted(self._moments, step)
             self._hold_still()
         if reached > self._done:
@@ -162,7 +172,7 @@ class SparsifyShifts(keras.callbacks.Callback):
             self._done = reached
 
     def _hold_still(self):
-        """Rounds displacements, which from now on only `_pin` changes."""
+        """Rounds displacements. From now on only `_pin` changes them."""
         # Adding zero turns -0.0 into 0.0.
         patterns = [np.rint(layer.displacement_array()) + 0.0 for layer in self._layers]
         if self.max_displacement is not None:
@@ -176,12 +186,12 @@ class SparsifyShifts(keras.callbacks.Callback):
         ]
         for layer, pattern in zip(self._layers, self._patterns):
             layer.displacements.constraint = Pinned(pattern)
-        # The compiled step has the old constraints in it.
+        # The train function that is already compiled uses the old constraints.
         self.model.make_train_function(force=True)
         self._pin(patterns)
 
     def _take_away(self, share):
-        """Takes away a share of what exceeds the budget."""
+        """Takes away a share of the shifts that exceed the budget."""
         patterns = [layer.displacement_array().copy() for layer in self._layers]
         present = self._measure(patterns)
         target = present - share * (present - self._budget())
@@ -200,7 +210,7 @@ class SparsifyShifts(keras.callbacks.Callback):
         self._pin(patterns)
 
     def _measure(self, patterns):
-        """Returns what the budget is about: the share of channels, or the cost."""
+        """Returns the share of shifted channels, or the cost if the budget is one."""
         shifted = [np.count_nonzero(pattern.any(axis=0)) for pattern in patterns]
         if self.cost is not None:
             return np.dot(shifted, self._costs)
@@ -209,7 +219,8 @@ class SparsifyShifts(keras.callbacks.Callback):
     def _budget(self):
         if self.cost is not None:
             return self.cost * self._first_cost
-        return 1 - self.unshifted
+        # Without `cost` there is `unshifted`.
+        return 1 - self.unshifted  # type: ignore[operator]
 
     def _pin(self, patterns):
         for layer, variable, pattern in zip(self._layers, self._patterns, patterns):
@@ -217,19 +228,24 @@ class SparsifyShifts(keras.callbacks.Callback):
             layer.displacements.assign(pattern)
 
 
-def shift_importance(model, layers, images, labels):
-    """Returns how much every channel's shift matters for a model's loss.
+def shift_importance(
+    model: keras.Model,
+    layers: Sequence[SparseShift2D],
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> list[np.ndarray]:
+    """Returns how much the shift of each channel matters for a model's loss.
 
     Args:
         model: A compiled functional or sequential `keras.Model`, on TensorFlow.
         layers: List of its `SparseShift2D` layers.
         images: Array of images.
-        labels: Array of their labels.
+        labels: Array of the images' labels.
 
     Returns:
-        A list of arrays of shape `(channels,)`, one for each layer: the mean over
-        images of the squared change of an image's loss without the shift, to first
-        order.
+        A list with an array of shape `(channels,)` for each layer. It holds the squared
+        change of an image's loss without the shift, to first order, averaged over
+        images.
     """
     import tensorflow as tf
 
@@ -241,7 +257,7 @@ def shift_importance(model, layers, images, labels):
         y = labels[start : start + _BATCH_SIZE]
         with tf.GradientTape() as tape:
             *tensors, predictions = features(x, training=False)
-            # The loss is a mean over the batch; importance is of single images.
+            # The loss is a mean over the batch, but importance is about single images.
             loss = model.compute_loss(x=x, y=y, y_pred=predictions) * len(x)
         unshifted, shifted = tensors[: len(layers)], tensors[len(layers) :]
         gradients = tape.gradient(loss, shifted)

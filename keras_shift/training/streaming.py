@@ -1,22 +1,33 @@
-"""Images to train on that do not fit into memory."""
+"""Reads training images that do not fit into memory."""
 
 import contextlib
 import dataclasses
 import functools
 import importlib.util
+import os
 import stat
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-# Held-out images are scaled to this many times what is cut out of their middle: 256
-# pixels for 224.
+from keras_shift.training.distribution import Division
+from keras_shift.training.recipe import Recipe
+from keras_shift.typing import Tensor
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+# Held-out images are scaled by this factor more than needed before their middle is cut
+# out: to 256 pixels for 224.
 _MARGIN = 256 / 224
 
-# Encoded images among which one is drawn next; one of ImageNet has 110 kB. Files are
-# shuffled, too, and TFDS shuffled their contents when it wrote them.
+# The next image is drawn from a buffer of this many encoded images. An ImageNet image
+# has 110 kB. The order of files is shuffled, too, and TFDS shuffled their contents when
+# it wrote them.
 _SHUFFLE_BUFFER = 8192
 
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -24,12 +35,12 @@ _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 @dataclasses.dataclass(frozen=True)
 class StreamedData:
-    """A dataset that is read, decoded and distorted while a network trains on it.
+    """Reads, decodes and distorts the images of a dataset while a network trains.
 
-    It takes the place of a `Data` in `train`, for recipes whose augmentation is
-    `"inception"`. Order and augmentation of training images are functions of the seed,
-    the epoch and the index of an image in the whole training, on every backend; tf.data
-    reads, so TensorFlow must be installed.
+    It replaces `Data` in `train` for recipes whose augmentation is `"inception"`. On
+    every backend, the order and the augmentation of training images depend only on the
+    seed, the epoch and the index of an image in the whole training. TensorFlow must be
+    installed, since tf.data reads the images.
 
     Example:
 
@@ -39,11 +50,11 @@ class StreamedData:
     >>> rows = keras_shift.training.train(model, recipe, data, "run")
 
     Attributes:
-        name: Its name.
+        name: The dataset's name.
         image_size: Height and width of images for the network, in pixels.
         class_names: List of the classes' names.
         train: The training images, a `ClassFolders` or a `TFDSSplit`.
-        held_out: The held-out images, likewise.
+        held_out: The held-out images, a `ClassFolders` or a `TFDSSplit`.
     """
 
     name: str
@@ -53,34 +64,41 @@ class StreamedData:
     held_out: Any
 
     @property
-    def train_count(self):
-        """Number of training images."""
+    def train_count(self) -> int:
+        """The number of training images."""
         return len(self.train)
 
     @property
-    def files(self):
-        """Paths of the images that training reads, if each has a file of its own."""
+    def files(self) -> list[str]:
+        """The paths of the images that training reads, if each has its own file."""
         return [*self.train.paths, *self.held_out.paths]
 
-    def training_batches(self, recipe, epoch=0, step=0, share=(0, 1)):
-        """Returns the batches of a training, to its end.
+    def training_batches(
+        self,
+        recipe: Recipe,
+        epoch: int = 0,
+        step: int = 0,
+        share: tuple[int, int] = (0, 1),
+    ) -> "tf.data.Dataset":
+        """Returns the batches from a point in a training to its end.
 
-        Images that are skipped are not decoded, nor are those of other processes.
+        Images before that point and those of other processes are not decoded.
 
         Args:
             recipe: A `Recipe`.
-            epoch: Int, the first epoch, counted from 0.
-            step: Int, the first step in it, counted from 0.
-            share: Which part of every batch this process trains on, as `(index,
-                processes)`. All processes together have the images of one.
+            epoch: Int, the first epoch, counted from 0. Defaults to `0`.
+            step: Int, the first step of that epoch, counted from 0. Defaults to `0`.
+            share: Tuple `(index, processes)`, which says what part of every batch this
+                process trains on. All processes together train on whole batches.
+                Defaults to `(0, 1)`, one process.
 
         Returns:
             A `tf.data.Dataset` of images, float32 with pixel values in [0, 255], and
             labels, int32.
 
         Raises:
-            ValueError: If the recipe is not for streamed data, or its batches cannot
-                be shared.
+            ValueError: If the recipe is not for streamed data, or if its batch size is
+                not a multiple of the number of processes.
         """
         if recipe.augmentation != "inception":
             raise ValueError(
@@ -99,7 +117,7 @@ class StreamedData:
         images = steps * recipe.batch_size
         plain = epochs * steps - round(recipe.undistorted * epochs * steps)
 
-        # tf.data's AutoGraph would look into TFDS.
+        # AutoGraph would convert the code of TFDS, too.
         @tf.autograph.experimental.do_not_convert
         def examples(epoch):
             dataset = self.train.shuffled(recipe.seed, epoch).take(images)
@@ -125,14 +143,18 @@ class StreamedData:
             .prefetch(tf.data.AUTOTUNE)
         )
 
-    def held_out_batches(self, batch_size, share=(0, 1), multiple=1):
-        """Returns the held-out images, cut out of the middle.
+    def held_out_batches(
+        self, batch_size: int, share: tuple[int, int] = (0, 1), multiple: int = 1
+    ) -> "tf.data.Dataset":
+        """Returns the middle of the held-out images in batches.
 
         Args:
-            batch_size: Int, images in a batch, over all processes together.
-            share: As in `training_batches`.
-            multiple: Int, what the number of images is made a multiple of: devices
-                that share batches want equal parts. The last images are left out.
+            batch_size: Int, number of images in a batch, over all processes together.
+            share: Tuple `(index, processes)` as in `training_batches`. Defaults to
+                `(0, 1)`, one process.
+            multiple: Int. The last images are left out so that the number of images is
+                a multiple of this, since devices that share batches need equal parts.
+                Defaults to `1`.
 
         Returns:
             A `tf.data.Dataset` like that of `training_batches`.
@@ -148,22 +170,22 @@ class StreamedData:
             .prefetch(tf.data.AUTOTUNE)
         )
 
-    def training_sample(self, count):
-        """Returns some training images, always the same, cut out of the middle.
+    def training_sample(self, count: int) -> np.ndarray:
+        """Returns the middle of some training images, always of the same ones.
 
         Args:
-            count: Int, number of images; all, if there are fewer.
+            count: Int, number of images. If the dataset has fewer, all are returned.
 
         Returns:
             An array of shape `(count, height, width, 3)`.
         """
         return self.training_examples(count)[0]
 
-    def training_examples(self, count):
-        """Returns what `training_sample` does, and the images' labels.
+    def training_examples(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images that `training_sample` returns, and their labels.
 
         Args:
-            count: Int, number of images; all, if there are fewer.
+            count: Int, number of images. If the dataset has fewer, all are returned.
 
         Returns:
             A pair of arrays of shapes `(count, height, width, 3)` and `(count,)`.
@@ -174,14 +196,14 @@ class StreamedData:
         def examples(epoch):
             return self.train.shuffled(0, epoch).take(count)
 
-        # Shuffled, since in folders one class follows the other.
+        # The images are shuffled, since folders are sorted by class.
         pairs = tf.data.Dataset.range(1).flat_map(examples)
         pairs = pairs.map(self._central(self.train), tf.data.AUTOTUNE)
         images, labels = zip(*pairs.as_numpy_iterator())
         return np.stack(images), np.stack(labels)
 
     def _central(self, split):
-        """A function from examples of a split to the middle of images, and labels."""
+        """Makes a function from a split's examples to images' middles and labels."""
         tf = import_tensorflow()
 
         def prepare(source, label):
@@ -190,8 +212,10 @@ class StreamedData:
 
         return prepare
 
-    def fit_arguments(self, recipe, epoch, division):
-        """Returns what `Model.fit` is to train on, and to be measured with.
+    def fit_arguments(
+        self, recipe: Recipe, epoch: int, division: Division
+    ) -> dict[str, Any]:
+        """Returns the arguments of `Model.fit` that hold the images and labels.
 
         Args:
             recipe: A `Recipe`.
@@ -211,22 +235,24 @@ class StreamedData:
 
 
 class ClassFolders:
-    """A folder with one folder of images for each class.
+    """Reads a folder that has one folder of images for each class.
+
+    Damaged images are found by the first epoch of the training, since looking into all
+    files beforehand would take as long as that.
 
     Args:
         folder: Path of a folder.
 
     Raises:
-        ValueError: If there are no images in it, or empty files. Whether others can be
-            read, training tells, in its first epoch: to look into all of them takes as
-            long as that.
+        ValueError: If there are no images in the folder, or if one of them is an empty
+            file.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         classes = sorted(path for path in Path(folder).iterdir() if path.is_dir())
         self.class_names = [path.name for path in classes]
-        self.paths = []
-        self.labels = []
+        self.paths: list[str] = []
+        self.labels: list[int] = []
         for label, path in enumerate(classes):
             images = sorted(
                 str(image)
@@ -238,20 +264,23 @@ class ClassFolders:
         if not self.paths:
             raise ValueError(f"{folder} has no folders of classes with images in them.")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def in_order(self):
+    def in_order(self) -> "tf.data.Dataset":
         """Returns a `tf.data.Dataset` of paths and labels."""
         tf = import_tensorflow()
         return tf.data.Dataset.from_tensor_slices((self.paths, self.labels))
 
-    def shuffled(self, seed, epoch):
-        """Returns the same in an order of the seed's and the epoch's.
+    def shuffled(self, seed: int, epoch: Tensor) -> "tf.data.Dataset":
+        """Returns paths and labels in an order that depends on seed and epoch.
 
         Args:
-            seed: Int.
-            epoch: Scalar int64 tensor.
+            seed: Int, seed of the order.
+            epoch: Scalar int64 tensor, the epoch.
+
+        Returns:
+            A `tf.data.Dataset` of paths and labels.
         """
         tf = import_tensorflow()
         paths, labels = tf.constant(self.paths), tf.constant(self.labels)
@@ -262,13 +291,20 @@ class ClassFolders:
             lambda row: (paths[row], labels[row])
         )
 
-    def read(self, path):
-        """Returns the encoded image."""
+    def read(self, path: Tensor) -> Tensor:
+        """Returns the encoded image of a path.
+
+        Args:
+            path: Scalar string tensor.
+
+        Returns:
+            A scalar string tensor.
+        """
         return import_tensorflow().io.read_file(path)
 
 
 def _is_file(path):
-    """Whether an image's path is not that of a folder. Refuses empty files."""
+    """Returns whether a path is not that of a folder, and refuses empty files."""
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         return False
@@ -278,22 +314,22 @@ def _is_file(path):
 
 
 class TFDSSplit:
-    """A split of a dataset of TensorFlow Datasets, encoded images and labels.
+    """Reads the encoded images and the labels of a split of TensorFlow Datasets.
 
     Args:
         builder: A `tfds.core.DatasetBuilder` whose data are prepared.
         split: Name of the split.
 
     Raises:
-        ValueError: If the dataset is not one of images with labels.
+        ValueError: If the dataset's examples are not images with one label each.
     """
 
-    def __init__(self, builder, split):
+    def __init__(self, builder: "tfds.core.DatasetBuilder", split: str) -> None:
         import tensorflow_datasets as tfds
 
         self.builder = builder
         self.split = split
-        self.paths = []
+        self.paths: list[str] = []
         keys: tuple[str, str] = builder.info.supervised_keys or ("", "")
         self.image, self.label = keys
         features = builder.info.features
@@ -310,24 +346,28 @@ class TFDSSplit:
         self.class_names = label.names or [str(i) for i in range(label.num_classes)]
         self._count = int(self.in_order().cardinality())
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._count
 
-    def in_order(self):
+    def in_order(self) -> "tf.data.Dataset":
         """Returns a `tf.data.Dataset` of encoded images and labels."""
         return self._dataset()
 
-    def shuffled(self, seed, epoch):
-        """Returns the same in an order of the seed's and the epoch's.
+    def shuffled(self, seed: int, epoch: Tensor) -> "tf.data.Dataset":
+        """Returns encoded images and labels in an order of the seed and the epoch.
 
         Args:
-            seed: Int.
-            epoch: Scalar int64 tensor of a tf.data function.
+            seed: Int, seed of the order.
+            epoch: Scalar int64 tensor of a function that tf.data traces, the epoch.
+
+        Returns:
+            A `tf.data.Dataset` of encoded images and labels.
         """
         tf = import_tensorflow()
-        # An order depends on its own seed and the global one. Here, where tf.data
-        # traces, this sets only that of the function, whatever the program's is. Zero
-        # is what TensorFlow would compare the tensor with.
+        # The order depends on its own seed and on the global one. While tf.data traces
+        # a function, this sets the global seed of that function only, not that of the
+        # program. It must not be 0: TensorFlow would then compare `epoch` with 0, which
+        # fails for a tensor.
         tf.random.set_seed(seed + 1)
         dataset = self._dataset(
             shuffle_files=True,
@@ -338,8 +378,15 @@ class TFDSSplit:
             _SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
         )
 
-    def read(self, encoded):
-        """Returns the encoded image."""
+    def read(self, encoded: Tensor) -> Tensor:
+        """Returns the encoded image as it is.
+
+        Args:
+            encoded: Scalar string tensor.
+
+        Returns:
+            `encoded`.
+        """
         return encoded
 
     def _dataset(self, shuffle_files=False, **options):
@@ -354,15 +401,18 @@ class TFDSSplit:
         return dataset.map(lambda example: (example[self.image], example[self.label]))
 
 
-def training_image(encoded, image_size, seed, distorted):
-    """Decodes an image to train on.
+def training_image(
+    encoded: Tensor, image_size: tuple[int, int], seed: Tensor, distorted: Tensor
+) -> Tensor:
+    """Decodes and augments a training image.
 
     Args:
         encoded: Scalar string tensor, the content of an image file.
         image_size: Height and width of the result.
-        seed: Two integers, on which the result depends.
-        distorted: Scalar bool tensor: whether a random part of the image gets random
-            colours, or the middle of it is cut out as it is. Both are mirrored.
+        seed: Int tensor of shape `(2,)`, on which the result depends.
+        distorted: Scalar bool tensor. If it is true, a random part of the image gets
+            random colours. Otherwise the middle of the image is cut out. In both cases
+            half of the images are mirrored.
 
     Returns:
         A float32 tensor of shape `(height, width, 3)` with values in [0, 255].
@@ -377,10 +427,11 @@ def training_image(encoded, image_size, seed, distorted):
     return tf.image.stateless_random_flip_left_right(image, seeds[4])
 
 
-def central_image(encoded, image_size):
+def central_image(encoded: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Decodes an image, scales it, and cuts out the middle.
 
-    For 224 pixels, the shorter side is scaled to 256; for others, in proportion.
+    For an image of 224 pixels, the shorter side is scaled to 256 pixels. Other sizes
+    are scaled in proportion.
 
     Args:
         encoded: Scalar string tensor, the content of an image file.
@@ -392,7 +443,7 @@ def central_image(encoded, image_size):
     tf = import_tensorflow()
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     size = tf.cast(tf.shape(image)[:2], tf.float64)
-    # What the image must cover.
+    # The scaled image must be at least as large as this.
     smallest = tf.constant([round(_MARGIN * side) for side in image_size], tf.int32)
     scale = tf.reduce_max(tf.cast(smallest, tf.float64) / size)
     scaled = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), smallest)
@@ -402,11 +453,14 @@ def central_image(encoded, image_size):
 
 
 @functools.cache
-def import_tensorflow():
-    """Returns TensorFlow, which leaves accelerators to Keras' backend.
+def import_tensorflow() -> ModuleType:
+    """Imports TensorFlow and leaves accelerators to Keras' backend.
+
+    Returns:
+        The module `tensorflow`.
 
     Raises:
-        ImportError: If it is not installed.
+        ImportError: If TensorFlow is not installed.
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise ImportError(
@@ -416,14 +470,14 @@ def import_tensorflow():
     import tensorflow as tf
 
     if keras.backend.backend() != "tensorflow":
-        # Too late, if the program has used it before.
+        # This fails if the program has already used TensorFlow.
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], "GPU")
     return tf
 
 
 def _random_part(encoded, image_size, seed):
-    """A part of 8% to 100% of an image, of which no more than that is decoded."""
+    """Decodes a random part of an image, of 8% to 100% of its area."""
     tf = import_tensorflow()
 
     def part(shape):

@@ -1,12 +1,15 @@
-"""Training by a recipe, which can be interrupted at any moment."""
+"""Trains a network by a recipe. The training can be interrupted at any moment."""
 
 import contextlib
 import csv
 import importlib.util
 import json
 import math
+import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 import keras
 
@@ -16,13 +19,15 @@ from keras_shift.files import only_writer, replacing
 from keras_shift.image_files import naming_unreadable
 from keras_shift.training import checkpoint
 from keras_shift.training.cross_entropy import CrossEntropy
-from keras_shift.training.data import TrainingBatches
+from keras_shift.training.data import Data, TrainingBatches
 from keras_shift.training.distribution import alone, division
 from keras_shift.training.learning_rate import learning_rate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.penalty import penalize_shifts, strength_of_decay
 from keras_shift.training.progress_bar import ProgressBar
+from keras_shift.training.recipe import Recipe
 from keras_shift.training.sparsify import SparsifyShifts
+from keras_shift.training.streaming import StreamedData
 
 CHECKPOINT = "checkpoint.npz"
 WEIGHTS = "final.weights.h5"
@@ -30,20 +35,22 @@ LOG = "log.csv"
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
 
-# By which the importance of shifts is judged.
+# The importance of shifts is computed from this many images.
 _JUDGED_IMAGES = 500
 
-# Bytes that HDF5 adds for one array and the groups that it is in, and some more.
+# HDF5 needs fewer bytes than this for an array's header and the groups that it is in.
 _HDF5_OVERHEAD = 8192
 
 _WRITTEN = (CHECKPOINT, WEIGHTS, LOG, RECIPE, ENVIRONMENT)
 
 
-def compile_model(model, recipe, steps, **options):
+def compile_model(
+    model: keras.Model, recipe: Recipe, steps: int, **options: Any
+) -> None:
     """Compiles a classifier as a recipe says.
 
     Args:
-        model: A `keras.Model` that gives the scores or probabilities of classes.
+        model: A `keras.Model` that returns logits or probabilities of classes.
         recipe: A `Recipe`.
         steps: Number of steps of the whole training.
         **options: Further arguments of `Model.compile`.
@@ -54,7 +61,9 @@ def compile_model(model, recipe, steps, **options):
         from_logits=not _gives_probabilities(model),
     )
     if recipe.displacement_decay:
-        costs = None if recipe.displacement_costs == "uniform" else "pixels"
+        costs: Literal["pixels"] | None = (
+            None if recipe.displacement_costs == "uniform" else "pixels"
+        )
         penalize_shifts(model, strength_of_decay(recipe, steps), costs)
     averaging = {}
     if recipe.ema_momentum is not None:
@@ -82,16 +91,16 @@ def _gives_probabilities(model):
     return False
 
 
-def check_directory(directory, resume):
-    """Refuses a folder for results that holds those of another training.
+def check_directory(directory: str | os.PathLike[str], resume: bool) -> None:
+    """Checks that a folder does not hold the results of another training.
 
     Args:
         directory: Path of a folder, which need not exist.
-        resume: Whether to go on from its checkpoint.
+        resume: Whether to resume from the checkpoint in the folder.
 
     Raises:
-        FileExistsError: If there is a checkpoint, and `resume` is `False`; or if there
-            are weights, and no checkpoint to go on from.
+        FileExistsError: If there is a checkpoint and `resume` is `False`, or if there
+            are weights but no checkpoint.
     """
     directory = Path(directory)
     found = [name for name in (CHECKPOINT, WEIGHTS) if (directory / name).exists()]
@@ -108,19 +117,29 @@ def check_directory(directory, resume):
 
 
 def train(
-    model, recipe, data, directory, *, resume=False, callbacks=(), verbose=1, **options
-):
+    model: keras.Model,
+    recipe: Recipe,
+    data: Data | StreamedData,
+    directory: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    verbose: int = 1,
+    **options: Any,
+) -> list[dict[str, float]]:
     """Trains a network by a recipe.
 
-    At the end of every epoch, `directory` gets all that is needed to go on from there,
-    so that a training which was interrupted, even killed, ends with the same weights
-    as one that was not. At the end it holds
+    At the end of every epoch, a checkpoint is written into `directory`. A training that
+    is interrupted, or even killed, and then resumed ends with the same weights as one
+    that is not interrupted. At the end, `directory` holds these files:
 
     -   `final.weights.h5`, the weights;
-    -   `log.csv`, one row an epoch, and `tensorboard/`, if that and TensorFlow are
+    -   `log.csv`, a table with one row for each epoch;
+    -   `tensorboard/`, a folder with the same logs, if TensorBoard and TensorFlow are
         installed;
-    -   `recipe.json`, the recipe, and `environment.json`, what began to train by it;
-    -   `checkpoint.npz`, from which to resume.
+    -   `recipe.json`, the recipe;
+    -   `environment.json`, the versions and the machine with which the training began;
+    -   `checkpoint.npz`, the checkpoint of the last epoch.
 
     Example:
 
@@ -128,28 +147,30 @@ def train(
     >>> rows[-1]["val_accuracy"]
 
     Args:
-        model: A `keras.Model`, as the recipe describes it. It gets compiled.
+        model: A `keras.Model`, as the recipe describes it. It is compiled here.
         recipe: A `Recipe`.
         data: A `Data` or a `StreamedData`.
-        directory: Path of a folder for the results, which is made. Several processes
-            (see `keras_shift.training.distribution`) must share it; one writes, and
-            holds the file `lock` in it meanwhile.
-        resume: Whether to go on from the checkpoint in `directory`, if there is one.
-        callbacks: Further Keras callbacks.
-        verbose: 0 for silence, 1 for a progress bar.
+        directory: Path of a folder for the results, which is made if necessary. Several
+            processes (see `keras_shift.training.distribution`) must share it. One of
+            them writes, and meanwhile it locks the file `lock` in the folder.
+        resume: Whether to resume from the checkpoint in `directory` if there is one.
+            Defaults to `False`.
+        callbacks: Further Keras callbacks. Defaults to `()`.
+        verbose: `0` for silence, `1` for a progress bar. Defaults to `1`.
         **options: Further arguments of `Model.compile`, such as
             `steps_per_execution`.
 
     Returns:
-        A list with the logs of every epoch, as dicts.
+        A list with a dict of logs for each epoch.
 
     Raises:
-        FileExistsError: If `directory` holds a training, and `resume` is `False`; or
-            if another process trains into it now.
-        FloatingPointError: If the loss is no longer a number.
-        ValueError: If the network has not as many outputs as the data have classes, or
-            if the checkpoint is damaged, or that of another recipe; or if an image of
-            a `StreamedData` cannot be read.
+        FileExistsError: If `directory` holds a training and `resume` is `False`, or if
+            another process is training into it.
+        FloatingPointError: If the loss becomes infinite or NaN.
+        ValueError: If the network does not have one output for each class, if the
+            recipe's batches cannot be divided among the devices, if the checkpoint is
+            damaged or belongs to another recipe, or if an image of a `StreamedData`
+            cannot be read.
     """
     directory = Path(directory)
     check_directory(directory, resume)
@@ -165,7 +186,7 @@ def train(
         if divided.writes:
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_writer(directory, _WRITTEN))
-            # Another training may have come to its end meanwhile.
+            # Another training may have ended since the first check.
             check_directory(directory, resume)
         return _train(
             model, recipe, data, directory, divided, callbacks, verbose, **options
@@ -192,8 +213,8 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
     recorder = Recorder(directory, done, divided.writes)
     followers = [ShiftSparsityLogger(), *callbacks]
     if isinstance(images["x"], TrainingBatches):
-        # Keras looks at a first batch beforehand and ends an epoch for that, or not,
-        # depending on the version and the backend.
+        # Keras reads a first batch before it trains. Whether this ends an epoch depends
+        # on the version and the backend.
         order = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: images["x"].start_epoch(epoch)
         )
@@ -213,7 +234,7 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
     if recipe.ema_momentum is not None:
         followers.append(keras.callbacks.SwapEMAWeights())
     followers += [recorder, StopOnNaN(directory)]
-    # Keras' callback writes with TensorFlow.
+    # Keras' callback needs both packages.
     writers = map(importlib.util.find_spec, ("tensorboard", "tensorflow"))
     if divided.writes and all(writers):
         followers.append(
@@ -234,19 +255,20 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
                 verbose=0,
             )
     if divided.writes:
-        # Not if a callback ended the training early: it can go on.
+        # If a callback ended the training early, the last checkpoint stays, from which
+        # the training can be resumed.
         if done.epoch < epochs == len(recorder.rows):
             recorder.save()
         with replacing(directory / WEIGHTS) as temporary, alone():
-            # HDF5 ends the process with a crash where the disk gets full. Zeros, which
-            # it overwrites, find out beforehand.
+            # HDF5 crashes the process when the disk is full. Writing as many zeros
+            # first raises an error instead.
             temporary.write_bytes(bytes(_most_bytes(model)))
             model.save_weights(temporary)
     return recorder.rows
 
 
 def _most_bytes(model):
-    """What a file of all weights, and of the optimizer's, takes at most."""
+    """Returns an upper bound for the size of a file of a model's weights."""
     sizes = [
         keras.ops.convert_to_numpy(variable).nbytes
         for variable in (*model.variables, *model.optimizer.variables)
@@ -255,30 +277,35 @@ def _most_bytes(model):
 
 
 class Recorder(keras.callbacks.Callback):
-    """Writes the log at the end of every epoch, and a checkpoint.
+    """Writes the log and a checkpoint at the end of every epoch.
 
-    But not after the last epoch: `fit` then still puts a moving average in the weights'
-    place, and a checkpoint of so many epochs is to hold the final weights.
+    After the last epoch it writes only the log: `fit` may still replace the weights
+    with their moving average, and the last checkpoint must hold the final weights.
 
     Args:
-        directory: Path of a folder.
+        directory: `Path` of a folder.
         progress: `Progress` of the training so far.
-        writes: Whether this process is the one that does.
+        writes: Whether this process writes the files. Defaults to `True`.
     """
 
-    def __init__(self, directory, progress, writes=True):
+    def __init__(
+        self, directory: Path, progress: checkpoint.Progress, writes: bool = True
+    ) -> None:
         super().__init__()
         self.directory = directory
         self.writes = writes
         self.rows = list(progress.rows)
         self.recipe = progress.recipe
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._began = time.monotonic()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         optimizer = self.model.optimizer
-        row = {"epoch": epoch + 1, "steps": int(optimizer.iterations.numpy())}
+        row: dict[str, float] = {
+            "epoch": epoch + 1,
+            "steps": int(optimizer.iterations.numpy()),
+        }
         row |= {key: float(value) for key, value in (logs or {}).items()}
         row["seconds"] = round(time.monotonic() - self._began, 1)
         self.rows.append(row)
@@ -293,24 +320,26 @@ class Recorder(keras.callbacks.Callback):
                 writer.writeheader()
                 writer.writerows(self.rows)
 
-    def save(self):
-        """Writes a checkpoint of all that the log has."""
+    def save(self) -> None:
+        """Writes a checkpoint of the training so far."""
         progress = checkpoint.Progress(len(self.rows), self.rows, self.recipe)
         checkpoint.save(self.directory / CHECKPOINT, self.model, progress)
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stops a training whose loss is no longer a number, saying so.
+    """Stops a training with an error when the loss becomes infinite or NaN.
 
     Args:
-        directory: Path of the folder with the last checkpoint.
+        directory: `Path` of the folder with the last checkpoint.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory: Path) -> None:
         super().__init__()
         self.directory = directory
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             last = "No epoch has ended well."
