@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import keras
+
+from keras_shift.graph_walk import walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,41 +89,17 @@ def _follow(model, shapes, prefix, calls):
         keras.Input(batch_shape=shape, dtype=tensor.dtype)
         for shape, tensor in zip(shapes, model.inputs)
     ]
-    keras.models.clone_model(
-        # `clone_model` uses `call_function` for plain functional models only, so
-        # sequential models and subclasses are made into one.
-        keras.Model(model.inputs, model.outputs),
-        input_tensors=inputs,
-        clone_function=lambda layer: layer,
-        call_function=lambda layer, *args, **kwargs: _Observer(layer, prefix, calls)(
-            *args, **kwargs
-        ),
-    )
 
-
-class _Observer(keras.Operation):
-    """Replaces a layer in a copy of the graph and records its calls.
-
-    Calls of the layer itself would be added to the user's model.
-    """
-
-    def __init__(self, layer, prefix, calls):
-        super().__init__()
-        self.layer = layer
-        self.prefix = prefix
-        self.calls = calls
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        outputs = self.layer.compute_output_spec(*args, **kwargs)
-        path = self.prefix + self.layer.name
-        inputs = next(filter(_shapes, (*args, *kwargs.values())), ())
-        if _is_graph(self.layer):
-            shapes = [tensor.shape for tensor in _in_order(self.layer, inputs)]
-            _follow(self.layer, shapes, f"{path}/", self.calls)
+    def note(layer, args, kwargs, outputs):
+        path = prefix + layer.name
+        first = next(filter(_shapes, (*args, *kwargs.values())), ())
+        if _is_graph(layer):
+            shapes = [tensor.shape for tensor in _in_order(layer, first)]
+            _follow(layer, shapes, f"{path}/", calls)
         else:
-            call = LayerCall(path, self.layer, _shapes(inputs), _shapes(outputs))
-            self.calls.append(call)
-        return outputs
+            calls.append(LayerCall(path, layer, _shapes(first), _shapes(outputs)))
+
+    walk(model, note, inputs)
 
 
 def _in_order(model, inputs):

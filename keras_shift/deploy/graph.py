@@ -5,6 +5,7 @@ import dataclasses
 
 import keras
 
+from keras_shift.graph_walk import walk
 from keras_shift.typing import Tensor
 
 
@@ -27,17 +28,6 @@ class Call:
     outputs: list
 
 
-class _Observer(keras.Operation):
-    """Takes a layer's place in the copy, since to call the layer changes the model."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def compute_output_spec(self, *args, **kwargs):
-        return self.layer.compute_output_spec(*args, **kwargs)
-
-
 class Graph:
     """The calls of a model's layers, and which of them make and use a tensor.
 
@@ -48,25 +38,11 @@ class Graph:
     def __init__(self, model: keras.Model) -> None:
         self.calls: list[Call] = []
 
-        def observe(layer, *args, **kwargs):
-            outputs = _Observer(layer)(*args, **kwargs)
-            self.calls.append(
-                Call(
-                    layer,
-                    args,
-                    kwargs,
-                    inputs=_tensors_of((args, kwargs)),
-                    outputs=_tensors_of(outputs),
-                )
-            )
-            return outputs
+        def note(layer, args, kwargs, outputs):
+            inputs = _tensors_of((args, kwargs))
+            self.calls.append(Call(layer, args, kwargs, inputs, _tensors_of(outputs)))
 
-        self._copy = keras.models.clone_model(
-            # For a sequential model, `clone_model` refuses a `call_function`.
-            keras.Model(model.inputs, model.outputs),
-            clone_function=lambda layer: layer,
-            call_function=observe,
-        )
+        self._copy = walk(model, note)
         self._makers = {
             id(tensor): call for call in self.calls for tensor in call.outputs
         }
