@@ -30,12 +30,9 @@ import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import keras_shift  # noqa: E402
-from keras_shift.deploy import (  # noqa: E402
-    LiteRTModel,
-    machine,
-    time_alternately,
-    to_tflite,
-)
+from keras_shift.deploy import LiteRTModel, to_tflite  # noqa: E402
+from keras_shift.deploy.timing import time_alternately  # noqa: E402
+from keras_shift.environment import machine  # noqa: E402
 from keras_shift.files import replacing  # noqa: E402
 
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 and 0.999 are slow for a short training.

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from keras_shift.analysis import multiply_adds
-from keras_shift.deploy import compare, fuse, to_tflite
+from keras_shift.deploy import fuse, to_tflite
+from keras_shift.deploy.agreement import compare
 from keras_shift.layers.shift_layer import LearnedShift
 from keras_shift.zoo import (
     FENet,

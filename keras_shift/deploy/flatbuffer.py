@@ -27,14 +27,14 @@ _NO_RANGE = 1e-8
 _BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1}
 
 
-def read(path: str | os.PathLike[str]) -> bytes:
+def read(path: str | os.PathLike[str]) -> tuple[bytes, "ModelT"]:
     """Reads a .tflite file, and refuses one that LiteRT might crash on.
 
     Args:
         path: Path of the file.
 
     Returns:
-        The file's bytes.
+        A pair of the file's bytes and its content, see `parse`.
 
     Raises:
         OSError: If there is no such file.
@@ -43,13 +43,12 @@ def read(path: str | os.PathLike[str]) -> bytes:
     with open(path, "rb") as file:
         content = file.read()
     try:
-        parse(content)
+        return content, parse(content)
     except ValueError as error:
         raise ValueError(
             f"Argument `path` must be an undamaged .tflite file. {error} "
             f"Received: path={os.fspath(path)}"
         ) from error
-    return content
 
 
 def parse(content: bytes) -> "ModelT":
@@ -124,18 +123,17 @@ def type_number(name: str) -> int:
     return getattr(_schema().TensorType, name)
 
 
-def operations(content: bytes) -> tuple[Counter[str], Counter[str]]:
+def operations(model: "ModelT") -> tuple[Counter[str], Counter[str]]:
     """Counts the operations of a .tflite file.
 
     Args:
-        content: The file's bytes.
+        model: A `ModelT`.
 
     Returns:
         A pair of `collections.Counter`s by name. The first counts the builtin
         operations. The second counts those that are not builtin (custom and
         TensorFlow "flex" operations), which a plain runtime on a phone refuses.
     """
-    model = parse(content)
     names = _names(_schema().BuiltinOperator)
     builtin: Counter[str] = Counter()
     other: Counter[str] = Counter()
@@ -150,15 +148,15 @@ def operations(content: bytes) -> tuple[Counter[str], Counter[str]]:
     return builtin, other
 
 
-def output_step(content: bytes) -> float:
+def output_step(model: "ModelT") -> float:
     """Returns how far apart neighbouring values of an int8 file's output are.
 
     For a file whose output is not quantized, this is 0.0.
 
     Args:
-        content: The bytes of a .tflite file with one output.
+        model: A `ModelT` with one output.
     """
-    (graph,) = parse(content).subgraphs
+    (graph,) = model.subgraphs
     tensors = [graph.tensors[graph.outputs[0]]]
     # DEQUANTIZE makes a float32 output of an int8 tensor, and keeps its steps.
     for operator in graph.operators:
@@ -169,16 +167,15 @@ def output_step(content: bytes) -> float:
     return float(scales[0].max()) if scales else 0.0
 
 
-def always_zero(content: bytes) -> list[str]:
+def always_zero(model: "ModelT") -> list[str]:
     """Returns names of activations that were zero for all calibration images.
 
     The scale that the converter makes up for them is so small that XNNPACK refuses
     the file, or crashes.
 
     Args:
-        content: The bytes of an int8 .tflite file.
+        model: The `ModelT` of an int8 file.
     """
-    model = parse(content)
     return [
         tensor.name.decode()
         for graph in model.subgraphs

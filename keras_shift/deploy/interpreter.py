@@ -29,6 +29,13 @@ class LiteRTModel:
         num_threads: Int, number of threads that the interpreter may use, 256 at most.
             Defaults to 1.
 
+    Attributes:
+        path: The path.
+        bytes: Size of the file.
+        operations: Numbers of its builtin operations by name.
+        not_builtin: Numbers of its other operations by name, which a plain runtime on a
+            phone refuses.
+
     Raises:
         ImportError: If LiteRT's interpreter is not installed.
         OSError: If there is no such file.
@@ -47,7 +54,11 @@ class LiteRTModel:
             ) from error
         check_threads(num_threads, "num_threads")
         self.path = os.fspath(path)
-        content = flatbuffer.read(self.path)
+        content, file = flatbuffer.read(self.path)
+        self.operations, self.not_builtin = (
+            dict(counter.most_common()) for counter in flatbuffer.operations(file)
+        )
+        self.bytes = len(content)
         try:
             self._interpreter = Interpreter(
                 model_content=content, num_threads=num_threads

@@ -182,28 +182,31 @@ def to_tflite(
         names=(input_name, output_name),
     )
     lowered = lower_units(model, quantize)
-    content = convert(lowered.model)
-    if quantize == "int8" and lowered.units and always_zero(content):
+    file = convert(lowered.model)
+    if quantize == "int8" and lowered.units and always_zero(file):
         # In a split unit, all channels that move may be always zero. Without the split,
         # they are in one tensor with others that are not.
         lowered = lower_layers(model, quantize)
-        content = convert(lowered.model)
-    _, other = operations(content)
+        file = convert(lowered.model)
+    _, other = operations(file)
     if other:
         raise _NotBuiltin(other)
-    if quantize == "int8" and (dead := always_zero(content)):
+    if quantize == "int8" and (dead := always_zero(file)):
+        names, others = ", ".join(dead[:3]), len(dead) - 3
+        names += f" and {others} more" if others > 0 else ""
         raise RuntimeError(
             "For all of the representative images, nothing but zeros comes out of "
-            f"{', '.join(dead)}, and LiteRT cannot run an int8 file with that. Are "
-            "these real images, and larger than their shifts where they are smallest?"
+            f"{names}, and LiteRT cannot run an int8 file with that. Are these real "
+            "images, and larger than their shifts where they are smallest? (A network "
+            "that was never trained may be like that: to time it, pass "
+            "keras_shift.deploy.with_random_biases(model).)"
         )
-    content = _described(
-        content, model.name, (input_name, output_name), normalization, labels
-    )
+    _describe(file, (input_name, output_name), normalization)
+    content = annotate(file, model.name, normalization, labels)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
         verification = verify(temporary, model, images[:_COMPARED_IMAGES])
-        _warn_if_wrong(verification.agreement, quantize, output_step(content), path)
+        _warn_if_wrong(verification.agreement, quantize, output_step(file), path)
     found = {**vars(verification), "path": os.fspath(path), "compared_on": compared_on}
     return TFLiteReport(
         **found,
@@ -368,25 +371,24 @@ def _convert(model, quantize, images, batch_size, types, names):
             tf.as_dtype(type) for type in types
         )
     try:
-        return converter.convert()
+        content = converter.convert()
     except Exception as error:  # The class of the error is not public.
         refused = re.findall(r"'tf\.(\w+)' op is neither", str(error))
         if refused:
             raise _NotBuiltin(refused) from error
         raise RuntimeError(f"LiteRT's converter failed: {error}") from error
+    return flatbuffer.parse(content)
 
 
-def _described(content, model_name, names, normalization, labels):
-    """Returns the file with names, metadata and labels in it."""
-    model = flatbuffer.parse(content)
-    (graph,) = model.subgraphs
+def _describe(file, names, normalization):
+    """Names the input and the output of a file, and has it take pixels."""
+    (graph,) = file.subgraphs
     given, returned = graph.inputs[0], graph.outputs[0]
     for index, name in zip((given, returned), names):
         graph.tensors[index].name = name.encode()
-    flatbuffer.sign(model, names)
+    flatbuffer.sign(file, names)
     if graph.tensors[given].type == flatbuffer.type_number("UINT8"):
         _take_pixels(graph.tensors[given].quantization, normalization)
-    return annotate(model, model_name, normalization, labels)
 
 
 def _take_pixels(quantization, normalization):

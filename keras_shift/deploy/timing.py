@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 
+import keras
 import numpy as np
 import rich.box
 import rich.table
@@ -156,6 +157,34 @@ def benchmark(
         repeats=repeats,
         machine=machine(),
     )
+
+
+def with_random_biases(model: keras.Model) -> keras.Model:
+    """Prepares a network that was never trained for an int8 file to be timed.
+
+    Deep networks with random weights, MobileNetV2 among them, may compute nothing but
+    zeros, which an int8 file cannot hold. Random biases of batch normalization
+    (normal, with a standard deviation of 0.5) keep channels apart. They are the same in
+    every call.
+
+    Example:
+
+    >>> model = keras_shift.deploy.with_random_biases(model)
+    >>> report = keras_shift.deploy.to_tflite(
+    ...     model, "untrained.tflite", quantize="int8", representative_data=images
+    ... )
+
+    Args:
+        model: A `keras.Model`, which is changed.
+
+    Returns:
+        The same model.
+    """
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.center:
+            layer.beta.assign(random.normal(0, 0.5, layer.beta.shape))
+    return model
 
 
 def warm_up(lite: LiteRTModel) -> None:

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_shift.deploy import flatbuffer
 from keras_shift.deploy.agreement import Agreement, compare, pool
 from keras_shift.deploy.images import batches, no_image, random_pixels
 from keras_shift.deploy.interpreter import LiteRTModel
@@ -136,18 +135,16 @@ def verify(
             right += [np.sum(of.argmax(1) == classes) for of in (outputs, reference)]
     if not agreements:
         raise no_image("data")
-    content = flatbuffer.read(path)
-    builtin, other = flatbuffer.operations(content)
     accuracies = right / labelled if labelled else (None, None)
     return Verification(
         path=os.fspath(path),
-        bytes=len(content),
+        bytes=lite.bytes,
         input_shape=lite.input_shape,
         input_type=lite.input_type,
         output_shape=lite.output_shape,
         output_type=lite.output_type,
-        operations=dict(builtin.most_common()),
-        not_builtin=dict(other.most_common()),
+        operations=lite.operations,
+        not_builtin=lite.not_builtin,
         partitions=lite.partitions(),
         agreement=pool(agreements),
         compared_on="random pixels" if data is None else "data",
