@@ -1,4 +1,4 @@
-"""The sub-command `keras-shift benchmark`."""
+"""Runs the sub-command `keras-shift benchmark`."""
 
 import argparse
 

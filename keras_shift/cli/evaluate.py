@@ -1,4 +1,4 @@
-"""The sub-command `keras-shift evaluate`."""
+"""Runs the sub-command `keras-shift evaluate`."""
 
 import argparse
 import os

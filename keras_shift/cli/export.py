@@ -1,4 +1,4 @@
-"""The sub-command `keras-shift export`."""
+"""Runs the sub-command `keras-shift export`."""
 
 import argparse
 

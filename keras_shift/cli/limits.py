@@ -10,7 +10,7 @@ from keras_shift.analysis.layer_calls import layer_calls
 # All threads start at once, and no processor has as many cores.
 _MOST_THREADS = 1024
 
-# The largest image datasets have a fifth of these classes. The memory for them is taken
+# The largest image datasets have a fifth as many classes. The memory for them is taken
 # when the network is built.
 _MOST_CLASSES = 100_000
 

@@ -1,4 +1,4 @@
-"""The sub-command `keras-shift list`.
+"""Runs the sub-command `keras-shift list`.
 
 It reads the zoo's data, but not its modules, which would import Keras.
 """

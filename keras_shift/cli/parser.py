@@ -2,7 +2,7 @@
 
 import argparse
 
-# These are those of keras_shift.training.recipe, which would import Keras.
+# keras_shift.training.recipe has the same list, but would import Keras.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 

@@ -1,4 +1,4 @@
-"""The sub-command `keras-shift recipes`."""
+"""Runs the sub-command `keras-shift recipes`."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""The sub-command `keras-shift summary`."""
+"""Runs the sub-command `keras-shift summary`."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""The sub-command `keras-shift train`."""
+"""Runs the sub-command `keras-shift train`."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""The sub-command `keras-shift verify`."""
+"""Runs the sub-command `keras-shift verify`."""
 
 import argparse
 

@@ -18,8 +18,8 @@ from keras_shift.deploy.timing import machine, time_alternately, warm_up
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 from keras_shift.table import to_text
 
-# Shares of a layer's channels that are shifted in two files. From the times of both
-# follow the fixed part of the cost and the part per channel.
+# For every layer, two files shift these shares of its channels. Their times tell the
+# fixed part of the cost from the part per channel.
 _SHARES = (1 / 8, 1 / 2)
 
 # All displacements by one pixel in a 3x3 window.
@@ -71,7 +71,7 @@ class ShiftCosts:
 
         `keras_shift.training.penalize_shifts` and `SparsifyShifts` take it as `costs`.
         """
-        # No shift may be free, since training would not avoid it.
+        # No shift may be free, since training would not avoid a free one.
         return {
             name: max(cost.fixed / cost.channels + cost.per_channel, 1e-6)
             for name, cost in self.layers.items()
@@ -117,8 +117,8 @@ def shift_costs(
 
     For every layer, three files are timed in turns with a file without shifts. They
     have shifts in this layer only: the model's own, an eighth of the channels shifted
-    by one pixel, and half of them. From the last two follow the cost of the layer's
-    first shift and the cost of each shifted channel.
+    by one pixel, and half of them. The last two tell the cost of the layer's first
+    shift from the cost of each shifted channel.
 
     Example:
 

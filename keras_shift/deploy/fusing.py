@@ -97,7 +97,7 @@ def _functions(model, path):
 def _write_unit(unit, x):
     """Returns a unit's output for an input, both tensors of a Keras graph."""
     # Channels that are always zero stay, so that the shapes of the fused weights do not
-    # depend on the values of the model's.
+    # depend on the values of the model's weights.
     unit = unit.by_displacement()
     layer = FusedUnit2D(
         filters=len(unit.project_bias),

@@ -75,9 +75,10 @@ class Graph:
         return users[0] if len(users) == 1 else None
 
     def is_simple(self, call: Call) -> bool:
-        """Returns whether it is its layer's only call, and computes one map from maps.
+        """Returns whether a call is the only one of its layer, and has one output.
 
-        It must have no keyword arguments, such as `training`, other than `None`.
+        All of its inputs must be maps, and it must have no keyword arguments, such as
+        `training`, other than `None`.
         """
         return (
             self._times_called[id(call.layer)] == 1

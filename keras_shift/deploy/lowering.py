@@ -59,8 +59,7 @@ class Lowered:
 
 
 def lower_layers(
-    model: keras.Model,
-    quantize: Literal["float16", "dynamic", "int8"] | None = None,
+    model: keras.Model, quantize: Literal["float16", "dynamic", "int8"] | None = None
 ) -> Lowered:
     """Returns a copy of a model for inference that has no shift layers.
 
@@ -89,8 +88,7 @@ def lower_layers(
 
 
 def lower_units(
-    model: keras.Model,
-    quantize: Literal["float16", "dynamic", "int8"] | None = None,
+    model: keras.Model, quantize: Literal["float16", "dynamic", "int8"] | None = None
 ) -> Lowered:
     """Does what `lower_layers` does, and makes units with a shift faster.
 
