@@ -14,12 +14,10 @@ from typing import Any
 import keras
 
 from keras_shift import deploy, training, zoo
+from keras_shift.deploy.images import CALIBRATION_IMAGES
 from keras_shift.image_files import naming_unreadable
 from keras_shift.training import trainer
 from keras_shift.zoo.pretrained import Record
-
-# `deploy.to_tflite` calibrates with at most this many images.
-_CALIBRATION_IMAGES = 512
 
 _BATCH_SIZE = 250
 
@@ -131,7 +129,7 @@ def _measure(model, data, int8):
         return Figures(accuracy.images, accuracy.top1, accuracy.top5, None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.tflite"
-        calibration = data.training_sample(_CALIBRATION_IMAGES)
+        calibration = data.training_sample(CALIBRATION_IMAGES)
         deploy.to_tflite(model, path, "int8", calibration)
         file = deploy.LiteRTModel(path)
         quantized = training.evaluate(

@@ -214,7 +214,12 @@ class TestErrors:
     def test_numbers_that_no_machine_serves(self, tmp_path, saved, capsys):
         path = str(tmp_path / "small.tflite")
         for arguments, message in {
-            ("benchmark", path, "--threads", "100000000"): "--threads must be 1,024",
+            (
+                "benchmark",
+                path,
+                "--threads",
+                "100000000",
+            ): "`threads` must be a positive integer, 256 at most",
             ("summary", "FENet", "--classes", "9" * 9): "--classes must be 100,000",
             ("export", saved, path, "--batch-size", "9" * 9): "--batch-size 999999999",
         }.items():

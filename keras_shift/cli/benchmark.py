@@ -3,7 +3,6 @@
 import argparse
 
 from keras_shift import deploy
-from keras_shift.cli.limits import check_threads
 from keras_shift.cli.quiet import quiet
 
 
@@ -17,7 +16,6 @@ def run(arguments: argparse.Namespace) -> None:
         OSError: If there is no such file.
         ValueError: If a file is damaged or named twice, or a number is out of range.
     """
-    check_threads(arguments.threads)
     with quiet(arguments.verbose):
         result = deploy.benchmark(
             *arguments.files, threads=arguments.threads, repeats=arguments.repeats

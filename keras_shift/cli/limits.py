@@ -7,24 +7,9 @@ import keras
 
 from keras_shift.analysis.layer_calls import layer_calls
 
-# All threads start at once, and no processor has as many cores.
-_MOST_THREADS = 1024
-
 # The largest image datasets have a fifth as many classes. The memory for them is taken
 # when the network is built.
 _MOST_CLASSES = 100_000
-
-
-def check_threads(threads: int) -> None:
-    """Refuses more threads than can be started.
-
-    Args:
-        threads: Int, number of threads.
-
-    Raises:
-        ValueError: If there are more than 1024.
-    """
-    _check("--threads", threads, _MOST_THREADS)
 
 
 def check_classes(classes: int | None) -> None:

@@ -12,6 +12,7 @@ import rich.box
 import rich.table
 from numpy.typing import ArrayLike
 
+from keras_shift.deploy.images import CALIBRATION_IMAGES, collect
 from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.tflite import to_tflite
 from keras_shift.deploy.timing import machine, time_alternately, warm_up
@@ -152,6 +153,12 @@ def shift_costs(
         raise ValueError(
             "Argument `model` has no layers with learned shifts. "
             f"Received: model={model.name!r}"
+        )
+    if representative_data is not None:
+        # An iterable may give its images once, and they are needed for every file.
+        shape, name = tuple(model.input_shape[1:]), "representative_data"
+        representative_data = collect(
+            representative_data, shape, name, CALIBRATION_IMAGES
         )
     own = {name: layer.displacement_array() for name, layer in layers.items()}
     # Displacements by layer, for every file.

@@ -91,6 +91,11 @@ def _checked(batch, shape, argument):
     return images.astype("float32"), labels if labels is None else np.asarray(labels)
 
 
+# More images hardly change the ranges of activations, and a whole training set takes
+# hours.
+CALIBRATION_IMAGES = 512
+
+
 def collect(
     data: ArrayLike | Iterable[Any] | keras.utils.PyDataset,
     shape: tuple[int, ...],

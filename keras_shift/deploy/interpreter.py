@@ -53,6 +53,7 @@ class LiteRTModel:
                 '`"keras-shift[cpu]"` and `"keras-shift[tf]"`.'
             ) from error
         check_threads(num_threads, "num_threads")
+        num_threads = int(num_threads)
         self.path = os.fspath(path)
         content, file = flatbuffer.read(self.path)
         self.operations, self.not_builtin = (

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from keras_shift.deploy import flatbuffer
 from keras_shift.deploy.flatbuffer import always_zero, operations, output_step
-from keras_shift.deploy.images import collect, random_pixels
+from keras_shift.deploy.images import CALIBRATION_IMAGES, collect, random_pixels
 from keras_shift.deploy.lowering import lower_layers, lower_units
 from keras_shift.deploy.metadata import annotate
 from keras_shift.deploy.rewriting import is_its_graph
@@ -49,10 +49,6 @@ _ROUNDING = 0.01
 # Limits of `std`, whose inverse is the scale of an uint8 input. LiteRT does not crash
 # within them, and the `std` of any real network is near one.
 _LEAST_STD, _LARGEST_STD = 1e-6, 1e6
-
-# More images hardly change the ranges of activations, and a whole training set takes
-# hours.
-_CALIBRATION_IMAGES = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,7 +337,7 @@ def _images(model, representative_data):
     if representative_data is None:
         return random_pixels(shape), "random pixels"
     name = "representative_data"
-    return collect(representative_data, shape, name, _CALIBRATION_IMAGES), name
+    return collect(representative_data, shape, name, CALIBRATION_IMAGES), name
 
 
 def _convert(model, quantize, images, batch_size, types, names):

@@ -144,6 +144,7 @@ def benchmark(
             "Argument `repeats` must be a positive integer. "
             f"Received: repeats={repeats}"
         )
+    threads, repeats = int(threads), int(repeats)
     files = {name: LiteRTModel(name, num_threads=threads) for name in paths}
     for lite in files.values():
         warm_up(lite)
