@@ -10,7 +10,7 @@ from keras_shift import native as native_op
 from keras_shift import ops as shift_ops
 from keras_shift.typing import Shape, Tensor
 
-# The number of columns in a panel, which is that of the compiled op.
+# The number of columns in a panel, the same as in the compiled op.
 _PANEL = 16
 
 
@@ -88,7 +88,7 @@ class FusedUnit2D(keras.layers.Layer):
         residual: bool = False,
         **kwargs: Any,
     ) -> None:
-        # The op computes in float32 only, so the global dtype policy does not count.
+        # The op computes in float32 only, so the global dtype policy is ignored.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if self.compute_dtype != "float32":

@@ -77,9 +77,9 @@ class ShiftLayer(keras.layers.Layer):
         return {**super().get_config(), "data_format": self.data_format}
 
     def _native(self, inputs: Tensor, training: bool | None) -> bool | None:
-        # In a traced training step the op may run, though by itself the function in
-        # keras_shift.ops would not choose it: any other step may be traced for export.
-        # With `None`, that function decides.
+        # In a training step, `True` runs the op even while TensorFlow traces the step.
+        # Other functions may be traced for export, and there `None` lets the function
+        # in keras_shift.ops decide.
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         kernel = dtype in native_op.DTYPES and native_op.serves(training)
         return True if kernel else None
