@@ -70,7 +70,8 @@ def get(identifier: InitializerLike) -> Callable[..., Tensor]:
     Raises:
         ValueError: If `keras.initializers.get` does not know the identifier.
     """
-    if identifier == "grouped":
+    # An array has no one truth value when it is compared.
+    if isinstance(identifier, str) and identifier == "grouped":
         return GroupedDisplacements()
     return keras.initializers.get(identifier)
 

@@ -136,6 +136,7 @@ def test_panels():
     [
         ({"filters": 0}, "(?s)`filters`.*Received: filters=0"),
         ({"strides": (1, -1)}, "(?s)`strides`.*Received: strides=-1"),
+        ({"strides": (1, 2, 1)}, r"(?s)`strides`.*Received: strides=\(1, 2, 1\)"),
         ({"pool": "full"}, "(?s)`pool`.*Received: pool=full"),
         ({"dtype": "mixed_float16"}, "float32 only.*Received: dtype=mixed_float16"),
     ],
@@ -158,6 +159,12 @@ def test_wrong_images(arguments, message):
     layer = FusedUnit2D(filters=4, wide_channels=8, **arguments)
     with pytest.raises(ValueError, match=f"(?s){message}"):
         layer.build((None, 5, 5, 6))
+
+
+def test_one_number_of_strides_is_for_both_sides():
+    layer = FusedUnit2D(filters=4, wide_channels=8, strides=2)
+    assert layer.strides == (2, 2)
+    assert layer.compute_output_shape((None, 5, 4, 6)) == (None, 3, 2, 4)
 
 
 def test_training_is_refused():

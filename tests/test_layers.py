@@ -91,6 +91,13 @@ def test_one_model_takes_images_of_any_size(layer_class, arguments):
         np.testing.assert_allclose(predicted, run(layer, x), atol=1e-5)
 
 
+def test_displacements_start_at_an_array():
+    start = np.arange(6, dtype="float32").reshape(2, 3)
+    layer = SparseShift2D(displacement_initializer=start)
+    layer.build((None, 4, 4, 3))
+    np.testing.assert_array_equal(layer.displacement_array(), start)
+
+
 @every_layer
 def test_channels_first_is_a_transposition(layer_class, arguments):
     last = scatter(layer_class(**arguments, data_format="channels_last"), (1, 6, 5, 50))

@@ -57,7 +57,7 @@ class FusedUnit2D(keras.layers.Layer):
         wide_channels: Int, the number of channels between the two matrices.
         channels: Int, the number of input channels that the layer reads, or `None`
             for all of them. Defaults to `None`.
-        strides: A pair of ints, the strides of the second matrix. Defaults to
+        strides: Int, or a pair of ints, the strides of the second matrix. Defaults to
             `(1, 1)`.
         pool: `"valid"` or `"same"` for 2x2 average pooling with this padding in
             place of the shift, or `None` for the shift. Defaults to `None`.
@@ -82,7 +82,7 @@ class FusedUnit2D(keras.layers.Layer):
         filters: int,
         wide_channels: int,
         channels: int | None = None,
-        strides: Sequence[int] = (1, 1),
+        strides: int | Sequence[int] = (1, 1),
         pool: Literal["valid", "same"] | None = None,
         relu: bool = False,
         residual: bool = False,
@@ -104,7 +104,7 @@ class FusedUnit2D(keras.layers.Layer):
         self.filters = _positive(filters, "filters")
         self.wide_channels = _positive(wide_channels, "wide_channels")
         self.channels = None if channels is None else _positive(channels, "channels")
-        self.strides = tuple(_positive(stride, "strides") for stride in strides)
+        self.strides = _pair(strides, "strides")
         self.pool = pool
         self.relu = bool(relu)
         self.residual = bool(residual)
@@ -273,3 +273,12 @@ def _positive(value: int, name: str) -> int:
             f"Argument `{name}` must be of positive integers. Received: {name}={value}"
         )
     return int(value)
+
+
+def _pair(value: int | Sequence[int], name: str) -> tuple[int, ...]:
+    numbers = (value, value) if np.ndim(value) == 0 else tuple(value)
+    if len(numbers) != 2:
+        raise ValueError(
+            f"Argument `{name}` must be one or two integers. Received: {name}={value}"
+        )
+    return tuple(_positive(number, name) for number in numbers)
