@@ -7,13 +7,9 @@ import operator
 import re
 import textwrap
 from collections.abc import Callable
-from typing import Any, ParamSpec
-
-import keras
+from typing import Any
 
 from keras_shift.zoo import pretrained, variants
-
-P = ParamSpec("P")
 
 _SHARED = {
     "input_shape": """
@@ -69,7 +65,7 @@ _SHARED = {
 
 def documented(
     name: str, size: str = "(224, 224, 3)", classes: int = 1000
-) -> Callable[[Callable[P, keras.Model]], Callable[P, keras.Model]]:
+) -> Callable[[pretrained.Constructor], pretrained.Constructor]:
     """Names a constructor, completes its docstring, and lets it take published weights.
 
     These placeholders in the docstring are replaced: `<name>` by the name,
