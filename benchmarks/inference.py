@@ -43,16 +43,17 @@ import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
 from records import write  # noqa: E402
-from states import displaced, with_random_biases  # noqa: E402
+from states import displaced  # noqa: E402
 
 from keras_shift import zoo  # noqa: E402
 from keras_shift.deploy import (  # noqa: E402
     LiteRTModel,
     fuse,
-    machine,
-    time_alternately,
     to_tflite,
+    with_random_biases,
 )
+from keras_shift.deploy.timing import time_alternately  # noqa: E402
+from keras_shift.environment import machine  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "inference.csv"

@@ -42,9 +42,12 @@ import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from records import write  # noqa: E402
-from states import displaced, with_random_biases  # noqa: E402
+from states import displaced  # noqa: E402
 
 from keras_shift import custom_ops, deploy  # noqa: E402
+from keras_shift.deploy import with_random_biases  # noqa: E402
+from keras_shift.deploy.timing import time_alternately  # noqa: E402
+from keras_shift.environment import machine  # noqa: E402
 from keras_shift.zoo import FENet  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,7 +200,7 @@ def measure(axis, networks, rounds, advance):
             ours[value] = networks.ours(points[value])
             advance()
         for way in ways(axis):
-            timings = deploy.time_alternately(
+            timings = time_alternately(
                 {name: rival[way], **{value: ours[value][way] for value in values}},
                 rounds,
             )
@@ -212,7 +215,7 @@ def measure(axis, networks, rounds, advance):
                     "ratio_high": timings[value].ratio_high,
                     "ms": timings[value].median * 1e3,
                     "baseline_ms": timings[name].median * 1e3,
-                    "machine": deploy.machine(),
+                    "machine": machine(),
                     "tensorflow": tf.__version__,
                     "threads": 1,
                 }

@@ -36,7 +36,7 @@ import tensorflow as tf  # noqa: E402
 from records import write  # noqa: E402
 
 from keras_shift import custom_ops  # noqa: E402
-from keras_shift.deploy import machine  # noqa: E402
+from keras_shift.environment import machine  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "shift_kernels.csv"

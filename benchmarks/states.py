@@ -2,19 +2,9 @@
 
 import itertools
 
-import keras
 import numpy as np
 
 from keras_shift.layers import SparseShift2D
-
-
-def with_random_biases(model):
-    """Or a fresh MobileNetV2 computes nothing but zeros, which int8 cannot hold."""
-    random = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.beta.assign(random.normal(0, 0.5, layer.beta.shape))
-    return model
 
 
 def displaced(model, extent, unshifted):

@@ -31,7 +31,9 @@ import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from records import write  # noqa: E402
 
-from keras_shift import custom_ops, deploy, zoo  # noqa: E402
+from keras_shift import custom_ops, zoo  # noqa: E402
+from keras_shift.deploy.timing import time_alternately  # noqa: E402
+from keras_shift.environment import machine  # noqa: E402
 from keras_shift.training import ShiftSGD  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results" / "training.csv"
@@ -105,7 +107,7 @@ def measure(rounds, batch_size, progress):
             ):
                 steps[name] = step(build, precision, batch_size)
             progress.console.log(f"Timing {len(steps)} networks, {precision}")
-            timings = deploy.time_alternately(steps, rounds)
+            timings = time_alternately(steps, rounds)
             baseline = next(iter(steps))
             for name, timing in timings.items():
                 yield {
@@ -119,7 +121,7 @@ def measure(rounds, batch_size, progress):
                     "images_per_second": batch_size / timing.median,
                     "batch": batch_size,
                     "threads": os.cpu_count(),
-                    "machine": deploy.machine(),
+                    "machine": machine(),
                 }
 
 

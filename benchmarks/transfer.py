@@ -23,7 +23,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import rich.console  # noqa: E402
 from records import write  # noqa: E402
 
-from keras_shift import deploy, training  # noqa: E402
+from keras_shift import training  # noqa: E402
+from keras_shift.environment import machine  # noqa: E402
 from keras_shift.zoo import recipes  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results" / "transfer.csv"
@@ -56,7 +57,7 @@ def curve(weights, recipe, data):
                 "epoch": row["epoch"],
                 "steps": row["steps"],
                 "top1": row["val_accuracy"],
-                "machine": deploy.machine(),
+                "machine": machine(),
             }
 
 

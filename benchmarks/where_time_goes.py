@@ -46,9 +46,11 @@ import rich.table  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from records import write  # noqa: E402
 from scaling import compiled, lite  # noqa: E402
-from states import with_random_biases  # noqa: E402
 
 from keras_shift import custom_ops, deploy  # noqa: E402
+from keras_shift.deploy import with_random_biases  # noqa: E402
+from keras_shift.deploy.timing import time_alternately  # noqa: E402
+from keras_shift.environment import machine  # noqa: E402
 from keras_shift.layers import GroupedShift2D, SparseShift2D  # noqa: E402
 from keras_shift.zoo import ShiftNetA  # noqa: E402
 
@@ -178,7 +180,7 @@ def differences(runtime, timings):
                 "ratio_low": timing.ratio_low,
                 "ratio_high": timing.ratio_high,
                 "ms": timing.median * 1e3,
-                "machine": deploy.machine(),
+                "machine": machine(),
                 "tensorflow": tf.__version__,
                 "threads": 1,
             }
@@ -312,7 +314,7 @@ def main():
         task = progress.add_task("networks", total=steps)
         functions = calls(folder, lambda: progress.advance(task))
         for runtime, some in functions.items():
-            timings = deploy.time_alternately(some, arguments.rounds)
+            timings = time_alternately(some, arguments.rounds)
             rows += differences(runtime, timings)
             progress.advance(task)
     write(rows, arguments.output)

@@ -1,8 +1,8 @@
-"""Loads the compiled TensorFlow op, where there is one that fits.
+"""Loads the compiled TensorFlow op, if there is one that fits.
 
-The op is an accelerator. Whatever is missing for it (a compiler when the package
-was installed, TensorFlow, a supported platform), `load` returns `None`, and the
-package computes the same with `keras.ops`.
+The op only makes the package faster. If something is missing for it (a compiler when
+the package was installed, TensorFlow, a supported platform), `load` returns `None`,
+and the package computes the same with `keras.ops`.
 """
 
 import ctypes
@@ -33,18 +33,19 @@ _reason: str | None = None
 
 
 class _Unwanted(Exception):
-    """The op is out of place here: nobody need be told."""
+    """Says why the op is not wanted here, which needs no warning."""
 
 
 class _Broken(Exception):
-    """The op should be here: tell the user, once."""
+    """Says why the op cannot be loaded, of which the user is warned once."""
 
 
 def load() -> types.ModuleType | None:
     """Returns the module of the compiled ops, or `None` if they are unavailable.
 
-    The first call decides. If the compiled file is missing, stale or does not
-    load, it warns (`RuntimeWarning`) and says what to do.
+    Only the first call tries to load them. If the compiled file is missing, stale or
+    damaged, it issues a `RuntimeWarning`, which says what to do. Later calls return
+    the same result.
     """
     global _done, _module, _reason
     with _lock:
@@ -60,7 +61,7 @@ def load() -> types.ModuleType | None:
         _done = True
     if not broken:
         return _module
-    # Outside of the lock: a filter may turn the warning into an exception.
+    # The lock is released before, since a filter may turn the warning into an error.
     warnings.warn(
         f"keras_shift runs without its compiled op, more slowly: {_reason}. {_REBUILD}",
         RuntimeWarning,
@@ -70,7 +71,7 @@ def load() -> types.ModuleType | None:
 
 
 def why_unavailable() -> str | None:
-    """Returns why `load` returns `None`, or `None` if it does not."""
+    """Returns the reason why `load` returns `None`, or `None` if there is none."""
     load()
     return _reason
 
@@ -90,12 +91,12 @@ def _load() -> types.ModuleType:
     _check_stamp()
     try:
         import tensorflow as tf
-    except Exception as error:  # a broken installation may raise anything
+    except Exception as error:  # A broken installation may raise anything.
         raise _Unwanted(f"TensorFlow cannot be imported ({error})") from error
     _expose_c_api(tf)
     try:
-        # Nothing may dlopen the file before this does: the ops register
-        # themselves when it is loaded, and a module made later would be empty.
+        # Nothing may load the file before this call: ops register themselves when it
+        # is loaded, and a module made for a file that is loaded already is empty.
         module = tf.load_op_library(str(_LIBRARY))
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         raise _Broken(f"{_LIBRARY} cannot be loaded ({error})") from error
@@ -116,12 +117,12 @@ def _keras_backend() -> str:
 
 
 def _check_stamp() -> None:
-    """Refuses a file that was compiled from other sources than those beside it."""
+    """Refuses a compiled file if its sources differ from those beside it."""
     namespace = runpy.run_path(str(_FOLDER / "source_stamp.py"))
     expected = namespace["source_stamp"]()
     found = re.search(rb"keras_shift_stamp=(\w+)", _LIBRARY.read_bytes())
     actual = found[1].decode() if found else "none"
-    # No sources lie beside an installed file; Bazel builds an unstamped one.
+    # An installed file has no sources beside it, and one that Bazel built has no stamp.
     if expected is not None and actual not in (expected, "unstamped"):
         raise _Broken(
             f"{_LIBRARY} is stale (compiled from sources with the stamp {actual}, "
@@ -132,10 +133,11 @@ def _check_stamp() -> None:
 def _expose_c_api(tf: types.ModuleType) -> None:
     """Makes TensorFlow's C API visible to the op.
 
-    TensorFlow up to 2.19 loads the library that holds it for itself alone.
+    TensorFlow up to 2.19 loads the library that holds it with local symbols, which
+    other libraries cannot see.
     """
     for library in Path(tf.sysconfig.get_lib()).glob("libtensorflow_framework*"):
         try:
             ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-        except OSError:  # load_op_library will tell if that matters
+        except OSError:  # If that matters, load_op_library reports it.
             pass

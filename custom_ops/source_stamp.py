@@ -1,6 +1,7 @@
-"""A fingerprint of the C++ sources, which the compiled op carries.
+"""Computes the stamp of the C++ sources, which the compiled op contains.
 
-Standard library only: setup.py runs this file before anything is installed.
+This file may import the standard library only, because setup.py runs it before
+anything is installed.
 """
 
 import hashlib
@@ -10,7 +11,11 @@ _CC = Path(__file__).resolve().parent / "cc"
 
 
 def source_stamp(folder: Path = _CC) -> str | None:
-    """Returns the stamp of the sources in `folder`, or `None` if there are none."""
+    """Returns a hash of the sources in `folder`, or `None` if there are none.
+
+    Args:
+        folder: Path of a folder. Defaults to the folder `cc` beside this file.
+    """
     sources = sorted(
         path
         for path in [*folder.glob("*.cc"), *folder.glob("*.h")]

@@ -43,7 +43,7 @@ except ImportError as error:
         f'This needs pip install "keras-shift[explain]" ({error}).'
     ) from error
 
-DEMO = Path("finetune_and_export_output") / "fenet.keras"
+DEMO = Path("finetune_and_export_output") / "fenet_0.75.keras"
 IMAGE_SIZE = 224  # for networks that take any
 BATCH_SIZE = 4
 MAX_IMAGES = 100  # A picture with more rows is more than anyone looks at.

@@ -13,8 +13,8 @@ except ImportError as error:
         "the environment variable KERAS_BACKEND chooses among those installed."
     ) from error
 
-# Installed, `zoo` and `custom_ops` lie inside this folder; in a checkout they
-# lie beside it.
+# In an installed package, `zoo` and `custom_ops` lie inside this folder; in a checkout
+# they lie beside it.
 _folder = os.path.dirname(os.path.abspath(__file__))
 if not os.path.isdir(os.path.join(_folder, "zoo")):
     __path__.append(os.path.dirname(_folder))

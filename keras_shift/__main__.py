@@ -1,4 +1,4 @@
-"""`python -m keras_shift` is `keras-shift`."""
+"""Runs the command `keras-shift`, for `python -m keras_shift`."""
 
 from keras_shift.cli import main
 

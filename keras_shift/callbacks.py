@@ -1,5 +1,7 @@
 """Keras callbacks for learned shifts."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -8,19 +10,19 @@ from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 
 
 class FreezeShifts(keras.callbacks.Callback):
-    """Ends the learning of shifts in the middle of training.
+    """Freezes the displacements in the middle of training.
 
-    From the given step or epoch on, the displacements of all
-    `keras_shift.layers.SparseShift2D` layers are their rounded pattern, bit for
-    bit, whatever momentum, weight decay and regularizers would do to them, while
-    everything else goes on training with its optimizer's state. The SSL paper
-    freezes after 48k of 64k steps on CIFAR and after 240 of 480 epochs on
-    ImageNet.
+    At the given step or epoch, the displacements of all
+    `keras_shift.layers.SparseShift2D` layers are rounded. From then on they keep
+    these values exactly: momentum, weight decay and regularizers do not change
+    them. All other weights go on training, and the optimizer keeps its state. The
+    SSL paper freezes after 48k of 64k steps on CIFAR and after 240 of 480 epochs
+    on ImageNet.
 
-    In this process, a model's shifts then stay frozen in later calls of `fit` as
-    well, at the same pattern; `keras_shift.callbacks.thaw_shifts` ends that, and
-    is due before a frozen model is given other weights to train on. In a process
-    that loads the model anew, pass the callback again.
+    The displacements stay frozen at the same values in later calls of `fit` in
+    this process. `keras_shift.callbacks.thaw_shifts` ends that. Call it before a
+    frozen model gets other weights to train on. A process that loads the model
+    again must pass the callback again.
 
     Example:
 
@@ -28,21 +30,32 @@ class FreezeShifts(keras.callbacks.Callback):
     >>> history = model.fit(images, labels, epochs=4, callbacks=[freeze], verbose=0)
 
     Args:
-        at_step: Number of optimizer steps after which to freeze, counted by
-            `model.optimizer.iterations` (so that a resumed training freezes
-            where an uninterrupted one would). With `steps_per_execution` above
-            1, the first end of an execution that is not earlier.
-        at_epoch: Epoch, counted from 0, before which to freeze.
-        least_shifted: Share of a layer's channels, 0 by default. Layers in which fewer
-            channels are shifted are frozen without any shift: the first shifted channel
-            of a layer costs more than the next, on phones most of all.
+        at_step: Int, the number of optimizer steps after which to freeze, or
+            `None` if `at_epoch` is given. Steps are counted by
+            `model.optimizer.iterations`, so that a resumed training freezes at the
+            same step as one without interruption. With `steps_per_execution` above
+            1, the callback freezes at the end of the execution that reaches this
+            step. Defaults to `None`.
+        at_epoch: Int, the epoch before which to freeze, counted from 0, or `None`
+            if `at_step` is given. Defaults to `None`.
+        least_shifted: Float, a share of a layer's channels, at least 0 and less
+            than 1. A layer that shifts a smaller share is frozen with all its
+            displacements zero: the first shifted channel of a layer costs more time
+            than each further one, above all on phones. Defaults to `0.0`.
 
     Raises:
-        ValueError: When training begins, if there are learned shifts inside of
-            custom layers, where the callback cannot find them.
+        ValueError: If not exactly one of `at_step` and `at_epoch` is given, or an
+            argument is out of range. When training begins: if there are learned
+            displacements inside of custom layers, where the callback cannot find
+            them.
     """
 
-    def __init__(self, at_step=None, at_epoch=None, least_shifted=0.0):
+    def __init__(
+        self,
+        at_step: int | None = None,
+        at_epoch: int | None = None,
+        least_shifted: float = 0.0,
+    ) -> None:
         super().__init__()
         if (at_step is None) == (at_epoch is None):
             raise ValueError(
@@ -50,7 +63,7 @@ class FreezeShifts(keras.callbacks.Callback):
                 f"given. Received: at_step={at_step}, at_epoch={at_epoch}"
             )
         when = at_epoch if at_step is None else at_step
-        if when < 0:
+        if when < 0:  # type: ignore[operator]  # One of the two is given.
             raise ValueError(
                 "Arguments `at_step` and `at_epoch` count from 0. "
                 f"Received: at_step={at_step}, at_epoch={at_epoch}"
@@ -64,30 +77,32 @@ class FreezeShifts(keras.callbacks.Callback):
         self.at_epoch = at_epoch
         self.least_shifted = least_shifted
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._frozen = False
         self._check_reach()
         self._freeze_at(self._steps())
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_begins = self._steps()
         if self.at_epoch is not None and epoch >= self.at_epoch:
             self._freeze()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         if self.at_step is None or self._frozen:
             return
         if keras.backend.backend() == "jax":
-            # During an epoch, JAX keeps the weights outside of the model, and
-            # fetching them takes time. An optimizer that accumulates gradients
-            # has made fewer steps than this.
+            # During an epoch, Keras on JAX keeps the weights outside of the model,
+            # and fetching them takes time. The left side is the largest possible
+            # number of steps: an optimizer that accumulates gradients made fewer.
             if self._epoch_begins + batch + 1 < self.at_step:
                 return
             self.model.jax_state_sync()
         self._freeze_at(self._steps())
 
-    def on_train_end(self, logs=None):
-        # A moving average of the weights has taken their place.
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        # An optimizer with `use_ema` has replaced the weights by their moving average.
         optimizer = getattr(self.model.optimizer, "inner_optimizer", None)
         if self._frozen and (optimizer or self.model.optimizer).use_ema:
             for layer in _rounding_layers(self.model):
@@ -111,9 +126,9 @@ class FreezeShifts(keras.callbacks.Callback):
                 pattern[:] = 0.0
             layer.displacements.assign(pattern)
             layer.displacements.constraint = Pinned(pattern)
-        # The compiled step has the old constraints in it. (Clearing `trainable`
-        # instead would not do: the optimizer's variables belong to the trainable
-        # ones, one by one.)
+        # The compiled training step still holds the old constraints. (Clearing
+        # `trainable` instead is not possible: the optimizer has one set of variables
+        # for each trainable weight and would no longer fit.)
         self.model.make_train_function(force=True)
 
     def _check_reach(self):
@@ -131,15 +146,15 @@ class FreezeShifts(keras.callbacks.Callback):
             )
 
 
-def thaw_shifts(model):
-    """Lets shifts learn again that `FreezeShifts` has frozen.
-
-    Args:
-        model: A compiled `keras.Model`.
+def thaw_shifts(model: keras.Model) -> None:
+    """Makes displacements learn again after `FreezeShifts` has frozen them.
 
     Example:
 
     >>> keras_shift.callbacks.thaw_shifts(model)
+
+    Args:
+        model: A compiled `keras.Model`.
     """
     for layer in _rounding_layers(model):
         layer.displacements.constraint = layer.displacement_constraint()
@@ -155,11 +170,12 @@ def _rounding_layers(model):
 
 
 class ShiftSparsityLogger(keras.callbacks.Callback):
-    """Adds the share of unshifted channels to the logs of every epoch.
+    """Adds the sparsity of the shift layers to the logs of every epoch.
 
-    The value `logs["shift_sparsity"]` is taken over the channels of all shift
-    layers together, as in Table 1 of the SSL paper. It appears in the progress
-    bar, in `History`, and in what callbacks after this one write.
+    Sparsity is the share of unshifted channels. The value `logs["shift_sparsity"]`
+    is the share among the channels of all shift layers together, as in Table 1 of
+    the SSL paper. It appears in the progress bar, in `History`, and in the output
+    of callbacks that stand after this one.
 
     Example:
 
@@ -172,14 +188,15 @@ class ShiftSparsityLogger(keras.callbacks.Callback):
     4
 
     Args:
-        per_layer: Whether to add `"shift_sparsity/<layer name>"` for each layer.
+        per_layer: Boolean, whether to add `"shift_sparsity/<layer name>"` for
+            each layer as well. Defaults to `False`.
     """
 
-    def __init__(self, per_layer=False):
+    def __init__(self, per_layer: bool = False) -> None:
         super().__init__()
         self.per_layer = per_layer
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         layers = shift_layers(self.model)
         if logs is None or not layers:
             return

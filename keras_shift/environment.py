@@ -1,10 +1,11 @@
-"""What something was computed with: machine, libraries, and version of the sources."""
+"""Describes the machine, the libraries and the version of the sources in use."""
 
 import importlib.metadata
 import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -13,13 +14,13 @@ from keras_shift.version import __version__
 _PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
 
 
-def environment():
-    """Returns what this process computes with, as JSON can hold it.
+def environment() -> dict[str, Any]:
+    """Returns what this process computes with, in types that JSON can hold.
 
     Returns:
-        A dict with `"git_commit"` (`None` where the sources are no checkout, or have
-        changes that are not committed), `"versions"` of libraries by name,
-        `"backend"` and `"device"`.
+        A dict with the keys `"git_commit"` (as in `git_commit`), `"versions"` (as in
+        `versions`), `"backend"` (the name of Keras' backend) and `"device"` (as in
+        `device`).
     """
     return {
         "git_commit": git_commit(),
@@ -29,8 +30,8 @@ def environment():
     }
 
 
-def versions():
-    """Returns the versions of Python and of the libraries that compute."""
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the libraries that compute, by name."""
     found = {
         "python": platform.python_version(),
         "keras": keras.__version__,
@@ -45,8 +46,13 @@ def versions():
     return found
 
 
-def git_commit():
-    """Returns the commit of the checkout whose sources these are, or `None`."""
+def git_commit() -> str | None:
+    """Returns the Git commit of the sources that run.
+
+    Returns:
+        A hash, or `None` where the sources are not a Git checkout, where they have
+        changes that are not committed, or where there is no Git.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
@@ -55,25 +61,25 @@ def git_commit():
     return None if changes is None or changes else _git(root, "rev-parse", "HEAD")
 
 
-def _git(folder, *arguments):
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
         result = subprocess.run(
             ["git", *arguments], cwd=folder, capture_output=True, text=True
         )
-    except OSError:  # There is no git.
+    except OSError:  # Git is not installed.
         return None
     return None if result.returncode else result.stdout.strip()
 
 
-def device():
-    """Returns the accelerators that the backend uses, or else the processor."""
+def device() -> str:
+    """Returns the names of the backend's accelerators, if any, and of the processor."""
     names = _accelerators(keras.backend.backend())
     if not names:
         return machine()
     return f"{len(names)} x {names[0]}, {machine()}"
 
 
-def _accelerators(backend):
+def _accelerators(backend: str) -> list[str]:
     if backend == "jax":
         import jax
 
@@ -92,7 +98,7 @@ def _accelerators(backend):
     return []
 
 
-def machine():
+def machine() -> str:
     """Returns the name of this machine's processor and its number of cores."""
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders with one writer."""
+"""Writes files completely or not at all, and allows one writer in a folder."""
 
 import contextlib
 import errno
@@ -7,6 +7,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 try:
@@ -18,15 +19,16 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """Gives a temporary path, whose file becomes `path` if nothing fails.
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path, whose file replaces `path` if nothing fails.
 
-    Whoever reads `path` finds the old file or the new one, and nothing in between,
-    even if the process is killed. Several writers do not disturb each other: the last
-    to end has the last word. A killed process leaves its temporary file.
+    A reader of `path` finds either the old file or the complete new one, even if the
+    process is killed. Several writers do not disturb each other: the file of the
+    writer that ends last remains. A killed process leaves its temporary file behind.
 
-    Where `path` is a symbolic link, the file that it leads to is replaced. A device, a
-    pipe, and the file that this process prints to get what was written at their end.
+    If `path` is a symbolic link, the file that it leads to is replaced. If `path` is a
+    device, a pipe, or the file that this process prints to, what was written is
+    appended to it instead.
 
     Example:
 
@@ -34,10 +36,14 @@ def replacing(path):
     ...     characters = temporary.write_text("epoch,loss")
 
     Args:
-        path: Path of a file. The temporary one lies beside it, and has its ending.
+        path: Path of a file. The temporary file lies in the same folder, and its name
+            has the same ending.
+
+    Yields:
+        The temporary path.
 
     Raises:
-        OSError: If there is no space for the file; then `path` is as it was.
+        OSError: If there is no space for the file. Then `path` stays as it was.
     """
     if _is_stream(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -56,25 +62,25 @@ def replacing(path):
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        # HDF5 makes many lines of it.
+        # HDF5 puts many lines into its message, which this one replaces.
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         if temporary.exists():
-            # HDF5 may still have open what it could not write, and ends the process
-            # with a crash if there is still no space for the rest of it.
+            # After an error, HDF5 may still have the file open with data to write. It
+            # crashes the process if there is no space for them then either.
             os.truncate(temporary, 0)
             temporary.unlink()
 
 
-def _is_stream(path):
-    """Whether a path is that of a device, of a pipe, or of what is printed to."""
+def _is_stream(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a path is a device, a pipe, or the file that is printed to."""
     if not os.path.exists(path):
         return False
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         return not stat.S_ISDIR(found.st_mode)
     for descriptor in (1, 2):
-        # Which may be closed.
+        # The descriptor may be closed, which is no error here.
         with contextlib.suppress(OSError):
             if os.path.samestat(found, os.fstat(descriptor)):
                 return True
@@ -82,12 +88,12 @@ def _is_stream(path):
 
 
 @contextlib.contextmanager
-def only_writer(folder, names):
+def only_writer(folder: str | os.PathLike[str], names: Iterable[str]) -> Iterator[None]:
     """Keeps other processes from writing the same files at the same time.
 
-    The operating system forgets the lock when this process ends, however it does. What
-    earlier, killed ones left unfinished is removed. On Windows, and where the file
-    system has no locks, nobody is kept out.
+    The operating system releases the lock when this process ends, even if it is killed.
+    Temporary files that killed processes left behind are removed. On Windows, and
+    where the file system has no locks, other processes are not kept out.
 
     Example:
 
@@ -95,11 +101,11 @@ def only_writer(folder, names):
     ...     characters = temporary.write_text("epoch,loss")
 
     Args:
-        folder: Path of a folder. While it has a writer, there is a file `lock` in it.
-        names: Names of files in it, which are written by `replacing`.
+        folder: Path of a folder. While it has a writer, it holds a file `lock`.
+        names: Names of the files in the folder that are written with `replacing`.
 
     Raises:
-        FileExistsError: If there is another writer.
+        FileExistsError: If another process is the writer.
     """
     path = Path(folder) / "lock"
     file = _locked(path) if fcntl else None
@@ -116,7 +122,7 @@ def only_writer(folder, names):
 
 
 def _locked(path):
-    """Opens a file and locks it; `None` where there are no locks."""
+    """Returns a file that is open and locked, or `None` where there are no locks."""
     while True:
         file = open(path, "a")
         try:
@@ -134,5 +140,5 @@ def _locked(path):
         except OSError:
             file.close()
             return None
-        # Its owner has ended and removed it meanwhile.
+        # The process that had the lock has ended and removed the file meanwhile.
         file.close()

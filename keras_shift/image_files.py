@@ -1,14 +1,15 @@
-"""Files of images that cannot be read."""
+"""Errors for image files that cannot be read."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 
 
 @contextlib.contextmanager
-def naming_unreadable(paths):
-    """Names the file, where images of tf.data cannot be read.
+def naming_unreadable(paths: Sequence[str] | None) -> Iterator[None]:
+    """Replaces TensorFlow's error for an unreadable image by one that names the file.
 
-    TensorFlow's errors do not. All files are looked at again, but only then: as long
-    as nothing fails, this costs nothing.
+    This context manager costs nothing as long as nothing fails. When TensorFlow
+    reports an error, all files are read once more to find the one that failed.
 
     Example:
 
@@ -16,10 +17,11 @@ def naming_unreadable(paths):
     ...     images = [image for image, label in dataset]
 
     Args:
-        paths: List of paths, all that may be read; none, if that is not known.
+        paths: List of the paths of all files that may be read; empty or `None` if
+            they are not known, and then errors stay as they are.
 
     Raises:
-        ValueError: If TensorFlow cannot read one of them.
+        ValueError: If TensorFlow cannot read one of the files.
     """
     if not paths:
         yield

@@ -1,20 +1,24 @@
-"""Starting values of displacements."""
+"""Initializers of displacements."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_shift.ops import grouped_displacements
+from keras_shift.typing import InitializerLike, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_shift")
 class GroupedDisplacements(keras.initializers.Initializer):
-    """The pattern of a grouped shift, as a start for learned displacements.
+    """Initializes learned displacements with those of a grouped shift.
 
-    It is the start of the SSL paper's learned shifts, and the value of
-    `displacement_initializer="grouped"`; see
-    `keras_shift.ops.grouped_displacements`. It is deterministic. For the
-    fractional start of the SSL authors' later code, use
-    `keras.initializers.RandomUniform(-1, 2)`.
+    The values are those of `keras_shift.ops.grouped_displacements`. The learned
+    shifts of the SSL paper start from them, and so do layers with
+    `displacement_initializer="grouped"`. This initializer is deterministic. The
+    later code of the SSL authors starts from fractional values instead; use
+    `keras.initializers.RandomUniform(-1, 2)` for that.
 
     Example:
 
@@ -23,17 +27,23 @@ class GroupedDisplacements(keras.initializers.Initializer):
 
     Args:
         kernel_size: Odd int, the size of the window that the displacements
-            cover.
-        dilation_rate: Int, the distance of neighbouring displacements.
+            cover. Defaults to `3`.
+        dilation_rate: Int, the distance of neighbouring displacements. Defaults to
+            `1`.
+
+    Raises:
+        ValueError: If `kernel_size` is not a positive odd integer, or
+            `dilation_rate` not a positive integer. When it is called: if the shape
+            is not `(2, channels)`.
     """
 
-    def __init__(self, kernel_size=3, dilation_rate=1):
-        # Rejects a bad window here rather than where a layer is built.
+    def __init__(self, kernel_size: int = 3, dilation_rate: int = 1) -> None:
+        # This call refuses bad arguments here rather than when a layer is built.
         grouped_displacements(1, kernel_size, dilation_rate)
         self.kernel_size = kernel_size
         self.dilation_rate = dilation_rate
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         shape = tuple(shape)
         if len(shape) != 2 or shape[0] != 2:
             raise ValueError(
@@ -43,29 +53,42 @@ class GroupedDisplacements(keras.initializers.Initializer):
         pattern = grouped_displacements(shape[1], self.kernel_size, self.dilation_rate)
         return ops.convert_to_tensor(pattern, dtype or keras.config.floatx())
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"kernel_size": self.kernel_size, "dilation_rate": self.dilation_rate}
 
 
-def get(identifier):
-    """Returns an initializer; knows `"grouped"` beside Keras' own names.
+def get(identifier: InitializerLike) -> Callable[..., Tensor]:
+    """Returns the initializer that an identifier stands for.
 
     Args:
-        identifier: What `keras.initializers.get` takes, or `"grouped"`.
+        identifier: Anything that `keras.initializers.get` takes, or `"grouped"` for
+            `GroupedDisplacements()`.
+
+    Returns:
+        A `keras.initializers.Initializer`, or the function that was given.
+
+    Raises:
+        ValueError: If `keras.initializers.get` does not know the identifier.
     """
     if identifier == "grouped":
         return GroupedDisplacements()
     return keras.initializers.get(identifier)
 
 
-def fresh(identifier):
-    """Returns an initializer for one more weight.
+def fresh(identifier: InitializerLike) -> Callable[..., Tensor]:
+    """Returns a copy of an initializer, for one weight.
 
-    An initializer that is random and has no seed gives the same values to all
-    weights of a shape, unless each gets a copy of its own.
+    A random initializer without a seed gives the same values to all weights of the
+    same shape. Weights that should differ need a copy of the initializer each.
 
     Args:
         identifier: As in `get`.
+
+    Returns:
+        A new `keras.initializers.Initializer`, or the function that was given.
+
+    Raises:
+        ValueError: If `keras.initializers.get` does not know the identifier.
     """
     initializer = get(identifier)
     if isinstance(initializer, keras.initializers.Initializer):

@@ -1,17 +1,24 @@
-"""What stands in the record of published weights, measured.
+"""Measures the accuracies that stand in the records of published weights.
 
-Joins the zoo, training and deployment for the command line and for tools.
+The command line and the tools use this module, which needs the zoo, training and
+deployment at once.
 """
 
 import dataclasses
+import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import keras
 
 from keras_shift import deploy, training, zoo
 from keras_shift.image_files import naming_unreadable
 from keras_shift.training import trainer
+from keras_shift.zoo.pretrained import Record
 
-# As many as `deploy.to_tflite` takes.
+# `deploy.to_tflite` calibrates with at most this many images.
 _CALIBRATION_IMAGES = 512
 
 _BATCH_SIZE = 250
@@ -19,32 +26,33 @@ _BATCH_SIZE = 250
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained network with what trained it.
+    """A trained network and the recipe that trained it.
 
     Attributes:
         model: The `keras.Model`.
         recipe: The `keras_shift.training.Recipe`.
-        path: Path of its weights.
+        path: Path of the file with its weights.
     """
 
-    model: object
+    model: keras.Model
     recipe: training.Recipe
     path: Path
 
 
-def read_run(path, **arguments):
-    """Reads what `keras_shift.training.train` left.
+def read_run(path: str | os.PathLike[str], **arguments: Any) -> Run:
+    """Reads a network that `keras_shift.training.train` has trained.
 
     Args:
-        path: Path of its directory, or of a `.weights.h5` file with `recipe.json`
-            beside it.
-        **arguments: Further arguments of the network's constructor.
+        path: Path of the directory of the training, or of a `.weights.h5` file with
+            `recipe.json` beside it.
+        **arguments: Arguments of the network's constructor, which override those of
+            the recipe.
 
     Returns:
         A `Run`.
 
     Raises:
-        ValueError: If there is none, or one that has not ended.
+        ValueError: If there is no training at this path, or one that has not ended.
     """
     path = Path(path)
     directory, weights = path.parent, path
@@ -71,9 +79,10 @@ class Figures:
 
     Attributes:
         images: Number of images.
-        top1: Top-1 accuracy in float32.
-        top5: Top-5 accuracy in float32.
-        int8_top1: Top-1 accuracy of its int8 .tflite file, or `None`.
+        top1: Top-1 accuracy in float32, from 0 to 1.
+        top5: Top-5 accuracy in float32, from 0 to 1.
+        int8_top1: Top-1 accuracy of the int8 .tflite file, from 0 to 1, or `None` if
+            it was not measured.
     """
 
     images: int
@@ -81,24 +90,29 @@ class Figures:
     top5: float
     int8_top1: float | None
 
-    def rows(self):
-        """Returns the accuracies by name, as they are printed."""
+    def rows(self) -> dict[str, str]:
+        """Returns the accuracies in percent by name, as they are printed."""
         rows = {"top-1": self.top1, "top-5": self.top5, "int8 top-1": self.int8_top1}
         return {k: f"{value:.2%}" for k, value in rows.items() if value is not None}
 
 
-def figures_of(record):
-    """Returns the `Figures` of a `keras_shift.zoo.pretrained.Record`."""
+def figures_of(record: Record) -> Figures:
+    """Returns the `Figures` in a `keras_shift.zoo.pretrained.Record`."""
     return Figures(record.images, record.top1, record.top5, record.int8_top1)
 
 
-def measure(model, data, int8=True):
-    """Measures a network, and its int8 file if wanted.
+def measure(
+    model: keras.Model,
+    data: training.Data | training.StreamedData,
+    int8: bool = True,
+) -> Figures:
+    """Measures the accuracies of a network, and of its int8 file if wanted.
 
     Args:
         model: A `keras.Model` of the zoo, with its classifier.
         data: A `keras_shift.training.Data` or `StreamedData`.
-        int8: Whether to make the .tflite file and measure it.
+        int8: Boolean, whether to export an int8 .tflite file and measure it as well.
+            Defaults to `True`.
 
     Returns:
         The `Figures`.
@@ -126,12 +140,17 @@ def _measure(model, data, int8):
     return Figures(accuracy.images, accuracy.top1, accuracy.top5, quantized.top1)
 
 
-def check_classes(data, labels):
-    """Refuses a dataset whose classes are others, or in another order.
+def check_classes(
+    data: training.Data | training.StreamedData, labels: Iterable[str]
+) -> None:
+    """Refuses a dataset whose classes are not those of a network.
 
     Args:
         data: A `keras_shift.training.Data` or `StreamedData`.
-        labels: List of the classes' names, in the network's order.
+        labels: Names of the network's classes, in its order.
+
+    Raises:
+        ValueError: If the dataset has other classes, or has them in another order.
     """
     if list(data.class_names) != list(labels):
         raise ValueError(

@@ -1,19 +1,23 @@
-"""The compiled TensorFlow op: where it serves, and its gradients."""
+"""Calls the compiled TensorFlow op, with its gradients, and tells where it can run."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 
 from keras_shift import custom_ops, tracing
+from keras_shift.typing import Shape, Tensor
 
 # The dtypes for which the op has kernels.
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int8")
 
-# Displacements from here on move everything out of any image. They are clipped, so
-# that neither the cast to integers nor the sum with a pixel's index can overflow; the
-# number is exact in float32.
+# Displacements of this size and above move everything out of any image. They are
+# clipped to it, so that neither the cast to integers nor the sum with a pixel's index
+# can overflow. This number is exact in float32.
 FAR = 2.0**29
 
 
-def why_unavailable():
+def why_unavailable() -> str | None:
     """Returns why the op cannot run here, or `None` where it can."""
     if keras.backend.backend() != "tensorflow":
         return (
@@ -25,26 +29,27 @@ def why_unavailable():
     return custom_ops.why_unavailable()
 
 
-def other_devices():
-    """Returns the devices that TensorFlow sees beside CPUs, by name."""
+def other_devices() -> list[str]:
+    """Returns the names of the devices that TensorFlow sees in addition to CPUs."""
     import tensorflow as tf
 
     devices = tf.config.get_visible_devices()
     return [device.name for device in devices if device.device_type != "CPU"]
 
 
-def serves(traced=False):
+def serves(traced: bool | None = False) -> bool:
     """Returns whether the op should run here and now.
 
-    It runs eagerly, and in functions that may hold it, on a machine on which
-    TensorFlow sees no other device than CPUs. It does not run in functions that XLA
-    compiles, which admit no custom ops.
+    The op runs on machines on which TensorFlow sees no other devices than CPUs, both
+    eagerly and in traced functions that may contain it. It does not run in functions
+    that XLA compiles, because they cannot contain custom ops.
 
     Args:
-        traced: Whether a traced function may hold the op: that of a training step,
-            or of a model that is made of the op. Other functions that are traced
-            for inference may be on their way to a SavedModel or a .tflite file that
-            must do without it.
+        traced: Boolean, whether the function that is traced, if there is one, may
+            contain the op. A training step may, and so may a model whose layers are
+            made for the op. Other functions may be traced for a SavedModel or a
+            .tflite file, which must not contain it. `None` counts as `False`.
+            Defaults to `False`.
     """
     if keras.backend.backend() != "tensorflow" or other_devices():
         return False
@@ -55,8 +60,8 @@ def serves(traced=False):
     return custom_ops.load() is not None
 
 
-def shift(x, displacements):
-    """Integer shift of NHWC images by whole `displacements` (Eq. 1 and 7)."""
+def shift(x: Tensor, displacements: Tensor) -> Tensor:
+    """Shifts NHWC images by displacements that are whole numbers (Eq. 1 and 7)."""
     import tensorflow as tf
 
     op = _op()
@@ -74,13 +79,22 @@ def shift(x, displacements):
     return shift(x, displacements)
 
 
-def sparse_shift(x, displacements, gradients, relu=False):
-    """Rounded shift of NHWC images with both gradients (Eq. 5 to 7).
+def sparse_shift(
+    x: Tensor,
+    displacements: Tensor,
+    gradients: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    relu: bool = False,
+) -> Tensor:
+    """Shifts NHWC images by rounded displacements, with both gradients (Eq. 5 to 7).
 
-    With `relu`, that of `relu(x)`, in as many passes over memory. `gradients` is a
-    function of `x`, the incoming gradient and displacements that returns both
-    gradients in `keras.ops`. The op's have none themselves, so those of second order
-    are taken from it.
+    Args:
+        x: A float tensor of images.
+        displacements: A float tensor of shape `(2, channels)`.
+        gradients: A function of `x`, the incoming gradient and `displacements` that
+            computes the gradients of both arguments with `keras.ops`. Gradients of
+            second order are taken from it, because the compiled gradient has none.
+        relu: Boolean, whether `relu(x)` takes the place of `x`, without a further
+            pass over memory. Defaults to `False`.
     """
     import tensorflow as tf
 
@@ -122,19 +136,23 @@ def sparse_shift(x, displacements, gradients, relu=False):
 
 
 def fused_unit(
-    x,
-    expand,
-    project,
-    displacements,
+    x: Tensor,
+    expand: Tensor,
+    project: Tensor,
+    displacements: Tensor,
     *,
-    filters,
-    strides,
-    pool,
-    relu,
-    residual,
-    output_shape,
-):
-    """`keras_shift.layers.FusedUnit2D` with its weights, of NHWC images in float32."""
+    filters: int,
+    strides: Sequence[int],
+    pool: Literal["valid", "same"] | None,
+    relu: bool,
+    residual: bool,
+    output_shape: Shape,
+) -> Tensor:
+    """Computes `keras_shift.layers.FusedUnit2D` from NHWC images and its weights.
+
+    Images and matrices are float32, displacements int32. The matrices are in panels,
+    as `FusedUnit2D` describes them.
+    """
     import tensorflow as tf
 
     y = _op().keras_shift_fused_unit2d(
@@ -149,14 +167,15 @@ def fused_unit(
         residual=residual,
         num_threads=_threads(tf),
     )
-    # The C API shows no attribute but types to an op's own shape inference.
+    # The op cannot infer this shape itself: in the C API, shape inference sees only
+    # those attributes that are types.
     y.set_shape(output_shape)
     return y
 
 
 def _whole(tf, displacements):
     far = tf.clip_by_value(displacements, -FAR, FAR)
-    # What is not a number moves its channel out of the image.
+    # A displacement that is NaN moves its channel out of the image.
     far = tf.cast(FAR, displacements.dtype)
     return tf.cast(
         tf.where(tf.math.is_nan(displacements), far, displacements), tf.int32
@@ -171,5 +190,5 @@ def _op():
 
 
 def _threads(tf):
-    # Zero, which is also TensorFlow's default, stands for all cores.
+    # Zero is TensorFlow's default and stands for all cores.
     return tf.config.threading.get_intra_op_parallelism_threads()

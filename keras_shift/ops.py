@@ -1,7 +1,7 @@
-"""What a shift is: the equations of both papers, written in `keras.ops`.
+"""Shifts as functions: the equations of both papers, written with `keras.ops`.
 
-A shift moves every channel of an image by a displacement of its own; where it
-looks outside the image it reads zero. All functions here take displacements of
+A shift moves every channel of an image by its own displacement. Where it would
+read outside the image, it reads zero. All functions here take displacements of
 shape `(2, channels)`: row 0 counts rows of the image (the first spatial index
 of Eq. 1), row 1 counts columns.
 
@@ -17,15 +17,20 @@ import functools
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_shift import native as native_op
+from keras_shift.typing import DataFormat, Tensor
 
-# Known displacements up to this are convolutions, beyond it gathers.
+# Displacements with known values become a convolution if none is larger than this, and
+# a gather otherwise.
 _LARGEST_WINDOW = 8
 
 
-def grouped_displacements(channels, kernel_size=3, dilation_rate=1):
+def grouped_displacements(
+    channels: int, kernel_size: int = 3, dilation_rate: int = 1
+) -> np.ndarray:
     """Returns the displacements of a grouped shift (SSL paper, Eq. 2).
 
     With `K = kernel_size`, the channels are divided into `K**2` groups of
@@ -35,9 +40,8 @@ def grouped_displacements(channels, kernel_size=3, dilation_rate=1):
     (g // K - K // 2, g % K - K // 2) * dilation_rate
     ```
 
-    The channels that are left over stay where they are, together with those of
-    the middle group. (Eq. 2 prints `c / K**2` where the number of the group is
-    meant.)
+    The remaining channels, and those of the middle group, are not displaced. (The
+    paper prints `c / K**2` in Eq. 2, where it means the number of the group.)
 
     Example:
 
@@ -48,11 +52,16 @@ def grouped_displacements(channels, kernel_size=3, dilation_rate=1):
     Args:
         channels: Int, the number of channels.
         kernel_size: Odd int, the size `K` of the window that the displacements
-            cover.
-        dilation_rate: Int, the distance of neighbouring displacements.
+            cover. Defaults to `3`.
+        dilation_rate: Int, the distance of neighbouring displacements. Defaults to
+            `1`.
 
     Returns:
         A NumPy array of shape `(2, channels)` and dtype `int32`.
+
+    Raises:
+        ValueError: If an argument is not a positive integer, or `kernel_size` is
+            even.
     """
     channels = _positive_integer(channels, "channels")
     kernel_size = _positive_integer(kernel_size, "kernel_size")
@@ -70,15 +79,22 @@ def grouped_displacements(channels, kernel_size=3, dilation_rate=1):
     return displacements
 
 
-def shift(x, displacements, max_displacement=None, data_format=None, native=None):
+def shift(
+    x: Tensor,
+    displacements: npt.ArrayLike | Tensor,
+    max_displacement: int | None = None,
+    data_format: DataFormat | None = None,
+    native: bool | None = None,
+) -> Tensor:
     """Shifts every channel by whole pixels (SSL paper, Eq. 1).
 
     ```
     y[n, i, j, c] = x[n, i + displacements[0, c], j + displacements[1, c], c]
     ```
 
-    and zero where the right-hand side lies outside the image. The gradient is
-    the inverse shift of the incoming gradient; displacements get none.
+    The result is zero where the right-hand side lies outside the image. The
+    gradient of `x` is the inverse shift of the incoming gradient. Displacements get
+    no gradient.
 
     Example:
 
@@ -91,25 +107,32 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
     Args:
         x: A tensor of shape `(batch, height, width, channels)`, or
             `(batch, channels, height, width)` with
-            `data_format="channels_first"`; any dtype.
-        displacements: Whole numbers of shape `(2, channels)`, in pixels. The
-            fractions of a tensor, whose values cannot be looked at, are cut off,
-            and what is not a number moves its channel out of the image.
-        max_displacement: Int or `None`: a bound on the displacements' absolute
-            values; those beyond it count as the bound. It lets backends without
-            the native op use a depthwise convolution with one-hot kernels of
-            `2 * max_displacement + 1` taps, usually faster than a gather.
-            Taken from `displacements` where they are a NumPy array or a list.
+            `data_format="channels_first"`. It may have any dtype.
+        displacements: Whole numbers of shape `(2, channels)`, in pixels. In a NumPy
+            array or a list, fractions are an error. The values of a tensor are not
+            checked: fractions are cut off, and NaN moves its channel out of the
+            image.
+        max_displacement: Int, a bound on the absolute values of the displacements,
+            or `None` for no bound. Displacements beyond the bound are clipped to
+            it. Where the compiled op does not run, a bound allows a depthwise
+            convolution with one-hot kernels of `2 * max_displacement + 1` taps,
+            which is usually faster than a gather. With `None`, the bound comes from
+            `displacements` if these are a NumPy array or a list of small numbers.
+            Defaults to `None`.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
-            Keras' `image_data_format()`.
-        native: `True` demands the compiled TensorFlow op, which runs on the
-            CPU, and raises a `ValueError` where it cannot; `False` forbids it;
-            `None` uses it in eager mode on a machine without other devices than
-            CPUs, and `keras.ops` in traced functions, so that these can be
-            exported and compiled.
+            Keras' `image_data_format()`. Defaults to `None`.
+        native: Boolean, whether to run the compiled TensorFlow op, which runs on
+            the CPU; `False` runs `keras.ops`. With `None`, the op runs in eager
+            mode on machines without other devices than CPUs, and `keras.ops` run
+            in traced functions, so that these can be exported and compiled.
+            Defaults to `None`.
 
     Returns:
         A tensor of the shape and dtype of `x`.
+
+    Raises:
+        ValueError: If an argument has a wrong shape or value, or if `native=True`
+            and the op cannot run here.
     """
     x, data_format = _check_image(x, data_format)
     if isinstance(displacements, (np.ndarray, list, tuple)):
@@ -133,16 +156,20 @@ def shift(x, displacements, max_displacement=None, data_format=None, native=None
     elif _differentiable(x):
         move = _with_input_gradient(max_displacement)
     else:
-        move = _gather  # Convolutions are for floats.
+        move = _gather  # Convolutions take floats only.
     return _channels_last(move, x, displacements, data_format)
 
 
 def active_shift(
-    x, displacements, max_displacement=None, data_format=None, native=None
-):
+    x: Tensor,
+    displacements: npt.ArrayLike | Tensor,
+    max_displacement: int | None = None,
+    data_format: DataFormat | None = None,
+    native: bool | None = None,
+) -> Tensor:
     """Shifts every channel by a real displacement (SSL paper, Eq. 3).
 
-    The value between pixels is that of bilinear interpolation. With
+    Values between pixels come from bilinear interpolation. With
     `f = floor(displacements[:, c])` and `r = displacements[:, c] - f`,
 
     ```
@@ -152,22 +179,28 @@ def active_shift(
                   +      r[0]  *      r[1]  * x[n, i + f[0] + 1, j + f[1] + 1, c]
     ```
 
-    and `x` is zero outside the image. Both arguments have gradients; at a whole
-    number, where Eq. 3 has a kink, the displacement's is the one from above.
+    where `x` is zero outside the image. Both `x` and `displacements` get gradients.
+    At a whole number, where Eq. 3 has a kink, a displacement gets the derivative
+    towards larger displacements.
 
     Args:
         x: A float tensor of shape `(batch, height, width, channels)`, or
             `(batch, channels, height, width)` with
             `data_format="channels_first"`.
         displacements: Floats of shape `(2, channels)`, in pixels.
-        max_displacement: Int or `None`: a bound on the displacements' absolute
-            values; those beyond it count as the bound, see `keras_shift.ops.shift`.
+        max_displacement: Int, a bound on the absolute values of the displacements,
+            or `None` for no bound, as in `keras_shift.ops.shift`. Defaults to
+            `None`.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
-            Keras' `image_data_format()`.
-        native: As in `keras_shift.ops.shift`.
+            Keras' `image_data_format()`. Defaults to `None`.
+        native: As in `keras_shift.ops.shift`. Defaults to `None`.
 
     Returns:
         A tensor of the shape and dtype of `x`.
+
+    Raises:
+        ValueError: If an argument has a wrong shape, dtype or value, or if
+            `native=True` and the op cannot run here.
     """
     x, data_format = _check_image(x, data_format, floating=True)
     max_displacement = check_max_displacement(max_displacement)
@@ -184,26 +217,26 @@ def active_shift(
 
 
 def sparse_shift(
-    x,
-    displacements,
-    max_displacement=None,
-    data_format=None,
-    native=None,
-    relu=False,
-):
+    x: Tensor,
+    displacements: npt.ArrayLike | Tensor,
+    max_displacement: int | None = None,
+    data_format: DataFormat | None = None,
+    native: bool | None = None,
+    relu: bool = False,
+) -> Tensor:
     """Shifts by rounded displacements that can be learned (SSL paper, Eq. 5-7).
 
-    Forward, displacements are rounded (half to even), and nothing but whole
-    pixels move (Eq. 5):
+    In the forward pass, displacements are rounded (half to even), so that whole
+    pixels move and nothing is interpolated (Eq. 5):
 
     ```
     y[n, i, j, c] = x[n, i + round(displacements[0, c]),
                          j + round(displacements[1, c]), c]
     ```
 
-    Backward, the input gets the inverse integer shift of the incoming gradient
+    In the backward pass, `x` gets the inverse shift of the incoming gradient
     (Eq. 7), and the displacements get the gradient of the unrounded, bilinear
-    shift (Eq. 6): with `f` and `r` as in `keras_shift.ops.active_shift` and
+    shift (Eq. 6). With `f` and `r` as in `keras_shift.ops.active_shift` and
     `s[a, b] = sum(gradient[n, i, j, c] * x[n, i + f[0] + a, j + f[1] + b, c])`
     over `n`, `i`, `j`,
 
@@ -214,11 +247,12 @@ def sparse_shift(
                           +      r[0]  * (s[1, 1] - s[1, 0])
     ```
 
-    The sums are taken in float32 at least. A displacement that is not a number
-    moves its channel out of the image, and shows up in the channel's gradient.
+    The sums are computed in float32 or a higher precision. A displacement that is
+    NaN moves its channel out of the image, and makes NaN appear in the gradient of
+    the channel's displacements.
 
-    With `relu`, `max(x, 0)` takes the place of `x` in all of this, and `x` gets
-    the gradient through it.
+    With `relu=True`, `max(x, 0)` takes the place of `x` in all formulas, and the
+    gradient of `x` goes through that ReLU.
 
     Example:
 
@@ -233,17 +267,22 @@ def sparse_shift(
             `(batch, channels, height, width)` with
             `data_format="channels_first"`.
         displacements: Floats of shape `(2, channels)`, in pixels.
-        max_displacement: Int or `None`: a bound on the displacements' absolute
-            values; those beyond it count as the bound, see `keras_shift.ops.shift`.
+        max_displacement: Int, a bound on the absolute values of the displacements,
+            or `None` for no bound, as in `keras_shift.ops.shift`. Defaults to
+            `None`.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
-            Keras' `image_data_format()`.
-        native: As in `keras_shift.ops.shift`.
-        relu: Boolean, whether `x` goes through a ReLU first. The compiled op does
-            this on the way, where a ReLU by itself passes over the memory of the
-            whole tensor once more, forward and backward.
+            Keras' `image_data_format()`. Defaults to `None`.
+        native: As in `keras_shift.ops.shift`. Defaults to `None`.
+        relu: Boolean, whether `x` goes through a ReLU first. In the compiled op this
+            costs next to nothing, while a separate ReLU passes over the memory of
+            the whole tensor once more, forward and backward. Defaults to `False`.
 
     Returns:
         A tensor of the shape and dtype of `x`.
+
+    Raises:
+        ValueError: If an argument has a wrong shape, dtype or value, or if
+            `native=True` and the op cannot run here.
     """
     x, data_format = _check_image(x, data_format, floating=True)
     max_displacement = check_max_displacement(max_displacement)
@@ -262,8 +301,8 @@ def sparse_shift(
     return _channels_last(move, x, displacements, data_format)
 
 
-# Moving whole pixels, in two ways. Displacements arrive as floats that hold
-# whole numbers, because jax.custom_gradient has no gradients for integers.
+# The next functions move whole pixels, in two ways. They take displacements as floats
+# that hold whole numbers, because jax.custom_gradient has no gradients for integers.
 
 
 def _mover(max_displacement):
@@ -276,9 +315,9 @@ def _mover(max_displacement):
 
 
 def _gather(x, displacements):
-    """Moves pixels by one gather from the flattened image: exact for any d."""
+    """Moves pixels with one gather from the flattened image, by any displacement."""
     batch, height, width, channels = ops.shape(x)
-    # What is not a number leaves the image, as it does in the compiled op.
+    # A displacement that is NaN moves its channel out of the image, as in the op.
     far = ops.where(ops.isnan(displacements), native_op.FAR, displacements)
     rows, columns = ops.unstack(ops.cast(far, "int32"))
     rows = ops.arange(height, dtype="int32")[:, None, None] + rows
@@ -302,21 +341,21 @@ def _convolve(x, kernel):
 
 
 def _one_hot_kernel(displacements, radius):
-    """Kernels of `2 * radius + 1` taps, one of them 1: `(taps, taps, channels, 1)`."""
-    # No tap is 1 for a negative index, here that of what is not a number.
+    """Returns kernels with a single 1, of shape `(taps, taps, channels, 1)`."""
+    # A displacement that is NaN gets a negative index, for which no tap is 1.
     index = ops.where(ops.isnan(displacements), -radius - 1, displacements)
     index = ops.cast(index, "int32") + radius
     rows, columns = ops.unstack(ops.one_hot(index, 2 * radius + 1, axis=1))
     return ops.expand_dims(rows[:, None, :] * columns[None, :, :], -1)
 
 
-# The three differentiable shifts, each a function of (x, displacements). Keras
-# hands the incoming gradient to a custom gradient as its argument on TensorFlow
-# and JAX, and as `upstream` on torch.
+# The next functions return the three differentiable shifts, each as a function of
+# (x, displacements). Keras passes the incoming gradient to a custom gradient as a
+# positional argument on TensorFlow and JAX, and as `upstream` on torch.
 
 
 def _with_input_gradient(max_displacement):
-    """Integer shift; the inverse shift as its gradient (Eq. 7)."""
+    """Returns the integer shift, whose gradient is the inverse shift (Eq. 7)."""
     move = _mover(max_displacement)
 
     @ops.custom_gradient
@@ -331,7 +370,7 @@ def _with_input_gradient(max_displacement):
 
 
 def _with_both_gradients(max_displacement):
-    """Rounded shift; Eq. 7 and Eq. 6 as its gradients."""
+    """Returns the rounded shift, whose gradients are Eq. 7 and Eq. 6."""
     move = _mover(max_displacement)
     gradients = _both_gradients(max_displacement)
 
@@ -347,7 +386,7 @@ def _with_both_gradients(max_displacement):
 
 
 def _both_gradients(max_displacement, relu=False):
-    """Eq. 7 and Eq. 6, as a function of the image, what comes in, and displacements."""
+    """Returns the function that computes Eq. 7 and Eq. 6 from an incoming gradient."""
     move = _mover(max_displacement)
     # Eq. 6 reads up to one pixel beyond the largest displacement.
     wider = _mover(None if max_displacement is None else max_displacement + 1)
@@ -379,7 +418,7 @@ def _both_gradients(max_displacement, relu=False):
 
 
 def _interpolation(move):
-    """Bilinear shift as the weighted sum of four integer shifts."""
+    """Returns the bilinear shift as the weighted sum of four integer shifts."""
 
     def active_shift(x, displacements):
         corner = ops.floor(ops.stop_gradient(displacements))
@@ -395,7 +434,7 @@ def _interpolation(move):
 
 
 def _bilinear_convolution(max_displacement):
-    """Bilinear shift as a depthwise convolution."""
+    """Returns the bilinear shift as a depthwise convolution."""
     taps = 2 * max_displacement + 3
 
     def active_shift(x, displacements):
@@ -415,18 +454,18 @@ def _column(pair, dtype):
     return ops.convert_to_tensor(np.reshape(pair, (2, 1)), dtype)
 
 
-# Arguments.
+# The next functions check arguments.
 
 
-def check_data_format(data_format):
-    """Returns a data format that is given, or Keras' own.
+def check_data_format(data_format: DataFormat | None) -> DataFormat:
+    """Returns a data format, and that of Keras for `None`.
 
     Args:
         data_format: `"channels_last"`, `"channels_first"` or `None` for Keras'
             `image_data_format()`.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If `data_format` is something else.
     """
     data_format = data_format or keras.config.image_data_format()
     if data_format not in ("channels_last", "channels_first"):
@@ -437,14 +476,15 @@ def check_data_format(data_format):
     return data_format
 
 
-def check_max_displacement(max_displacement):
-    """Returns a bound of displacements as an int or `None`, if it is one.
+def check_max_displacement(max_displacement: float | None) -> int | None:
+    """Returns a bound on displacements as an int, or `None` for no bound.
 
     Args:
-        max_displacement: Whole number of pixels, or `None` for no bound.
+        max_displacement: Whole number of pixels, zero or more, or `None` for no
+            bound.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If `max_displacement` is something else.
     """
     if max_displacement is None:
         return None
@@ -490,13 +530,13 @@ def _check_image(x, data_format, floating=False):
 def _check_displacements(displacements, x, data_format, max_displacement):
     """Returns displacements as a float32 or float64 tensor of the right shape.
 
-    Those beyond the bound count as the bound. Without one it is so far that they move
-    everything out of any image, infinite ones included.
+    Displacements beyond the bound are clipped to it. Without a bound, they are clipped
+    to a number that is larger than any image.
     """
     dtype = keras.backend.standardize_dtype(
         getattr(displacements, "dtype", None) or "float32"
     )
-    # A sum, because tf.custom_gradient accepts no variables.
+    # The sum makes a tensor of a variable, which tf.custom_gradient does not accept.
     displacements = ops.add(
         ops.cast(displacements, dtype if dtype == "float64" else "float32"), 0
     )
@@ -518,7 +558,7 @@ def _check_displacements(displacements, x, data_format, max_displacement):
 
 
 def _bounded(bound):
-    """Returns a function that clips to a bound, with the gradient of the unbounded."""
+    """Returns a function that clips to a bound and passes gradients on unchanged."""
 
     @ops.custom_gradient
     def bounded(displacements):

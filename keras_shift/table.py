@@ -1,23 +1,26 @@
-"""Tables as text."""
+"""Renders tables as text."""
 
 import io
 import shutil
+from collections.abc import Iterable
 
 import rich.box
 import rich.console
 import rich.table
 
-# Columns of a terminal, and of a file, where no row is to be folded.
+# Widths in characters: that of the narrowest terminal that a table is fitted to, and
+# one that no row of a table in a file exceeds.
 NARROW = 80
 UNBOUNDED = 1000
 
 
-def simple_table(names, numbers=()):
-    """Returns an empty table, with lines under its head only.
+def simple_table(names: Iterable[str], numbers: Iterable[str] = ()) -> rich.table.Table:
+    """Returns an empty table with one line, which stands under its head.
 
     Args:
-        names: Heads of its first columns, whose words stand to the left.
-        numbers: Heads of the others, whose numbers stand to the right.
+        names: Heads of the first columns, which hold words and are aligned left.
+        numbers: Heads of the other columns, which hold numbers and are aligned
+            right. Defaults to `()`.
 
     Returns:
         A `rich.table.Table`.
@@ -32,13 +35,14 @@ def simple_table(names, numbers=()):
     return table
 
 
-def to_text(table, width=None):
+def to_text(table: rich.table.Table, width: int | None = None) -> str:
     """Renders a table without colours.
 
     Args:
         table: A `rich.table.Table`.
-        width: Number of columns that it may take, or `None` for those of the
-            terminal, 80 at least, and as many as it needs where there is none.
+        width: Int, the largest number of characters in a line. With `None`, it is
+            the width of the terminal, at least 80; where there is no terminal,
+            lines are as long as the table needs. Defaults to `None`.
 
     Returns:
         A string without a newline at its end.
@@ -46,7 +50,7 @@ def to_text(table, width=None):
     if width is None:
         width = max(shutil.get_terminal_size((UNBOUNDED, 0)).columns, NARROW)
     file = io.StringIO()
-    # Names are text, even with square brackets or colons in them.
+    # Square brackets and colons in names are text here, not markup or emoji.
     console = rich.console.Console(
         file=file, width=width, markup=False, emoji=False, highlight=False
     )

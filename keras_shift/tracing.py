@@ -1,12 +1,12 @@
 """Whether TensorFlow is tracing a function that XLA will compile.
 
-A custom op has no XLA kernel, so a layer must know while it is traced. TensorFlow
-has no public mark of it; this is the one place where we look behind its API. The
-look is guarded: where it finds nothing, the answer is "no".
+A custom op has no XLA kernel, so a layer must know this while it is traced. TensorFlow
+offers no public way to ask, so this module looks at private attributes. Where they are
+missing, the answer is "no".
 """
 
 
-def under_xla():
+def under_xla() -> bool:
     """Returns whether the current TensorFlow graph is one that XLA compiles."""
     import tensorflow as tf
 

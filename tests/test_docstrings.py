@@ -40,15 +40,11 @@ WITHOUT_EXAMPLE = {
     "Unit",
     "Units",
     "Verification",
-    "WriteBack",
     "active_shift",
     "check_data_format",
     "check_max_displacement",
-    "compare",
     "fresh",
     "get",
-    "machine",
-    "time_alternately",
 }
 
 

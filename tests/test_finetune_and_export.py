@@ -45,8 +45,8 @@ def tiny(example, monkeypatch):
         dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
         return example.Data("tiny", dataset, dataset, 3, 8)
 
-    def build(constructor, data, output_stride, weights, seed):
-        return network(constructor.__name__), f"random (seed {seed})"
+    def build(constructor, alpha, data, output_stride, weights, seed):
+        return network(f"{constructor.__name__}_{alpha}"), f"random (seed {seed})"
 
     monkeypatch.setattr(example, "build", build)
     monkeypatch.setattr(example, "digits", data)
@@ -152,10 +152,11 @@ class TestNetworks:
     def test_both_have_the_same_total_stride_and_momentum(self, example, output_stride):
         data = example.Data("none", None, None, 7, 32)
         for constructor in (zoo.FENet, zoo.MobileNetV2):
-            name = constructor.__name__
-            model, start = example.build(constructor, data, output_stride, "random", 3)
+            model, start = example.build(
+                constructor, 0.5, data, output_stride, "random", 3
+            )
             assert start == "random (seed 3)"
-            assert model.name == name
+            assert model.name == f"{constructor.__name__}_0.5"
             assert model.input_shape == (None, 32, 32, 3)
             assert model.output_shape == (None, 7)
             maps = [layer.output.shape for layer in model.layers]
@@ -169,35 +170,46 @@ class TestNetworks:
             assert momenta == {0.9}
 
     def test_starts_from_few_shifts_and_keeps_them(self, example):
-        weights = example.parse([]).weights
+        arguments = example.parse([])
         data = example.Data("none", None, None, 7, 32)
-        model, start = example.build(zoo.FENet, data, 16, weights, 3)
-        assert start == weights
-        assert example.unshifted(model) >= 0.8
-        model, start = example.build(zoo.MobileNetV2, data, 16, weights, 3)
+        assert arguments.alpha == [0.75, 1.0]
+        for alpha in arguments.alpha:
+            model, start = example.build(
+                zoo.FENet, alpha, data, 16, arguments.weights, 3
+            )
+            assert start.startswith("tiny_imagenet.spars")
+            assert example.unshifted(model) >= 0.8
+        model, start = example.build(
+            zoo.MobileNetV2, 1.0, data, 16, arguments.weights, 3
+        )
         assert start == "tiny_imagenet"
         assert example.unshifted(model) == ""
 
+    def test_starts_from_the_weights_of_a_name(self, example):
+        assert example.start_of("FENet", 1.0, "tiny_imagenet") == "tiny_imagenet"
+        assert example.start_of("FENet", 0.3, "tiny_imagenet") is None
+
     def test_refuses_weights_that_no_network_has(self, example):
         with pytest.raises(SystemExit, match="Received: --weights tiny_imagnet"):
-            example.start_of("FENet", "tiny_imagnet")
+            example.start_of("FENet", 1.0, "tiny_imagnet")
 
     def test_starts_from_a_file(self, example, tmp_path):
         data = example.Data("none", None, None, 7, 32)
-        model, _ = example.build(zoo.FENet, data, 16, "random", 3)
+        model, _ = example.build(zoo.FENet, 0.25, data, 16, "random", 3)
         path = str(tmp_path / "some.weights.h5")
         model.save_weights(path)
-        again, start = example.build(zoo.FENet, data, 16, path, 4)
+        again, start = example.build(zoo.FENet, 0.25, data, 16, path, 4)
         assert start == path
         for weight, expected in zip(again.get_weights(), model.get_weights()):
             np.testing.assert_array_equal(weight, expected)
-        assert example.build(zoo.MobileNetV2, data, 16, path, 4)[1] == "random (seed 4)"
+        _, start = example.build(zoo.MobileNetV2, 0.35, data, 16, path, 4)
+        assert start == "random (seed 4)"
 
 
 class TestMain:
     FILES = {
         f"{name}{ending}"
-        for name in ("fenet", "mobilenetv2")
+        for name in ("fenet_0.75", "fenet_1.0", "mobilenetv2_1.0")
         for ending in (".keras", "_float32.tflite", "_int8.tflite")
     } | {"results.csv"}
 
@@ -213,7 +225,8 @@ class TestMain:
             assert LiteRTModel(path).input_shape == (1, 8, 8, 3)
         with open(folder / "results.csv") as file:
             rows = list(csv.DictReader(file))
-        assert [row["network"] for row in rows] == ["FENet", "MobileNetV2"]
+        names = [row["network"] for row in rows]
+        assert names == ["FENet_0.75", "FENet_1.0", "MobileNetV2_1.0"]
         for row in rows:
             assert row["start"] == "random (seed 3)"
             assert float(row["million MAdds"]) == (6 * 6 * 27 * 4 + 4 * 3) / 1e6
@@ -226,7 +239,7 @@ class TestMain:
             assert float(row["int8 kB"]) == size / 1000
             assert float(row["float32 ms"]) > 0 and float(row["int8 ms"]) > 0
         table = capsys.readouterr().out.split("total stride 16")[-1]
-        for text in ["FENet", "MobileNetV2", *rows[0].keys() - tiny.NOT_IN_TABLE]:
+        for text in [*names, *rows[0].keys() - tiny.NOT_IN_TABLE]:
             assert text in table
         assert "random (seed 3)" in table
 
@@ -253,12 +266,18 @@ class TestMain:
         with pytest.raises(KeyboardInterrupt):
             self.run(tiny, tmp_path)
         left = {path.name for path in tmp_path.iterdir()}
-        expected = {"save": set(), "to_tflite": {"fenet.keras"}}
+        expected = {"save": set(), "to_tflite": {"fenet_0.75.keras"}}
         assert left == expected.get(stage, self.FILES - {"results.csv"})
 
     def test_defaults_need_no_download(self, example):
         arguments = example.parse([])
         assert arguments.data is None and arguments.dataset is None
+
+    def test_a_file_of_weights_is_of_one_width(self, example, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            example.parse(["--weights", str(tmp_path)])
+        assert "needs --alpha with its width" in capsys.readouterr().err
+        example.parse(["--weights", str(tmp_path), "--alpha", "0.5"])
 
     def test_a_folder_and_a_data_set_exclude_each_other(self, example, capsys):
         with pytest.raises(SystemExit):

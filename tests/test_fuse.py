@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from keras_shift import native
-from keras_shift.deploy import compare, find_units, fuse, to_tflite
+from keras_shift.deploy import find_units, fuse, to_tflite
+from keras_shift.deploy.agreement import compare
 from keras_shift.layers import (
     ActiveShift2D,
     FusedUnit2D,

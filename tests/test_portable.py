@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift.deploy import compare, fuse, portable
+from keras_shift.deploy import fuse, portable
+from keras_shift.deploy.agreement import compare
 from keras_shift.layers import (
     ActiveShift2D,
     FusedBatchNormalization,

@@ -91,6 +91,11 @@ def test_a_penalty_is_stated_in_one_way():
         dataclasses.replace(RECIPE, displacement_decay=5, displacement_penalty=1e-4)
 
 
+def test_shifts_that_are_taken_away_leave_no_layer_to_be_emptied():
+    with pytest.raises(ValueError, match="`least_shifted` excludes `unshifted`"):
+        dataclasses.replace(RECIPE, freeze_shifts=0.5, unshifted=0.9, least_shifted=0.1)
+
+
 def test_json_with_values_of_wrong_types_names_the_field():
     fields = json.loads(RECIPE.to_json())
     for field, value in [("boundaries", 0.5), ("arguments", 3), ("nesterov", "yes")]:

@@ -165,6 +165,26 @@ def test_cuts_what_lies_farther():
     assert {*np.unique(np.concatenate(patterns(model), axis=1))} == {0.0, 1.0}
 
 
+def test_displacements_learn_until_it_begins():
+    class Fractions(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.found = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            now = np.concatenate(patterns(self.model), axis=1)
+            self.found.append(bool((now != np.rint(now)).any()))
+
+    model, fractions, observer = network(), Fractions(), Observer()
+    before = share_unshifted(patterns(model))
+    sparsify = SparsifyShifts(IMAGES, LABELS, unshifted=0.7, begin=0.5, stages=4)
+    fit(model, sparsify, fractions, observer)
+    # 6 steps in each of 4 epochs: it takes shifts away from step 12 to 18.
+    assert fractions.found == [True] * 12 + [False] * 12
+    assert observer.shares[11] == pytest.approx(before, abs=0.05)
+    assert observer.shares[12] > observer.shares[11] + 0.1
+    assert observer.shares[17] == observer.shares[-1] == pytest.approx(0.7, abs=1e-2)
+
+
 def test_a_model_that_has_trained_before_loses_as_many():
     model = network()
     fit(model, epochs=3)
@@ -188,7 +208,12 @@ def test_shifts_stay_in_later_calls_of_fit():
         np.testing.assert_array_equal(old, new)
 
 
-def test_an_interrupted_recipe_ends_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize(
+    "freeze_shifts, interrupted", [(None, 0), (0.25, 0), (0.25, 1)]
+)
+def test_an_interrupted_recipe_ends_with_the_same_weights(
+    tmp_path, freeze_shifts, interrupted
+):
     recipe = keras_shift.training.Recipe(
         name="tiny",
         network="FENet",
@@ -197,6 +222,7 @@ def test_an_interrupted_recipe_ends_with_the_same_weights(tmp_path):
         batch_size=8,
         epochs=4,
         learning_rate=0.01,
+        freeze_shifts=freeze_shifts,
         unshifted=0.8,
     )
     images = RANDOM.integers(0, 256, IMAGES.shape, "uint8")
@@ -204,7 +230,7 @@ def test_an_interrupted_recipe_ends_with_the_same_weights(tmp_path):
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            if epoch == 0:
+            if epoch == interrupted:
                 raise KeyboardInterrupt
 
     def run(directory, **options):
@@ -213,7 +239,7 @@ def test_an_interrupted_recipe_ends_with_the_same_weights(tmp_path):
         return model.get_weights()
 
     whole = run("whole")
-    # The second epoch is interrupted, between two stages.
+    # An epoch without stages before it, with stages after it, or both.
     with pytest.raises(KeyboardInterrupt):
         run("parts", callbacks=[Stop()])
     for one, other in zip(whole, run("parts", resume=True)):
@@ -239,6 +265,8 @@ def test_a_recipe_may_begin_with_published_weights():
         ({"unshifted": 1.5}, "`unshifted` must be a share"),
         ({"cost": -1}, "`cost` must be a share"),
         ({"unshifted": 0.5, "end": 2}, "`end` must be a share"),
+        ({"unshifted": 0.5, "begin": -1}, "`begin` must be a share"),
+        ({"unshifted": 0.5, "begin": 0.6, "end": 0.5}, "`begin` must not be larger"),
         ({"unshifted": 0.5, "stages": 0}, "`stages` must be a positive integer"),
     ],
 )

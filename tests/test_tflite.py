@@ -7,14 +7,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift.deploy import LiteRTModel, agreement, compare
+from keras_shift.deploy import LiteRTModel, agreement
 from keras_shift.deploy import tflite as tflite_module
-from keras_shift.deploy import time_alternately, to_tflite
-from keras_shift.deploy.flatbuffer import operations, output_step
+from keras_shift.deploy import to_tflite, with_random_biases
+from keras_shift.deploy.agreement import compare
+from keras_shift.deploy.flatbuffer import operations, output_step, parse
 from keras_shift.deploy.lowering import bilinear_kernel, lower_layers
+from keras_shift.deploy.timing import time_alternately
 from keras_shift.layers import ActiveShift2D, GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import shift_layers
-from keras_shift.zoo import FENet, blocks
+from keras_shift.zoo import FENet, MobileNetV2, blocks
 from networks import pixels, predict, randomize, run_python
 
 pytestmark = pytest.mark.tensorflow
@@ -49,7 +51,7 @@ def content(path):
 
 def check(report, images, model, bound=1e-5):
     """A file holds builtin operations, and computes what the model does."""
-    builtin, other = operations(content(report.path))
+    builtin, other = operations(parse(content(report.path)))
     assert not other
     assert report.operations == dict(builtin)
     lite = LiteRTModel(report.path)
@@ -295,11 +297,11 @@ class TestWrongFiles:
         path = tmp_path / "model.tflite"
         report = to_tflite(model, path, "int8", pixels(8, 9, 7, 5))
         assert report.agreement.largest_difference < 2 / 256
-        assert output_step(content(path)) == 1 / 256
+        assert output_step(parse(content(path))) == 1 / 256
 
     def test_steps_of_float_files(self, model, tmp_path):
         to_tflite(model, tmp_path / "model.tflite")
-        assert output_step(content(tmp_path / "model.tflite")) == 0
+        assert output_step(parse(content(tmp_path / "model.tflite"))) == 0
 
 
 class TestOtherLayers:
@@ -366,7 +368,7 @@ class TestPlainExport:
     def test_litert(self, small_model, tmp_path, images):
         path = str(tmp_path / "model.tflite")
         small_model.export(path, format="litert", verbose=False)
-        assert not operations(content(path))[1]
+        assert not operations(parse(content(path)))[1]
         outputs = LiteRTModel(path).predict(images)
         assert compare(outputs, predict(small_model, images)).relative_difference < 1e-5
 
@@ -376,7 +378,7 @@ class TestPlainExport:
         path = tmp_path / "model.tflite"
         converter = tf.lite.TFLiteConverter.from_keras_model(small_model)
         path.write_bytes(converter.convert())
-        assert not operations(content(path))[1]
+        assert not operations(parse(content(path)))[1]
         outputs = LiteRTModel(path).predict(images)
         assert compare(outputs, predict(small_model, images)).relative_difference < 1e-5
 
@@ -475,6 +477,17 @@ class TestErrors:
         with pytest.raises(RuntimeError, match="zeros.*out_of_the_map"):
             to_tflite(model, tmp_path / "model.tflite", "int8", pixels(4, 1, 1, 3))
         assert list(tmp_path.iterdir()) == []
+
+    def test_networks_that_were_never_trained(self, tmp_path):
+        keras.utils.set_random_seed(0)
+        model = MobileNetV2((32, 32, 3), alpha=0.35, classes=4)
+        path, images = tmp_path / "model.tflite", pixels(4, 32, 32, 3)
+        with pytest.raises(RuntimeError, match="with_random_biases") as refusal:
+            to_tflite(model, path, "int8", images)
+        named = str(refusal.value).split("comes out of ")[1].split(" more")[0]
+        assert named.count(", ") == 2 and " and " in named
+        to_tflite(with_random_biases(model), path, "int8", images)
+        assert LiteRTModel(path).predict(images).std(0).min() > 0
 
 
 def interrupt(*args, **kwargs):

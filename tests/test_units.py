@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift.deploy import LiteRTModel, compare, find_units, to_tflite
+from keras_shift.deploy import LiteRTModel, find_units, to_tflite
+from keras_shift.deploy.agreement import compare
 from keras_shift.deploy.lowering import lower_units
 from keras_shift.layers import SparseShift2D
 from keras_shift.layers.shift_layer import shift_layers

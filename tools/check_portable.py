@@ -23,7 +23,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-from keras_shift.deploy import compare, portable  # noqa: E402
+from keras_shift.deploy import portable  # noqa: E402
+from keras_shift.deploy.agreement import compare  # noqa: E402
 from keras_shift.zoo import FENet, ShiftNetC, ShiftResNet20  # noqa: E402
 from networks import pixels, predict, randomize  # noqa: E402
 

@@ -3,6 +3,7 @@
 import keras
 
 from keras_shift import layers
+from keras_shift.graph_walk import walk
 from keras_shift.zoo import arguments, network
 
 # Where the map is halved, first to last.
@@ -106,13 +107,12 @@ def MobileNetV2(
 
 def _apply(model, x, clone):
     """Applies new layers like a model's, which have one output each, to `x`."""
-    outputs = {id(model.inputs[0]): x}
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        inputs = layer.input if isinstance(layer.input, list) else [layer.input]
-        inputs = [outputs[id(tensor)] for tensor in inputs]
-        outputs[id(layer.output)] = clone(layer)(
-            inputs if len(inputs) > 1 else inputs[0]
-        )
-    return outputs[id(model.outputs[0])]
+    images = keras.Input(batch_shape=model.inputs[0].shape)
+    made = {id(images): x}
+
+    def note(layer, args, kwargs, output):
+        inputs = keras.tree.map_structure(lambda tensor: made[id(tensor)], args)
+        made[id(output)] = clone(layer)(*inputs)
+
+    copy = walk(model, note, [images])
+    return made[id(copy.outputs[0])]

@@ -71,7 +71,11 @@ def _fenets():
     table_5: dict[str, Any] = {"source": "SSL Table 5"}
     table_7: dict[str, Any] = {"source": "SSL Table 7"}
     wide = {"alpha": 1.375}
-    port = "The authors' code of 2022, larger than the paper's network."
+    port = (
+        "The authors' code of 2022, larger than the paper's network. Their stem pads "
+        "both sides alike, and their FE-blocks begin with the last channels: weights "
+        "of theirs need both, and these networks have neither."
+    )
     yield "fenet_1.0", Variant(
         "FENet",
         **table_5,
@@ -111,7 +115,16 @@ def _fenets():
         "of counting.",
     )
     yield "fenet_1.0_port2022", Variant(
-        "FENet", {"expand_from": "output"}, "authors' code", note=port
+        "FENet",
+        {"expand_from": "output"},
+        "authors' code",
+        note=f"{port} With the head of the log that they published, of 1380 filters.",
+    )
+    yield "fenet_1.0_port2022_head1932", Variant(
+        "FENet",
+        {"expand_from": "output", "head_filters": 1932},
+        "authors' code",
+        note=f"{port} With the head that their code fixes for every width.",
     )
     yield "fenet_1.375_port2022", Variant(
         "FENet",

@@ -1,4 +1,4 @@
-"""What a network costs."""
+"""Counts what a network costs."""
 
 from keras_shift.analysis.multiply_adds import multiply_adds
 from keras_shift.analysis.summary import LayerSummary, Summary, summary

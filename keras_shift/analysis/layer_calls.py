@@ -1,8 +1,11 @@
-"""The walk through a model's graph that every count of this package takes."""
+"""Lists the layer calls in a model's graph, from which this package counts."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
+
+from keras_shift.graph_walk import walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,12 +13,12 @@ class LayerCall:
     """One call of a layer in a model's graph.
 
     Attributes:
-        path: Name of the layer, after those of the models that it is in, such as
-            `"backbone/stem"`.
+        path: Name of the layer, preceded by the names of the models that it is in,
+            such as `"backbone/stem"`.
         layer: The layer, or an operation of `keras.ops`.
-        input_shape: Shape of its first argument that is a tensor, the batch
-            included, or a tuple of shapes where that holds several.
-        output_shape: The same of what it returns.
+        input_shape: Shape of the first argument that holds a tensor, including the
+            batch, or a tuple of shapes if this argument holds several tensors.
+        output_shape: Shape of what the call returns, likewise.
     """
 
     path: str
@@ -24,25 +27,29 @@ class LayerCall:
     output_shape: tuple
 
 
-def layer_calls(model, input_shape=None):
+def layer_calls(
+    model: keras.Model, input_shape: Sequence[int] | None = None
+) -> list[LayerCall]:
     """Returns the calls of all layers in a model's graph, in their order.
 
-    Shapes are those of the model as a whole: layers of a nested model see the
-    map that it is called on, whatever size it was built for. Nothing is computed,
-    and the model stays as it is.
+    The shapes in a nested model are those of the map on which the outer model calls
+    it, not those that it was built with. Nothing is computed, and the model stays as
+    it is.
 
     Args:
-        model: A functional or sequential `keras.Model` that is built. Models in
-            it are followed likewise; subclassed ones count as a layer.
-        input_shape: Shape of one image, for a model with one input that leaves
-            sizes open, or `None` for the shapes it was built with.
+        model: A functional or sequential `keras.Model` that is built. Models inside
+            it are replaced by their layers; a subclassed model inside it counts as
+            one layer.
+        input_shape: Shape of one image, for a model with one input that was built
+            with unknown sizes, or `None` for the shapes it was built with. Defaults
+            to `None`.
 
     Returns:
         A list of `LayerCall`.
 
     Raises:
-        ValueError: For a subclassed model, or if the model does not take
-            `input_shape`.
+        ValueError: If the model is subclassed or not built, or does not take images
+            of `input_shape`.
     """
     if not _is_graph(model):
         raise ValueError(
@@ -82,41 +89,17 @@ def _follow(model, shapes, prefix, calls):
         keras.Input(batch_shape=shape, dtype=tensor.dtype)
         for shape, tensor in zip(shapes, model.inputs)
     ]
-    keras.models.clone_model(
-        # A plain functional model in place of any subclass and of sequential
-        # models, which `call_function` does not serve.
-        keras.Model(model.inputs, model.outputs),
-        input_tensors=inputs,
-        clone_function=lambda layer: layer,
-        call_function=lambda layer, *args, **kwargs: _Observer(layer, prefix, calls)(
-            *args, **kwargs
-        ),
-    )
 
-
-class _Observer(keras.Operation):
-    """Stands in a layer's place in a copy of the graph and notes its calls.
-
-    Calling the layer itself would add the call to the user's model.
-    """
-
-    def __init__(self, layer, prefix, calls):
-        super().__init__()
-        self.layer = layer
-        self.prefix = prefix
-        self.calls = calls
-
-    def compute_output_spec(self, *args, **kwargs):
-        outputs = self.layer.compute_output_spec(*args, **kwargs)
-        path = self.prefix + self.layer.name
-        inputs = next(filter(_shapes, (*args, *kwargs.values())), ())
-        if _is_graph(self.layer):
-            shapes = [tensor.shape for tensor in _in_order(self.layer, inputs)]
-            _follow(self.layer, shapes, f"{path}/", self.calls)
+    def note(layer, args, kwargs, outputs):
+        path = prefix + layer.name
+        first = next(filter(_shapes, (*args, *kwargs.values())), ())
+        if _is_graph(layer):
+            shapes = [tensor.shape for tensor in _in_order(layer, first)]
+            _follow(layer, shapes, f"{path}/", calls)
         else:
-            call = LayerCall(path, self.layer, _shapes(inputs), _shapes(outputs))
-            self.calls.append(call)
-        return outputs
+            calls.append(LayerCall(path, layer, _shapes(first), _shapes(outputs)))
+
+    walk(model, note, inputs)
 
 
 def _in_order(model, inputs):

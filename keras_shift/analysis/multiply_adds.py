@@ -1,10 +1,11 @@
-"""Counting multiply-adds."""
+"""Counts multiply-adds."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 
-from keras_shift.analysis.layer_calls import layer_calls
+from keras_shift.analysis.layer_calls import LayerCall, layer_calls
 from keras_shift.layers import SqueezeExcite2D
 from keras_shift.layers.shift_layer import ShiftLayer
 
@@ -21,7 +22,7 @@ _TRANSPOSED = (
     keras.layers.Conv2DTranspose,
     keras.layers.Conv3DTranspose,
 )
-# Their weights may have more than one axis, and still are in no matrix product.
+# Weights of these layers may have more than one axis, but are in no matrix product.
 _FREE = (
     ShiftLayer,
     keras.layers.Embedding,
@@ -31,13 +32,13 @@ _FREE = (
 )
 
 
-def multiply_adds(model, input_shape=None):
+def multiply_adds(model: keras.Model, input_shape: Sequence[int] | None = None) -> int:
     """Counts the multiply-adds (MAdds) of a functional model for one image.
 
-    Counted are the products of weights and activations in convolutions, dense
-    layers and squeeze-and-excite gates, as both papers do; at the border of a map,
-    those with the padding as well. Shifts cost none, and neither do biases, batch
-    normalization, activations, pooling and sums.
+    As in both papers, MAdds are the products of weights and activations in
+    convolutions, dense layers and squeeze-and-excite gates. At the border of a map,
+    products with the padding count as well. Shifts, biases, batch normalization,
+    activations, pooling and sums count none.
 
     Example:
 
@@ -45,24 +46,25 @@ def multiply_adds(model, input_shape=None):
     299676320
 
     Args:
-        model: A functional or sequential `keras.Model` whose images have a known
-            size, models in it included. A layer that is called more than once
-            counts as often as it is called.
+        model: A functional or sequential `keras.Model`, which may contain other
+            models. A layer that is called more than once counts as often as it is
+            called.
         input_shape: Shape of one image, such as `(224, 224, 3)`, for a model with
-            one input that was built without an image size; or `None`.
+            one input that was built without an image size, or `None` for the size
+            it was built with. Defaults to `None`.
 
     Returns:
         An int.
 
     Raises:
-        ValueError: For a subclassed model, if the size of a map is unknown, if
-            the model does not take `input_shape`, or for a layer with kernels
-            that this function does not know.
+        ValueError: If the model is subclassed or not built, if the size of a map is
+            unknown, if the model does not take images of `input_shape`, or if a
+            layer has kernels and is of a class that this function does not know.
     """
     return sum(map(multiply_adds_of_call, layer_calls(model, input_shape)))
 
 
-def multiply_adds_of_call(call):
+def multiply_adds_of_call(call: LayerCall) -> int:
     """Counts the multiply-adds of one call of a layer.
 
     Args:
@@ -70,6 +72,10 @@ def multiply_adds_of_call(call):
 
     Returns:
         An int.
+
+    Raises:
+        ValueError: If the size of a map is unknown, or the layer has kernels and is
+            of a class that this function does not know.
     """
     layer = call.layer
     if isinstance(layer, SqueezeExcite2D):
@@ -84,9 +90,10 @@ def multiply_adds_of_call(call):
             math.prod(kernel.shape) for kernel in kernels
         )
     if isinstance(layer, _TRANSPOSED):
-        # Every pixel of the input is multiplied with the whole kernel.
+        # Every pixel of the input is multiplied by the whole kernel.
         return _pixels(call, call.input_shape) * math.prod(layer.kernel.shape)
-    weights = getattr(layer, "weights", ())  # operations of keras.ops have none
+    # Operations of keras.ops have no attribute `weights`.
+    weights = getattr(layer, "weights", ())
     if not isinstance(layer, _FREE) and any(len(w.shape) > 1 for w in weights):
         raise ValueError(
             "Multiply-adds are known of convolutions, dense layers and "

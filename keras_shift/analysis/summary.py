@@ -1,11 +1,13 @@
-"""A table of what a model's layers cost, and how they shift."""
+"""Counts what a model's layers cost and how they shift, and makes tables of it."""
 
 import collections
 import csv
 import dataclasses
 import io
 import math
+import os
 import textwrap
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -18,7 +20,7 @@ from keras_shift.files import replacing
 from keras_shift.layers.shift_layer import ShiftLayer
 from keras_shift.table import NARROW, UNBOUNDED, to_text
 
-# Displacements named below the table: those of a 3x3 window.
+# The number of displacements named below the table, as many as a 3x3 window has.
 _MOST_FREQUENT = 9
 
 
@@ -33,18 +35,18 @@ class _Counts:
     histogram: dict[tuple[int, int], int] | None
 
     @property
-    def float32_bytes(self):
+    def float32_bytes(self) -> int:
         """Size of the parameters at four bytes each."""
         return 4 * self.parameters
 
     @property
-    def int8_bytes(self):
+    def int8_bytes(self) -> int:
         """Size of the parameters at one byte each."""
         return self.parameters
 
     @property
-    def unshifted(self):
-        """Share of unshifted channels, from 0 to 1, or `None` without shifts."""
+    def unshifted(self) -> float | None:
+        """Share of unshifted channels, from 0 to 1, or `None` without shift layers."""
         if not self.shift_channels:
             return None
         return self.unshifted_channels / self.shift_channels
@@ -52,31 +54,36 @@ class _Counts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerSummary(_Counts):
-    """What one layer costs, and how it shifts.
+    """Holds what one layer costs and how it shifts.
 
     Attributes:
-        name: Name of the layer, after those of the models that it is in, such as
-            `"backbone/stem"`.
-        layer_class: Name of its class.
-        output_shape: Shape of what it returns, the batch included, or a tuple of
-            shapes for several outputs or calls of different shapes.
-        calls: How often the model calls it. Its multiply-adds are those of all
-            calls; everything else counts once.
-        parameters: Number of its weights, trainable or not, without the next two.
+        name: Name of the layer, preceded by the names of the models that it is in,
+            such as `"backbone/stem"`.
+        layer_class: Name of the layer's class.
+        output_shape: Shape of what the layer returns, including the batch, or a
+            tuple of shapes if there are several outputs or calls with different
+            shapes.
+        calls: Number of times that the model calls the layer. Multiply-adds are the
+            sum over all calls; everything else counts once.
+        parameters: Number of the layer's weights, trainable or not, without
+            `displacements` and `moving_statistics`.
         displacements: Number of learned displacements, two for each channel of a
-            shift layer, which the papers do not count.
+            shift layer. The papers do not count them.
         moving_statistics: Number of moving means and variances, which inference
             folds into a neighbouring layer.
-        multiply_adds: As `keras_shift.analysis.multiply_adds` counts them.
+        multiply_adds: Number of multiply-adds, as
+            `keras_shift.analysis.multiply_adds` counts them.
         float32_bytes: Size of the parameters at four bytes each.
         int8_bytes: Size of the parameters at one byte each.
-        shift_channels: Number of channels of a shift layer, 0 for any other.
-        unshifted_channels: How many of them have displacement zero: after
-            rounding, or exactly in `keras_shift.layers.ActiveShift2D`.
-        unshifted: Their share, from 0 to 1, or `None` for other layers.
-        histogram: Number of channels by rounded displacement `(dy, dx)`, most
-            frequent first. `None` for layers that do not shift by whole pixels,
-            `keras_shift.layers.ActiveShift2D` among them.
+        shift_channels: Number of channels of a shift layer, 0 for other layers.
+        unshifted_channels: Number of these channels whose displacements are both
+            zero: after rounding, but without it in
+            `keras_shift.layers.ActiveShift2D`.
+        unshifted: Share of the unshifted channels, from 0 to 1, or `None` for layers
+            that are not shift layers.
+        histogram: Dict of the number of channels by rounded displacement `(dy, dx)`,
+            most frequent first. It is `None` for layers that do not shift by whole
+            pixels, such as `keras_shift.layers.ActiveShift2D`.
     """
 
     name: str
@@ -87,33 +94,35 @@ class LayerSummary(_Counts):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Summary(_Counts):
-    """What a model costs and how it shifts, in total and layer by layer.
+    """Holds what a model costs and how it shifts, in total and layer by layer.
 
-    Totals have the names that `LayerSummary` has for one layer: `parameters`,
-    `displacements`, `moving_statistics`, `multiply_adds`, `float32_bytes`,
-    `int8_bytes`, `shift_channels`, `unshifted_channels`, `unshifted` and
-    `histogram`. Printed, it is a table of the layers that have any of these.
+    The totals have the same names as the counts of one layer in `LayerSummary`:
+    `parameters`, `displacements`, `moving_statistics`, `multiply_adds`,
+    `float32_bytes`, `int8_bytes`, `shift_channels`, `unshifted_channels`, `unshifted`
+    and `histogram`. When it is printed, it is a table of the layers that have
+    parameters, multiply-adds or shifts.
 
     Attributes:
         name: Name of the model.
-        layers: A tuple with a `LayerSummary` for every layer, and every operation
-            of `keras.ops`, that the model calls, in their order. Models in it are
-            there with their layers, inputs are not.
+        layers: A tuple with a `LayerSummary` for every layer and every operation of
+            `keras.ops` that the model calls, in their order. Models inside the model
+            appear as their layers. Inputs do not appear.
     """
 
     name: str
     layers: tuple[LayerSummary, ...]
 
-    def __str__(self):
+    def __str__(self) -> str:
         table = to_text(_table(self, plain=True))
         notes = [textwrap.fill(note, NARROW) for note in _notes(self)]
         return "\n".join([_headline(self), "", table, "", *notes])
 
-    def to_csv(self, path=None):
-        """Returns exact numbers as CSV, a row for every layer and no totals.
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Returns exact numbers as CSV, with a row for every layer and no totals.
 
         Args:
-            path: Path of a file to write them to as well, or `None`.
+            path: Path of a file to write them to as well, or `None`. Defaults to
+                `None`.
 
         Returns:
             A string.
@@ -125,11 +134,12 @@ class Summary(_Counts):
             writer.writerow([_csv_cell(getattr(layer, name)) for name in _CSV])
         return _write(file.getvalue(), path)
 
-    def to_markdown(self, path=None):
-        """Returns what is printed as Markdown.
+    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Returns the table and its notes, as they are printed, in Markdown.
 
         Args:
-            path: Path of a file to write it to as well, or `None`.
+            path: Path of a file to write them to as well, or `None`. Defaults to
+                `None`.
 
         Returns:
             A string.
@@ -165,7 +175,7 @@ _CSV = (
 )
 
 
-def summary(model, input_shape=None):
+def summary(model: keras.Model, input_shape: Sequence[int] | None = None) -> Summary:
     """Counts what a model costs, layer by layer, and how it shifts.
 
     Example:
@@ -181,13 +191,13 @@ def summary(model, input_shape=None):
     >>> text = result.to_csv("fenet.csv")
 
     Args:
-        model: A functional or sequential `keras.Model` whose images have a known
-            size.
+        model: A functional or sequential `keras.Model`.
         input_shape: Shape of one image, such as `(224, 224, 3)`, for a model with
-            one input that was built without an image size; or `None`.
+            one input that was built without an image size, or `None` for the size
+            it was built with. Defaults to `None`.
 
     Returns:
-        A `Summary`; print it.
+        A `Summary`, which prints as a table.
 
     Raises:
         ValueError: If `keras_shift.analysis.multiply_adds` cannot count the model.
@@ -208,7 +218,8 @@ def summary(model, input_shape=None):
 def _layer_summary(calls):
     layer = calls[0].layer
     shapes = tuple(dict.fromkeys(call.output_shape for call in calls))
-    weights = _size(getattr(layer, "weights", ()))  # none in operations of keras.ops
+    # Operations of keras.ops have no attribute `weights`.
+    weights = _size(getattr(layer, "weights", ()))
     statistics = _size(_moving_statistics(layer))
     displacements = shift_channels = unshifted_channels = 0
     histogram = None
@@ -239,7 +250,7 @@ def _size(weights):
 
 
 def _moving_statistics(layer):
-    # By class: weights of a frozen layer do not tell which ones training would change.
+    # The class decides: in a frozen layer, `trainable` is false for all weights.
     if isinstance(layer, keras.layers.BatchNormalization):
         return layer.moving_mean, layer.moving_variance
     if isinstance(layer, keras.layers.Normalization):
@@ -248,7 +259,7 @@ def _moving_statistics(layer):
 
 
 def _pixels(*displacement):
-    # What is not finite, after a training that diverged, stays a float.
+    # After a diverged training, displacements may be infinite or NaN. They stay floats.
     return tuple(int(d) if math.isfinite(d) else float(d) for d in displacement)
 
 
@@ -280,7 +291,7 @@ def _table(summary, plain):
         pad_edge=not plain,
     )
     shifts = summary.shift_channels > 0
-    # Where the terminal is narrow, names give way.
+    # Only the names may be broken to fit a narrow terminal.
     table.add_column("Layer", overflow="fold")
     table.add_column("Output", no_wrap=True)
     table.add_column("Parameters", justify="right", no_wrap=True)

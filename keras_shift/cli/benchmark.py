@@ -1,15 +1,21 @@
-"""`keras-shift benchmark`."""
+"""The sub-command `keras-shift benchmark`."""
+
+import argparse
 
 from keras_shift import deploy
 from keras_shift.cli.limits import check_threads
 from keras_shift.cli.quiet import quiet
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Times .tflite files.
 
     Args:
-        arguments: Those of the command line.
+        arguments: Arguments of the command line.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If a file is damaged or named twice, or a number is out of range.
     """
     check_threads(arguments.threads)
     with quiet(arguments.verbose):

@@ -1,4 +1,6 @@
-"""`keras-shift export`."""
+"""The sub-command `keras-shift export`."""
+
+import argparse
 
 from keras_shift import deploy, zoo
 from keras_shift.cli import models
@@ -9,11 +11,15 @@ from keras_shift.cli.quiet import quiet
 from keras_shift.image_files import naming_unreadable
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Writes a network as a .tflite file.
 
     Args:
-        arguments: Those of the command line.
+        arguments: Arguments of the command line.
+
+    Raises:
+        ValueError: If the arguments do not fit together, or there is no such network,
+            image or label.
     """
     if arguments.quantize == "int8" and arguments.data is None:
         raise ValueError(
@@ -47,13 +53,13 @@ def run(arguments):
 
 
 def _lines(path):
-    # An editor's mark at the beginning is not part of the first line.
+    # Some editors write a byte order mark at the beginning of a file.
     with open(path, encoding="utf-8-sig") as file:
         return file.read().splitlines()
 
 
 def _labels_of_weights(arguments, model):
-    """Names of the classes of published weights, if the network has as many."""
+    """Returns class names of published weights, or `None` if they do not fit."""
     if arguments.weights is None:
         return None
     for record in map(zoo.get_record, zoo.list_weights()):

@@ -1,28 +1,32 @@
-"""The images of `--data`."""
+"""Reads the images of `--data`."""
 
 import os
+from typing import TYPE_CHECKING
 
 import keras
 
-# Images in one step.
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 _BATCH_SIZE = 32
 
 _MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
 
 
-def load_images(folder, model, shuffle):
+def load_images(folder: str, model: keras.Model, shuffle: bool) -> "tf.data.Dataset":
     """Returns images with pixel values in [0, 255], as large as the model takes them.
 
     Args:
         folder: Path of a folder with one folder of images for each class.
         model: A `keras.Model`.
-        shuffle: Whether their order is random, though always the same.
+        shuffle: Whether their order is random. It is the same in every call.
 
     Returns:
-        A `tf.data.Dataset` of batches of images and labels, with `class_names`.
+        A `tf.data.Dataset` of batches of images and labels, with `class_names` and
+        `file_paths`.
 
     Raises:
-        ValueError: If there are none, or the model takes no images of a fixed size.
+        ValueError: If there are no images, or the model takes none of a fixed size.
     """
     shapes = [
         tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or ()

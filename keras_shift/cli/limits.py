@@ -1,32 +1,40 @@
-"""Numbers that no machine could serve, refused before they end the process."""
+"""Refuses numbers that are too large for any machine and would end the process."""
 
 import math
 import os
 
+import keras
+
 from keras_shift.analysis.layer_calls import layer_calls
 
-# Every thread is made at once, and no processor has as many cores.
+# All threads start at once, and no processor has as many cores.
 _MOST_THREADS = 1024
 
-# Five times those of the largest image datasets; the memory for them is taken when the
-# network is built.
+# The largest image datasets have a fifth of these classes. The memory for them is taken
+# when the network is built.
 _MOST_CLASSES = 100_000
 
 
-def check_threads(threads):
-    """Refuses more threads than can be made.
+def check_threads(threads: int) -> None:
+    """Refuses more threads than can be started.
 
     Args:
-        threads: Int.
+        threads: Int, number of threads.
+
+    Raises:
+        ValueError: If there are more than 1024.
     """
     _check("--threads", threads, _MOST_THREADS)
 
 
-def check_classes(classes):
+def check_classes(classes: int | None) -> None:
     """Refuses more classes than there is memory for.
 
     Args:
-        classes: Int, or `None`.
+        classes: Int, number of classes, or `None` if it is not given.
+
+    Raises:
+        ValueError: If there are more than 100,000.
     """
     _check("--classes", classes or 0, _MOST_CLASSES)
 
@@ -38,18 +46,18 @@ def _check(argument, value, most):
         )
 
 
-def check_memory(model, batch_size):
+def check_memory(model: keras.Model, batch_size: int) -> None:
     """Refuses batches that do not fit into the machine's memory.
 
-    Running out of it cannot be caught: the system ends the process.
+    A process that runs out of memory gets no exception: the system ends it.
 
     Args:
         model: A `keras.Model`.
         batch_size: Int, number of images.
 
     Raises:
-        ValueError: If what goes into the largest layer and out of it takes more than
-            half of the memory.
+        ValueError: If the inputs and outputs of the largest layer take more than half
+            of the memory.
     """
     if not hasattr(os, "sysconf") or not getattr(model, "inputs", None):
         return
@@ -69,7 +77,7 @@ def check_memory(model, batch_size):
 
 
 def _numbers(shape):
-    """How many numbers a tensor has for one image, or several tensors do."""
+    """Returns how many numbers one tensor or several have for one image."""
     if shape and isinstance(shape[0], tuple):
         return sum(map(_numbers, shape))
     return math.prod(size or 1 for size in shape[1:])

@@ -1,8 +1,9 @@
-"""`keras-shift list`.
+"""The sub-command `keras-shift list`.
 
-It reads the zoo's data, not its modules, which would import Keras.
+It reads the zoo's data, but not its modules, which would import Keras.
 """
 
+import argparse
 import csv
 import fnmatch
 import json
@@ -12,11 +13,14 @@ from pathlib import Path
 from keras_shift.table import simple_table, to_text
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Lists networks, or published weights.
 
     Args:
-        arguments: Those of the command line.
+        arguments: Arguments of the command line.
+
+    Raises:
+        ValueError: If there are no networks or weights of this name.
     """
     if arguments.weights:
         print(_table_of_weights(arguments.pattern))
@@ -49,7 +53,7 @@ def run(arguments):
 
 
 def _zoo():
-    # Beside the package in a checkout, as in keras_shift/__init__.py.
+    # In a checkout, the zoo lies beside the package, as in keras_shift/__init__.py.
     package = Path(__file__).resolve().parents[1]
     inside = package / "zoo"
     return inside if inside.is_dir() else package.parent / "zoo"

@@ -1,22 +1,26 @@
-"""What a command says beside its results."""
+"""Prints what a command says beside its results."""
 
 import sys
+from typing import NoReturn
 
 
-def say(text):
-    """Tells what goes on, without mixing it with results.
+def say(text: str) -> None:
+    """Prints a text to standard error, apart from the results.
 
     Args:
-        text: String.
+        text: String, what goes on.
     """
     print(text, file=sys.stderr, flush=True)
 
 
-def disagree(text):
-    """Ends the command with status 1: what it compared is not the same.
+def disagree(text: str) -> NoReturn:
+    """Ends the command with status 1, because the things that it compared differ.
 
     Args:
-        text: String, what is not.
+        text: String, what differs.
+
+    Raises:
+        SystemExit: Always.
     """
     say(text)
     sys.exit(1)

@@ -1,5 +1,6 @@
-"""The network that a command is about."""
+"""Loads the network that a command is about."""
 
+import argparse
 import os
 import re
 import zipfile
@@ -11,17 +12,19 @@ from keras_shift.cli.limits import check_classes
 from keras_shift.cli.messages import say
 
 
-def load(arguments):
-    """Returns the network, of the zoo with random weights unless it has others.
+def load(arguments: argparse.Namespace) -> keras.Model:
+    """Returns the network of a .keras file or of the zoo.
+
+    A network of the zoo has random weights unless trained ones are named.
 
     Args:
-        arguments: Those of the command line.
+        arguments: Arguments of the command line.
 
     Returns:
         A `keras.Model`.
 
     Raises:
-        ValueError: If there is none, or the arguments are not for it.
+        ValueError: If there is no such network, or it does not take the arguments.
     """
     if not arguments.name.endswith(".keras"):
         check_classes(arguments.classes)
@@ -43,7 +46,7 @@ def load(arguments):
         )
     try:
         return keras.models.load_model(arguments.name, compile=False)
-    # What is wrong with a file decides what Keras raises.
+    # Which error Keras raises depends on what is wrong with the file.
     except Exception as error:
         raise ValueError(
             f"{arguments.name} cannot be loaded as a network: "
@@ -63,23 +66,24 @@ def _why_not(path, error):
             "made it knows. Let that program call keras_shift.analysis or "
             "keras_shift.deploy."
         )
-    # Keras puts the whole configuration in front of that.
+    # Keras puts the whole configuration in front of this text.
     return text.rpartition("Exception encountered: ")[2]
 
 
-def load_with_weights(arguments):
+def load_with_weights(arguments: argparse.Namespace) -> keras.Model:
     """Returns a network for deployment.
 
-    One of the zoo has the same random weights every time, and the user is told so.
+    If no weights are named for a network of the zoo, it has the same random weights
+    every time, and the user is told so.
 
     Args:
-        arguments: Those of the command line.
+        arguments: Arguments of the command line.
 
     Returns:
         A `keras.Model`.
 
     Raises:
-        ValueError: If there is none, or the arguments are not for it.
+        ValueError: If there is no such network, or it does not take the arguments.
     """
     if arguments.name.endswith(".keras"):
         if arguments.input_shape is not None:

@@ -1,19 +1,16 @@
-"""The arguments of `keras-shift` and its sub-commands.
-
-To parse them takes no Keras.
-"""
+"""Parses the arguments of `keras-shift` and its sub-commands, without Keras."""
 
 import argparse
 
-# Those of keras_shift.training.recipe, which would import Keras.
+# These are those of keras_shift.training.recipe, which would import Keras.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 
-def make_parser():
-    """Returns the parser.
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line.
 
-    What it returns has the sub-command's name as `command`, which is that of its module
-    in keras_shift.cli, too.
+    The arguments that it parses have the name of the sub-command as `command`. The
+    module of keras_shift.cli that runs it has the same name.
     """
     parser = argparse.ArgumentParser(
         prog="keras-shift", description="Networks that see with shifts, for Keras 3."
@@ -38,7 +35,8 @@ def _add_command(commands, name, about, more=""):
     parser = commands.add_parser(
         name, help=about, description=f"{about[0].upper()}{about[1:]}{more}."
     )
-    # Left out, they must not undo those in front of the command.
+    # A switch may also stand in front of the command. If it is missing behind the
+    # command, it must not be reset.
     _add_switches(parser, default=argparse.SUPPRESS)
     parser.set_defaults(command=name)
     return parser
@@ -228,7 +226,7 @@ def _add_benchmark(commands):
     )
 
 
-# What several sub-commands take
+# The functions below add arguments that several sub-commands take.
 
 
 def _add_pattern(parser, example):

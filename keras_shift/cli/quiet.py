@@ -1,27 +1,28 @@
-"""What libraries write to standard error is not for the user."""
+"""Hides from the user what libraries write to standard error."""
 
 import contextlib
 import functools
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 
 _STANDARD_ERROR = 2
 
 
 @contextlib.contextmanager
-def quiet(verbose, passing=True):
-    """Keeps from the user what libraries write to standard error.
+def quiet(verbose: bool, passing: bool = True) -> Iterator[None]:
+    """Hides from the user what libraries write to standard error.
 
-    TensorFlow and LiteRT write to the file descriptor, some of it whatever
-    TF_CPP_MIN_LOG_LEVEL says. If an exception is raised, it gets what they wrote as a
-    note, which tracebacks show.
+    TensorFlow and LiteRT write to the file descriptor, and some of their messages do
+    not depend on TF_CPP_MIN_LOG_LEVEL. If an exception is raised, it gets what they
+    wrote as a note, which tracebacks show.
 
     Args:
-        verbose: Whether to keep nothing.
-        passing: Whether the user still sees what is written to `sys.stderr`: our
-            warnings and progress. Not while libraries are imported, since their
-            loggers stay with the `sys.stderr` that they find then.
+        verbose: Whether to hide nothing.
+        passing: Whether the user still sees what is written to `sys.stderr`, such as
+            our warnings and progress. Pass `False` while libraries are imported, since
+            their loggers keep the `sys.stderr` that they find then. Defaults to `True`.
     """
     if verbose or sys.stderr is None:
         yield
@@ -52,11 +53,11 @@ def quiet(verbose, passing=True):
 def _is_standard_error(stream):
     try:
         return stream.fileno() == _STANDARD_ERROR
-    except OSError:  # a stream in memory
+    except OSError:  # It is a stream in memory.
         return False
 
 
 @functools.cache
 def _ours():
-    """A stream to the user that is never closed: a logger may hold it for ever."""
+    """Returns a stream to the user. It is never closed, since loggers may keep it."""
     return open(os.dup(_STANDARD_ERROR), "w", buffering=1, errors="backslashreplace")

@@ -1,14 +1,15 @@
-"""What a recipe's file asks for may not exist."""
+"""Explains the errors of recipes whose network cannot be built."""
 
 import contextlib
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def network_of_recipe(path):
-    """Names the recipe where its arguments, of a wrong name or type, make no network.
+def network_of_recipe(path: str) -> Iterator[None]:
+    """Names the recipe in the error if the network cannot be built from its arguments.
 
     Args:
-        path: What the user named it by.
+        path: Name or path of the recipe, as the user gave it.
 
     Raises:
         ValueError: If a network's constructor cannot be called like this.

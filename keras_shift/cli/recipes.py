@@ -1,14 +1,19 @@
-"""`keras-shift recipes`."""
+"""The sub-command `keras-shift recipes`."""
+
+import argparse
 
 from keras_shift.table import simple_table, to_text
 from keras_shift.zoo import recipes
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Lists recipes.
 
     Args:
-        arguments: Those of the command line.
+        arguments: Arguments of the command line.
+
+    Raises:
+        ValueError: If there are no recipes of this name.
     """
     names = recipes.list_recipes(arguments.pattern)
     if not names:

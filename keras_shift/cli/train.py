@@ -1,5 +1,6 @@
-"""`keras-shift train`."""
+"""The sub-command `keras-shift train`."""
 
+import argparse
 import dataclasses
 import os
 
@@ -11,11 +12,15 @@ from keras_shift.training.trainer import WEIGHTS, check_directory
 from keras_shift.zoo import recipes
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Trains a network by a recipe.
 
     Args:
-        arguments: Those of the command line.
+        arguments: Arguments of the command line.
+
+    Raises:
+        ValueError: If there is no such recipe, or it does not fit its network, the data
+            or the output folder.
     """
     recipe = _changed(_recipe(arguments.recipe), arguments)
     output = arguments.output or os.path.join("runs", recipe.name)

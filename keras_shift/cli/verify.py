@@ -1,4 +1,6 @@
-"""`keras-shift verify`."""
+"""The sub-command `keras-shift verify`."""
+
+import argparse
 
 import rich.console
 import rich.progress
@@ -11,11 +13,17 @@ from keras_shift.cli.quiet import quiet
 from keras_shift.image_files import naming_unreadable
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Compares a .tflite file with its network.
 
     Args:
-        arguments: Those of the command line.
+        arguments: Arguments of the command line.
+
+    Raises:
+        SystemExit: With status 1, if they disagree more than the arguments allow.
+        OSError: If there is no such file.
+        ValueError: If the file is damaged, or file, network and images do not fit
+            together.
     """
     model = models.load_with_weights(arguments)
     data = paths = None
@@ -34,7 +42,7 @@ def run(arguments):
 
 
 def _batches(dataset, model, folder):
-    """Batches of images, with their labels if those can be the network's classes."""
+    """Returns batches of images, with labels if there are as many classes."""
     classes = len(dataset.class_names)
     if classes == model.output_shape[-1]:
         return _progress(dataset)
@@ -58,7 +66,7 @@ def _progress(dataset):
 
 
 def _judge(same, arguments):
-    # Written so that a difference which is not a number is too large.
+    # Values that are NaN do not pass either of these comparisons.
     if not same.top1 >= arguments.min_agreement:
         disagree(
             f"They agree on {same.top1:.1%} of the images, which is less than "

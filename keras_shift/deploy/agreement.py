@@ -1,8 +1,10 @@
-"""Whether two models say the same of the same images."""
+"""Compares what two models answer for the same images."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +14,8 @@ class Agreement:
     Attributes:
         images: Number of images compared.
         top1: Share of the images for which both models' largest output is in the
-            same place. There is none where an output is not a number.
+            same place. An image with an output that is not a number counts as
+            different.
         largest_difference: Largest absolute difference of two outputs.
         largest_output: Largest absolute output of the original.
         lowest: Smallest output of the original, with its sign.
@@ -27,20 +30,23 @@ class Agreement:
     highest: float
 
     @property
-    def relative_difference(self):
+    def relative_difference(self) -> float:
         """Largest difference as a share of the largest output."""
         return self.largest_difference / (self.largest_output or 1.0)
 
 
-def compare(outputs, reference):
+def compare(outputs: ArrayLike, reference: ArrayLike) -> Agreement:
     """Compares two models' outputs for the same images.
 
     Args:
-        outputs: Array of shape `(images, ...)`, the converted model's.
-        reference: Array of the same shape, the original's.
+        outputs: Array of shape `(images, ...)`, the converted model's outputs.
+        reference: Array of the same shape, the original's outputs.
 
     Returns:
         An `Agreement`.
+
+    Raises:
+        ValueError: If the shapes differ, or there is no image.
     """
     outputs = np.asarray(outputs, "float64")
     reference = np.asarray(reference, "float64")
@@ -53,7 +59,7 @@ def compare(outputs, reference):
     count = len(outputs)
     flat, expected = outputs.reshape(count, -1), reference.reshape(count, -1)
     same = flat.argmax(1) == expected.argmax(1)
-    # `argmax` takes what is not a number for the largest.
+    # `argmax` returns the place of a NaN as that of the largest.
     same &= ~(np.isnan(flat) | np.isnan(expected)).any(axis=1)
     return Agreement(
         images=count,
@@ -65,7 +71,7 @@ def compare(outputs, reference):
     )
 
 
-def pool(agreements):
+def pool(agreements: Sequence[Agreement]) -> Agreement:
     """Returns the agreement on all images of several batches.
 
     Args:
@@ -73,8 +79,8 @@ def pool(agreements):
     """
     images = sum(part.images for part in agreements)
 
-    # Unlike Python's `max` and `min`, NumPy's return what is not a number wherever it
-    # stands.
+    # NumPy's `max` and `min` return NaN if there is one. Those of Python return it only
+    # in some orders.
     def gathered(function, field):
         return float(function([getattr(part, field) for part in agreements]))
 

@@ -1,14 +1,16 @@
-"""What every layer's shifts cost in an exported file."""
+"""Measures what every layer's shifts cost in an exported file."""
 
 import dataclasses
 import os
 import tempfile
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import rich.box
 import rich.table
+from numpy.typing import ArrayLike
 
 from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.tflite import to_tflite
@@ -16,10 +18,11 @@ from keras_shift.deploy.timing import machine, time_alternately, warm_up
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 from keras_shift.table import to_text
 
-# Shares of a layer's channels whose times tell a fixed part from one per channel.
+# Shares of a layer's channels that are shifted in two files. From the times of both
+# follow the fixed part of the cost and the part per channel.
 _SHARES = (1 / 8, 1 / 2)
 
-# One pixel in every direction, as in a 3x3 window.
+# All displacements by one pixel in a 3x3 window.
 _MOVES = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)])
 
 
@@ -30,10 +33,11 @@ class ShiftCost:
     Attributes:
         map_size: Height and width of the layer's map, in pixels.
         channels: Number of channels.
-        shifted: Number of them that the model shifts.
-        own: Cost of these: how much longer the file takes with them than without any.
-        fixed: Cost of the first shift of the layer, fitted.
-        per_channel: Cost of every shifted channel besides, fitted.
+        shifted: Number of channels that the model shifts.
+        own: Cost of the model's own shifts in this layer: how much longer the file
+            takes with them than without any shift.
+        fixed: Cost of having any shift in the layer, fitted.
+        per_channel: Cost of each shifted channel in addition, fitted.
     """
 
     map_size: tuple[int, int]
@@ -46,13 +50,13 @@ class ShiftCost:
 
 @dataclasses.dataclass(frozen=True)
 class ShiftCosts:
-    """What `shift_costs` measured; print it.
+    """What `shift_costs` measured, which prints as a table.
 
     Attributes:
         layers: `ShiftCost` of every layer with learned shifts, by its name.
         total: How much longer the file takes with all of the model's shifts than
             without any, as a share.
-        quantize: How the files were quantized.
+        quantize: How the files were quantized, as in `keras_shift.deploy.to_tflite`.
         machine: The processor and its number of cores.
     """
 
@@ -62,18 +66,18 @@ class ShiftCosts:
     machine: str
 
     @property
-    def per_channel(self):
+    def per_channel(self) -> dict[str, float]:
         """Cost of a shifted channel by layer, its share of the fixed part included.
 
         `keras_shift.training.penalize_shifts` and `SparsifyShifts` take it as `costs`.
         """
-        # No shift is free, or else nothing would spare it.
+        # No shift may be free, since training would not avoid it.
         return {
             name: max(cost.fixed / cost.channels + cost.per_channel, 1e-6)
             for name, cost in self.layers.items()
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         table = rich.table.Table(
             box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
         )
@@ -96,15 +100,25 @@ class ShiftCosts:
         )
 
 
-def shift_costs(model, quantize=None, representative_data=None, *, repeats=50):
+def shift_costs(
+    model: keras.Model,
+    quantize: Literal["float16", "dynamic", "int8"] | None = None,
+    representative_data: (
+        ArrayLike | Iterable[Any] | keras.utils.PyDataset | None
+    ) = None,
+    *,
+    repeats: int = 50,
+) -> ShiftCosts:
     """Measures what the shifts of every layer cost in a .tflite file.
 
     A shift in a map of 112x112 pixels takes more time than one in a map of 7x7, and the
-    first of a layer more than the next: so it matters more where channels are shifted
-    than how many are. Files with shifts in one layer only are timed in turns with one
-    without shifts: with the model's own shifts, with an eighth and with half of the
-    channels shifted by one pixel, which tell the part that comes with the first shift
-    from that of each channel.
+    first shift of a layer takes more than the next. So it matters more in which layers
+    channels are shifted than how many of them are.
+
+    For every layer, three files are timed in turns with a file without shifts. They
+    have shifts in this layer only: the model's own, an eighth of the channels shifted
+    by one pixel, and half of them. From the last two follow the cost of the layer's
+    first shift and the cost of each shifted channel.
 
     Example:
 
@@ -114,17 +128,18 @@ def shift_costs(model, quantize=None, representative_data=None, *, repeats=50):
     >>> keras_shift.training.penalize_shifts(model, 1e-4, costs.per_channel)
 
     Args:
-        model: As in `keras_shift.deploy.to_tflite`, at the image size that the phone
-            will see. It is left as it is.
-        quantize: As in `to_tflite`.
-        representative_data: As in `to_tflite`.
+        model: As in `keras_shift.deploy.to_tflite`, built for the image size that the
+            phone will use. It is left as it is.
+        quantize: As in `to_tflite`. Defaults to `None`.
+        representative_data: As in `to_tflite`. Defaults to `None`.
         repeats: Int, number of counted runs of every file. Defaults to 50.
 
     Returns:
         A `ShiftCosts`.
 
     Raises:
-        ValueError: If the model has no learned shifts, or as `to_tflite` does.
+        ValueError: If the model has no learned shifts, and as `to_tflite` does.
+        RuntimeError: As `to_tflite` does.
     """
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
@@ -148,9 +163,9 @@ def shift_costs(model, quantize=None, representative_data=None, *, repeats=50):
             variants[name, share] = {name: scattered}
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for key, displacements in variants.items():
+        for key, displaced in variants.items():
             path = os.path.join(folder, "model.tflite")
-            _displace(layers, displacements)
+            _displace(layers, displaced)
             to_tflite(copy, path, quantize, representative_data)
             files[key] = LiteRTModel(path)
             warm_up(files[key])
@@ -181,7 +196,7 @@ def _shifted(displacements):
 
 
 def _scattered(channels, share):
-    """Displacements of some channels, the same in every call."""
+    """Returns displacements of some channels, the same ones in every call."""
     random = np.random.default_rng(0)
     displacements = np.zeros((2, channels), "float32")
     count = max(1, round(share * channels))
@@ -191,14 +206,14 @@ def _scattered(channels, share):
 
 
 def _displace(layers, displacements):
-    """Gives layers these displacements by their names, and the others none."""
+    """Sets the displacements of layers by their names, and those of others to zero."""
     for name, layer in layers.items():
         nothing = np.zeros(layer.displacements.shape)
         layer.displacements.assign(displacements.get(name, nothing))
 
 
 def _fit(counts, costs):
-    """Returns the fixed part and that per channel; time is never saved by a shift."""
+    """Returns the fixed part and the part per channel, neither of them negative."""
     (few, many), (low, high) = counts, costs
     per_channel = max((high - low) / (many - few), 0.0) if many > few else 0.0
     return max(low - per_channel * few, 0.0), per_channel

@@ -1,54 +1,58 @@
-"""What is in a .tflite file."""
+"""Reads, checks and writes .tflite files."""
 
 import io
 import math
 import os
 import zipfile
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
 FILE_IDENTIFIER = b"TFL3"
 
-# What `keras_shift.deploy.metadata` adds: a buffer, and a file behind the model.
+# Names of what `keras_shift.deploy.metadata` adds: a buffer of the model, and a file
+# behind the model.
 METADATA = b"TFLITE_METADATA"
 LABELS = "labels.txt"
 
-# Below any scale of an activation. For one that is always zero the converter takes
-# the range from -1e-6 to 1e-6, in 255 steps.
+# Scales of activations that are not always zero are larger than this. For one that is
+# always zero, the converter takes the range from -1e-6 to 1e-6, in 255 steps.
 _NO_RANGE = 1e-8
 
-# Of what one element takes; of other types, buffers are not checked.
+# How many bytes one element takes. Buffers of other types are not checked.
 _BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1}
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> tuple[bytes, "ModelT"]:
     """Reads a .tflite file, and refuses one that LiteRT might crash on.
 
     Args:
         path: Path of the file.
 
     Returns:
-        The file's bytes.
+        A pair of the file's bytes and its content, see `parse`.
 
     Raises:
         OSError: If there is no such file.
-        ValueError: If it is something else, or damaged.
+        ValueError: If it is no .tflite file, or a damaged one.
     """
     with open(path, "rb") as file:
         content = file.read()
     try:
-        parse(content)
+        return content, parse(content)
     except ValueError as error:
         raise ValueError(
             f"Argument `path` must be an undamaged .tflite file. {error} "
             f"Received: path={os.fspath(path)}"
         ) from error
-    return content
 
 
-def parse(content):
-    """Returns a .tflite file's content as LiteRT's schema has it.
+def parse(content: bytes) -> "ModelT":
+    """Returns a .tflite file's content as objects of LiteRT's schema.
 
     Args:
         content: The file's bytes.
@@ -67,14 +71,14 @@ def parse(content):
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
         whole = _is_whole(model) and _has_its_files(model, content)
-    except Exception as error:  # whatever offsets into nowhere lead to
+    except Exception as error:  # Wrong offsets can raise anything.
         raise ValueError(f"It cannot be read to its end ({error!r}).") from error
     if not whole:
         raise ValueError("Parts of it do not fit together.")
     return model
 
 
-def pack(model):
+def pack(model: "ModelT") -> bytes:
     """Returns the bytes of a .tflite file.
 
     Args:
@@ -87,8 +91,8 @@ def pack(model):
     return bytes(builder.Output())
 
 
-def sign(model, names):
-    """Gives the only graph a signature, by which it is called with names.
+def sign(model: "ModelT", names: tuple[str, str]) -> None:
+    """Gives the only graph a signature, so that it can be called with names.
 
     Args:
         model: A `ModelT`, which is changed.
@@ -110,23 +114,26 @@ def sign(model, names):
     model.signatureDefs = [signature]
 
 
-def type_number(name):
-    """Returns the number of a type of tensors, such as `"UINT8"`."""
+def type_number(name: str) -> int:
+    """Returns the number of a type of tensors.
+
+    Args:
+        name: Name of the type in LiteRT's schema, such as `"UINT8"`.
+    """
     return getattr(_schema().TensorType, name)
 
 
-def operations(content):
+def operations(model: "ModelT") -> tuple[Counter[str], Counter[str]]:
     """Counts the operations of a .tflite file.
 
     Args:
-        content: The file's bytes.
+        model: A `ModelT`.
 
     Returns:
-        A pair of `collections.Counter`s by name: builtin operations, and those
-        that are not builtin (custom and TensorFlow "flex" operations), which a
-        plain runtime on a phone refuses.
+        A pair of `collections.Counter`s by name. The first counts the builtin
+        operations. The second counts those that are not builtin (custom and
+        TensorFlow "flex" operations), which a plain runtime on a phone refuses.
     """
-    model = parse(content)
     names = _names(_schema().BuiltinOperator)
     builtin: Counter[str] = Counter()
     other: Counter[str] = Counter()
@@ -141,15 +148,17 @@ def operations(content):
     return builtin, other
 
 
-def output_step(content):
-    """Returns how far apart neighbouring outputs of an int8 file are, or 0.0.
+def output_step(model: "ModelT") -> float:
+    """Returns how far apart neighbouring values of an int8 file's output are.
+
+    For a file whose output is not quantized, this is 0.0.
 
     Args:
-        content: The bytes of a .tflite file of one output.
+        model: A `ModelT` with one output.
     """
-    (graph,) = parse(content).subgraphs
+    (graph,) = model.subgraphs
     tensors = [graph.tensors[graph.outputs[0]]]
-    # A float32 output has the steps of what it is made of, by DEQUANTIZE.
+    # DEQUANTIZE makes a float32 output of an int8 tensor, and keeps its steps.
     for operator in graph.operators:
         if graph.outputs[0] in operator.outputs:
             tensors += [graph.tensors[index] for index in operator.inputs]
@@ -158,16 +167,15 @@ def output_step(content):
     return float(scales[0].max()) if scales else 0.0
 
 
-def always_zero(content):
-    """Returns names of activations that quantization has never seen but zero.
+def always_zero(model: "ModelT") -> list[str]:
+    """Returns names of activations that were zero for all calibration images.
 
     The scale that the converter makes up for them is so small that XNNPACK refuses
     the file, or crashes.
 
     Args:
-        content: The bytes of an int8 .tflite file.
+        model: The `ModelT` of an int8 file.
     """
-    model = parse(content)
     return [
         tensor.name.decode()
         for graph in model.subgraphs
@@ -199,14 +207,14 @@ def _is_whole(model):
             if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
                 return False
         indices = np.concatenate([part for part in used if part is not None])
-        # -1 stands for an input that an operation can do without
+        # -1 stands for an optional input that is not given.
         if not ((-1 <= indices) & (indices < len(graph.tensors))).all():
             return False
     return True
 
 
 def _has_its_files(model, content):
-    """Whether labels that metadata speak of lie behind the model."""
+    """Returns whether the labels that the metadata name lie behind the model."""
     for entry in model.metadata or ():
         data = model.buffers[entry.buffer].data
         if entry.name == METADATA and LABELS.encode() in bytes(data):

@@ -1,18 +1,20 @@
-"""Batch normalization as part of the convolution before it."""
+"""Folds batch normalization into the convolution before it."""
 
 import keras
 import numpy as np
 
 from keras_shift.layers import FusedBatchNormalization
 
-# Subclasses may compute something else, so they are not recognised.
+# The functions below do not recognise subclasses, which may compute something else.
 
 
-def is_plain_convolution(layer):
-    """Whether a layer is a 2D convolution, depthwise or not, with nothing after it.
+def is_plain_convolution(layer: keras.Operation) -> bool:
+    """Returns whether a layer is a 2D convolution of NHWC images without activation.
+
+    Depthwise convolutions count as well.
 
     Args:
-        layer: A `keras.layers.Layer`.
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`.
     """
     return (
         type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -21,11 +23,11 @@ def is_plain_convolution(layer):
     )
 
 
-def is_normalization(layer):
-    """Whether a layer is batch normalization of the channels of NHWC images.
+def is_normalization(layer: keras.Operation) -> bool:
+    """Returns whether a layer is batch normalization of the channels of NHWC images.
 
     Args:
-        layer: A `keras.layers.Layer`.
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`.
     """
     return type(layer) in (
         keras.layers.BatchNormalization,
@@ -33,15 +35,18 @@ def is_normalization(layer):
     ) and layer.axis in (-1, 3)
 
 
-def folded(convolution, normalization=None):
-    """Returns a convolution's kernel and bias, with what normalizes its output.
+def folded(
+    convolution: keras.layers.Layer, normalization: keras.layers.Layer | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the kernel and bias of a convolution, with batch normalization folded in.
 
     Args:
-        convolution: A layer for which `is_plain_convolution` holds.
-        normalization: A layer for which `is_normalization` holds, or `None`.
+        convolution: A layer for which `is_plain_convolution` is true.
+        normalization: A layer for which `is_normalization` is true, or `None` for a
+            convolution without normalization. Defaults to `None`.
 
     Returns:
-        A pair of float32 arrays.
+        A pair of float32 arrays: the kernel, in the convolution's shape, and the bias.
     """
 
     def array(variable, default):
@@ -50,7 +55,7 @@ def folded(convolution, normalization=None):
         return keras.ops.convert_to_numpy(variable).astype("float64")
 
     kernel = array(convolution.kernel, 0)
-    # A depthwise convolution's output channels are those of the last two axes.
+    # A depthwise kernel has one output channel for each pair of its last two indices.
     depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
     shape = kernel.shape[2:] if depthwise else kernel.shape[3:]
     bias = np.zeros(np.prod(shape)) + array(convolution.bias, 0)

@@ -1,8 +1,10 @@
-"""Models whose units are compiled ops, for fast inference on CPUs."""
+"""Turns a model's units into compiled ops, for fast inference on CPUs."""
 
 import functools
 import warnings
 from collections.abc import Callable
+
+import keras
 
 from keras_shift import native
 from keras_shift.deploy.folding import (
@@ -17,22 +19,22 @@ from keras_shift.deploy.units import find_units
 from keras_shift.layers import FusedUnit2D
 
 
-def fuse(model):
+def fuse(model: keras.Model) -> keras.Model:
     """Returns a model for inference that computes the same in less time.
 
     Every unit (see `find_units`) becomes a `keras_shift.layers.FusedUnit2D`: one
     compiled op in which the wide tensor never leaves the processor's cache, and in
-    which shifts cost next to nothing. The channels that an FE-block takes out of an
-    image and puts back in again stay where they are. What is not a unit remains,
-    with batch normalization folded into the convolution before it, and shifts as
-    depthwise convolutions.
+    which shifts cost next to nothing. In an FE-block, it takes the whole map and hands
+    on the channels that the unit does not change, so that no slices or concatenations
+    remain. Layers outside of units remain, but batch normalization is folded into the
+    convolution before it, and shifts become depthwise convolutions.
 
     The result is a Keras model for `predict`, with weights of its own. It computes
     in float32, whatever the dtype policy of the model was, and cannot be trained.
-    It is saved and loaded as a .keras file; what it exports as a SavedModel needs
-    the compiled op, which `keras_shift.custom_ops.load()` registers (`model.export`
-    of the original does not). Where the op cannot run, a warning says why: units are
-    then computed with `keras.ops`, which may take longer than the original.
+    It is saved and loaded as a .keras file. A SavedModel that it exports needs the
+    compiled op, which `keras_shift.custom_ops.load()` registers (a SavedModel of the
+    original model does not). If the op cannot run, a warning says why. Units are then
+    computed with `keras.ops`, which may take longer than the original.
 
     Example:
 
@@ -47,8 +49,8 @@ def fuse(model):
         A `keras.Model`.
 
     Raises:
-        ValueError: For a subclassed model, whose layers cannot be exchanged, and for
-            layers that were quantized or have LoRA.
+        ValueError: If the model is subclassed, since its layers cannot be exchanged,
+            or if it has layers that were quantized or have LoRA.
     """
     fused = rewrite(model, shift_as_convolution, _functions)
     reason = native.why_unavailable()
@@ -65,14 +67,14 @@ def fuse(model):
 
 
 def _functions(model, path):
-    """Returns what takes the place of the model's layers, see `rewrite`."""
+    """Returns the `functions` for `rewrite` that compute the model's units."""
     units = find_units(model)
     functions: dict[str, Callable] = {}
     for unit in units.found:
         functions.update((name, keep) for name in unit.layers)
         functions[unit.layers[-1]] = functools.partial(_write_unit, unit)
     for write_back in units.write_backs:
-        # A fused unit reads some channels of the whole map and hands on the others.
+        # A fused unit takes the whole map and hands on the channels it does not change.
         functions.update((name, keep) for name in write_back.layers)
     graph = Graph(model)
     for call in graph.calls:
@@ -94,8 +96,8 @@ def _functions(model, path):
 
 def _write_unit(unit, x):
     """Returns a unit's output for an input, both tensors of a Keras graph."""
-    # With all channels, even those of nothing but zeros: so the weights have the same
-    # shapes for all weights of the model.
+    # Channels that are always zero stay, so that the shapes of the fused weights do not
+    # depend on the values of the model's.
     unit = unit.by_displacement()
     layer = FusedUnit2D(
         filters=len(unit.project_bias),

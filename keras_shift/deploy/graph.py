@@ -1,21 +1,24 @@
-"""A functional model as the calls of its layers."""
+"""Lists the calls of a functional model's layers, and their tensors."""
 
 import collections
 import dataclasses
 
 import keras
 
+from keras_shift.graph_walk import walk
+from keras_shift.typing import Tensor
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """A layer's call: its tensors, in a copy of the model's graph.
+    """One call of a layer, with tensors of a copy of the model's graph.
 
     Attributes:
         layer: The layer, or an operation of `keras.ops`.
         args: Positional arguments, which may hold tensors.
-        kwargs: Other arguments.
+        kwargs: Keyword arguments, which may hold tensors.
         inputs: All tensors among the arguments.
-        outputs: All tensors that it returns.
+        outputs: All tensors that the call returns.
     """
 
     layer: keras.Operation
@@ -25,46 +28,25 @@ class Call:
     outputs: list
 
 
-class _Observer(keras.Operation):
-    """Stands in a layer's place in the copy: calling it would change the model."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def compute_output_spec(self, *args, **kwargs):
-        return self.layer.compute_output_spec(*args, **kwargs)
-
-
 class Graph:
-    """The calls of a model's layers, and which of them use a tensor."""
+    """The calls of a model's layers, and which of them make and use a tensor.
 
-    def __init__(self, model):
+    Args:
+        model: A functional or sequential `keras.Model`, which is left as it is.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
         self.calls: list[Call] = []
 
-        def observe(layer, *args, **kwargs):
-            outputs = _Observer(layer)(*args, **kwargs)
-            self.calls.append(
-                Call(
-                    layer,
-                    args,
-                    kwargs,
-                    inputs=_tensors_of((args, kwargs)),
-                    outputs=_tensors_of(outputs),
-                )
-            )
-            return outputs
+        def note(layer, args, kwargs, outputs):
+            inputs = _tensors_of((args, kwargs))
+            self.calls.append(Call(layer, args, kwargs, inputs, _tensors_of(outputs)))
 
-        self._copy = keras.models.clone_model(
-            # `call_function` does not serve sequential models.
-            keras.Model(model.inputs, model.outputs),
-            clone_function=lambda layer: layer,
-            call_function=observe,
-        )
+        self._copy = walk(model, note)
         self._makers = {
             id(tensor): call for call in self.calls for tensor in call.outputs
         }
-        # None stands for whoever takes the model's outputs.
+        # `None` stands for the use as an output of the model.
         self._users: dict[int, list[Call | None]] = collections.defaultdict(list)
         for call in self.calls:
             for tensor in call.inputs:
@@ -73,21 +55,30 @@ class Graph:
             self._users[id(tensor)].append(None)
         self._times_called = collections.Counter(id(call.layer) for call in self.calls)
 
-    def maker(self, tensor):
+    def maker(self, tensor: Tensor) -> Call | None:
         """Returns the call that returns a tensor, or `None` for the model's inputs."""
         return self._makers.get(id(tensor))
 
-    def users(self, tensor):
-        """Returns the calls that use a tensor; `None` stands for the model's end."""
+    def users(self, tensor: Tensor) -> list[Call | None]:
+        """Returns the calls that use a tensor.
+
+        `None` among them stands for the use as an output of the model.
+        """
         return self._users[id(tensor)]
 
-    def only_user(self, call):
-        """Returns the one call that uses what a call returns, or `None`."""
+    def only_user(self, call: Call) -> Call | None:
+        """Returns the one call that uses the first tensor that a call returns.
+
+        `None` if there is none, if there are several, or if it is the model's output.
+        """
         users = self.users(call.outputs[0])
         return users[0] if len(users) == 1 else None
 
-    def is_simple(self, call):
-        """Whether it is its layer's only call, as at inference, of a single map."""
+    def is_simple(self, call: Call) -> bool:
+        """Returns whether it is its layer's only call, and computes one map from maps.
+
+        It must have no keyword arguments, such as `training`, other than `None`.
+        """
         return (
             self._times_called[id(call.layer)] == 1
             and len(call.outputs) == 1

@@ -1,38 +1,48 @@
-"""Images out of whatever holds them."""
+"""Reads images from arrays, datasets and other iterables."""
 
 import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_shift.image_files import naming_unreadable
 
 _RANDOM_IMAGES = 8
 
-# Beyond any pixel, and so far below float32's end that no sum of a network gets there:
-# LiteRT's converter kills the process on a range that is infinite.
+# No pixel value is larger. With pixel values up to this one, no sum in a network is
+# infinite in float32: an infinite range would make LiteRT's converter kill the process.
 _LARGEST = 1e9
 
 
-def random_pixels(shape):
-    """Returns a few images of pixel values between 0 and 255, always the same ones.
+def random_pixels(shape: Sequence[int]) -> np.ndarray:
+    """Returns a few images of random pixel values, the same ones in every call.
 
     Args:
         shape: Shape of one image.
+
+    Returns:
+        A float32 array of 8 images, with values from 0 to 255.
     """
     random = np.random.default_rng(0)
     return random.uniform(0, 255, (_RANDOM_IMAGES, *shape)).astype("float32")
 
 
-def batches(data, shape, argument):
-    """Iterates over images in batches, with their labels where there are any.
+def batches(
+    data: ArrayLike | Iterable[Any] | keras.utils.PyDataset,
+    shape: tuple[int, ...],
+    argument: str,
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Iterates over images in batches, with their labels if there are any.
 
     Args:
         data: An array of images, a pair of arrays `(images, labels)`, or an iterable
             of images, of batches, or of tuples `(images, labels, ...)`, such as a
             `tf.data.Dataset`, a generator, a list or a `keras.utils.PyDataset`.
         shape: Shape of one image.
-        argument: Name of the argument that `data` came in, for messages.
+        argument: Name of the argument that `data` was passed as, for messages.
 
     Yields:
         Pairs of a float32 array of shape `(count, *shape)` and an array of `count`
@@ -40,9 +50,9 @@ def batches(data, shape, argument):
 
     Raises:
         ValueError: If there is something else in `data`, an image whose file cannot be
-            read, or one whose numbers are not finite or larger than any pixel's.
+            read, or one with numbers that are not finite or too large for pixels.
     """
-    # As `keras.utils.image_dataset_from_directory` gives them.
+    # Datasets of `keras.utils.image_dataset_from_directory` have `file_paths`.
     with naming_unreadable(getattr(data, "file_paths", None)):
         for batch in _iterate(data, shape, argument):
             yield _checked(batch, shape, argument)
@@ -81,14 +91,25 @@ def _checked(batch, shape, argument):
     return images.astype("float32"), labels if labels is None else np.asarray(labels)
 
 
-def collect(data, shape, argument, most):
-    """Returns the first images of any iterable as one array.
+def collect(
+    data: ArrayLike | Iterable[Any] | keras.utils.PyDataset,
+    shape: tuple[int, ...],
+    argument: str,
+    most: int,
+) -> np.ndarray:
+    """Returns the first images of `data` as one array.
 
     Args:
         data: See `batches`.
         shape: See `batches`.
         argument: See `batches`.
         most: How many images to read at most.
+
+    Returns:
+        A float32 array of shape `(count, *shape)`.
+
+    Raises:
+        ValueError: If there is no image, and as `batches` does.
     """
     found, missing = [], most
     for images, _ in batches(data, shape, argument):
@@ -101,8 +122,12 @@ def collect(data, shape, argument, most):
     return np.concatenate(found)
 
 
-def no_image(argument):
-    """Returns what to raise when there is nothing to look at."""
+def no_image(argument: str) -> ValueError:
+    """Returns the error to raise where an argument holds no image.
+
+    Args:
+        argument: Name of the argument.
+    """
     return ValueError(
         f"Argument `{argument}` must hold one image at least. Received: none"
     )
@@ -115,7 +140,7 @@ def _iterate(data, shape, argument):
     if hasattr(data, "shape"):
         return [data]
     if isinstance(data, keras.utils.PyDataset):
-        # Iterating over it itself never ends.
+        # The loop over a PyDataset itself never ends.
         count = data.num_batches
         numbers = itertools.count() if count is None else range(count)
         return map(data.__getitem__, numbers)

@@ -1,21 +1,23 @@
-"""Running a .tflite file as a phone would."""
+"""Runs a .tflite file as a phone would."""
 
 import os
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_shift.deploy import flatbuffer
 
-# LiteRT starts as many threads as it is asked for, and more than there are cores help
-# nobody.
+# LiteRT starts as many threads as it is asked for. More threads than cores are of no
+# use.
 _MOST_THREADS = 256
 
 
 class LiteRTModel:
     """A .tflite file with one input and one output, run by LiteRT.
 
-    Images and outputs are the Keras model's, whatever the file's types are: they are
-    quantized and scaled back here.
+    It takes the same images as the Keras model and returns outputs like its own,
+    whatever the file's types are: inputs are quantized here, and outputs are scaled
+    back.
 
     Example:
 
@@ -24,15 +26,24 @@ class LiteRTModel:
 
     Args:
         path: Path of the file.
-        num_threads: Number of threads that the interpreter may use, 256 at most.
+        num_threads: Int, number of threads that the interpreter may use, 256 at most.
+            Defaults to 1.
+
+    Attributes:
+        path: The path.
+        bytes: Size of the file.
+        operations: Numbers of its builtin operations by name.
+        not_builtin: Numbers of its other operations by name, which a plain runtime on a
+            phone refuses.
 
     Raises:
+        ImportError: If LiteRT's interpreter is not installed.
         OSError: If there is no such file.
         ValueError: If it is not an undamaged .tflite file with one input and one
             output, or `num_threads` is out of range.
     """
 
-    def __init__(self, path, num_threads=1):
+    def __init__(self, path: str | os.PathLike[str], num_threads: int = 1) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -43,7 +54,11 @@ class LiteRTModel:
             ) from error
         check_threads(num_threads, "num_threads")
         self.path = os.fspath(path)
-        content = flatbuffer.read(self.path)
+        content, file = flatbuffer.read(self.path)
+        self.operations, self.not_builtin = (
+            dict(counter.most_common()) for counter in flatbuffer.operations(file)
+        )
+        self.bytes = len(content)
         try:
             self._interpreter = Interpreter(
                 model_content=content, num_threads=num_threads
@@ -61,34 +76,37 @@ class LiteRTModel:
         (self._input,), (self._output,) = inputs, outputs
 
     @property
-    def input_shape(self):
-        """Shape of the input, the batch included."""
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input, with the batch size in front."""
         return tuple(int(size) for size in self._input["shape"])
 
     @property
-    def output_shape(self):
-        """Shape of the output, the batch included."""
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output, with the batch size in front."""
         return tuple(int(size) for size in self._output["shape"])
 
     @property
-    def input_type(self):
+    def input_type(self) -> str:
         """Type of the input's numbers, such as `"float32"` or `"uint8"`."""
         return np.dtype(self._input["dtype"]).name
 
     @property
-    def output_type(self):
+    def output_type(self) -> str:
         """Type of the output's numbers."""
         return np.dtype(self._output["dtype"]).name
 
-    def predict(self, images):
+    def predict(self, images: ArrayLike) -> np.ndarray:
         """Returns the outputs for any number of images, as floats.
 
         Args:
-            images: Array of shape `(count, height, width, channels)`. The last
-                batch is filled up with its last image.
+            images: Array of shape `(count, height, width, channels)`. Copies of its
+                last image fill up the last batch.
 
         Returns:
-            A NumPy array whose first dimension is `count`.
+            A float32 array whose first dimension is `count`.
+
+        Raises:
+            ValueError: If the images have another shape than the file's input.
         """
         images = np.asarray(images, "float32")
         if images.shape[1:] != self.input_shape[1:]:
@@ -107,15 +125,17 @@ class LiteRTModel:
             return np.zeros((0, *self.output_shape[1:]), "float32")
         return np.concatenate(outputs)
 
-    def invoke(self):
-        """Runs once on whatever the input holds; for timing."""
+    def invoke(self) -> None:
+        """Runs the file once on what its input already holds, which is for timing."""
         self._interpreter.invoke()
 
-    def partitions(self):
+    def partitions(self) -> int | None:
         """Returns into how many parts XNNPACK, LiteRT's CPU backend, cut the graph.
 
-        One is best: all operations run inside of it. `None` where this version
-        of LiteRT does not tell.
+        One part is best: then XNNPACK runs all operations.
+
+        Returns:
+            An int, or `None` if this version of LiteRT does not tell.
         """
         details = getattr(self._interpreter, "_get_ops_details", None)
         if details is None:
@@ -134,12 +154,15 @@ class LiteRTModel:
         return output.astype("float32")
 
 
-def check_threads(value, argument):
+def check_threads(value: int, argument: str) -> None:
     """Refuses a number of threads that LiteRT should not start.
 
     Args:
         value: The number.
-        argument: Name of the argument that it came in, for the message.
+        argument: Name of the argument that it was passed as, for the message.
+
+    Raises:
+        ValueError: If it is no integer from 1 to 256.
     """
     if value != int(value) or not 1 <= value <= _MOST_THREADS:
         raise ValueError(

@@ -1,12 +1,14 @@
-"""Shift layers expressed in layers that every runtime has."""
+"""Expresses shift layers in layers that every runtime has."""
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_shift.deploy.rewriting import keep, rewrite
 from keras_shift.deploy.units import find_units
@@ -19,32 +21,35 @@ from keras_shift.layers import (
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.native import FAR
 
-# Wide channels that a unit shifts and those that it does not are kept apart in
-# multiples of what XNNPACK's matrix kernels compute at a time. FE-Net takes 5% more
-# time in float32 with 16 (on a processor with AVX-512), and 1% in int8 with 32.
+# The number of unshifted channels that a split unit computes apart from the others is a
+# multiple of this: of how many channels XNNPACK's matrix kernels compute at a time.
+# FE-Net takes 5% more time in float32 with 16 (on a processor with AVX-512), and 1%
+# more in int8 with 32.
 _FLOAT_BLOCK = 32
 _INT8_BLOCK = 16
 
-# Share of the wide channels that is worth two more convolutions and an addition: of
-# one in nine, as in grouped shifts, int8 files take 1% more time and float32 ones as
-# much as without; of six in ten, files take 4 to 7% less.
+# From this share of unshifted channels on, a unit is split, which adds two convolutions
+# and an addition. With one unshifted channel in nine, as in grouped shifts, a split
+# makes int8 files take 1% more time and float32 files the same; with six in ten, files
+# take 4 to 7% less.
 _LEAST_APART = 0.25
 
-# Weights of fewer numbers stay float32 in a dynamically quantized file. XNNPACK has no
-# such depthwise convolution of int8 weights, and what it leaves is six times as slow.
+# Weights of fewer numbers stay float32 in a dynamically quantized file. XNNPACK cannot
+# run that file's depthwise convolutions with int8 weights, and LiteRT's own kernels for
+# them are six times as slow.
 _DYNAMIC_NUMBERS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Lowered:
-    """A model for LiteRT, and what became of the units of the one it was made of.
+    """A model for LiteRT, and what became of the units of the original model.
 
     Attributes:
         model: A `keras.Model` without shift layers.
-        units: What became of every unit, by the name of its first layer: its wide
-            channels are `"split"` into those that move and those that do not; all
-            of them go through a `"depthwise"` convolution; or nothing moves, with
-            `"pooling"` or `"no shift"`.
+        units: What became of every unit, by the name of its first layer. With
+            `"split"`, only wide channels that move go through a depthwise convolution;
+            with `"depthwise"`, all of them do. Units of `"pooling"` and of
+            `"no shift"`, in which nothing moves, stay as they are.
         left_alone: Names of the shift layers outside of units.
     """
 
@@ -53,49 +58,58 @@ class Lowered:
     left_alone: tuple[str, ...]
 
 
-def lower_layers(model, quantize=None):
+def lower_layers(
+    model: keras.Model,
+    quantize: Literal["float16", "dynamic", "int8"] | None = None,
+) -> Lowered:
     """Returns a copy of a model for inference that has no shift layers.
 
-    A shift becomes a depthwise convolution with constant kernels, one-hot for
-    whole displacements and just large enough for the displacements that there
-    are. A shift that moves nothing becomes an identity. The copy computes in
-    float32, whatever the dtype policy of the model was.
+    A shift becomes a depthwise convolution with constant kernels. They are just large
+    enough for the layer's displacements, and one-hot if these are whole numbers. A
+    shift that moves nothing becomes an identity. The copy computes in float32, whatever
+    the dtype policy of the model was.
 
     Args:
         model: A functional or sequential `keras.Model`.
-        quantize: As in `to_tflite`. For `"int8"`, average pooling becomes
-            a depthwise convolution with equal weights where its windows neither overlap
-            nor leave the map: XNNPACK runs no int8 average pooling, and what a graph is
-            cut into by it costs more than the pooling.
+        quantize: As in `to_tflite`. For `"int8"`, average pooling becomes a depthwise
+            convolution with equal weights if its windows neither overlap nor leave the
+            map. XNNPACK runs no int8 average pooling, which therefore cuts a graph in
+            parts, and that costs more than the pooling. Defaults to `None`.
 
     Returns:
         A `Lowered` without units.
 
     Raises:
-        ValueError: For a subclassed model, whose layers cannot be exchanged.
+        ValueError: If the model is subclassed, since its layers cannot be exchanged, if
+            it has layers that were quantized or have LoRA, or if displacements of an
+            `ActiveShift2D` are not numbers.
     """
     left_alone = tuple(layer.name for layer in shift_layers(model))
     return Lowered(rewrite(model, _substitute(quantize)), {}, left_alone)
 
 
-def lower_units(model, quantize=None):
-    """Does what `lower_layers` does, with less work where a shift is in a unit.
+def lower_units(
+    model: keras.Model,
+    quantize: Literal["float16", "dynamic", "int8"] | None = None,
+) -> Lowered:
+    """Does what `lower_layers` does, and makes units with a shift faster.
 
-    The wide channels of a unit (see `find_units`) are divided into those that move
-    and those that do not, each with a 1x1 convolution to and from them. Only the
-    former go through a depthwise convolution, and what is put together afterwards
-    is narrow. Channels in which there is never but zero are left out.
+    The wide channels of a unit (see `find_units`) are divided into those that move and
+    those that do not. Both parts have 1x1 convolutions of their own before and after
+    them, and only the part that moves goes through a depthwise convolution. The sum of
+    both is narrow. Channels that are always zero are left out.
 
     Args:
         model: A functional or sequential `keras.Model`.
-        quantize: As in `lower_layers`.
+        quantize: As in `lower_layers`. Defaults to `None`.
 
     Returns:
-        A `Lowered`, whose layers in models inside of the model have these models'
-        names before theirs.
+        A `Lowered`. In its names, layers of a model inside of the model have that
+        model's name and a slash in front.
 
     Raises:
-        ValueError: For a subclassed model, whose layers cannot be exchanged.
+        ValueError: As `lower_layers` does, and if the model was made by
+            `keras_shift.deploy.fuse`.
     """
     units: dict[str, str] = {}
     left_alone: list[str] = []
@@ -114,14 +128,14 @@ def _for_int8(layer, shapes):
 
 @dataclasses.dataclass
 class _Writer:
-    """Writes units as convolutions, and notes in its last fields what it does."""
+    """Writes units as convolutions, and fills its last two fields for `Lowered`."""
 
     quantize: str | None
     units: dict[str, str]
     left_alone: list[str]
 
     def functions(self, model, path):
-        """Returns what to write instead of the layers of units, see `rewrite`."""
+        """Returns the `functions` for `rewrite` that compute the model's units."""
         if any(isinstance(layer, FusedUnit2D) for layer in model.layers):
             raise ValueError(
                 "Phones have no compiled op for the units of a fused model: pass the "
@@ -140,7 +154,7 @@ class _Writer:
             if unit.displacements is not None:
                 how = "depthwise"
                 shorter = unit.without_zeros()
-                # A unit of constant output is too odd to be worth another way.
+                # A unit without channels has a constant output. It stays as it is.
                 if len(shorter.expand_bias):
                     how = "split" if self._apart(shorter) else how
                     functions.update((name, keep) for name in unit.layers)
@@ -169,7 +183,7 @@ class _Writer:
         return y
 
     def _apart(self, unit):
-        """Returns how many of the unshifted channels go their own way."""
+        """Returns how many of the unshifted channels are computed apart."""
         count = np.count_nonzero(unit.unshifted)
         if unit.displacements is None:
             return count
@@ -178,7 +192,7 @@ class _Writer:
         return count if count >= _LEAST_APART * len(unit.unshifted) else 0
 
     def _together(self, unit, channels):
-        """Divides channels that move into those that share convolutions."""
+        """Divides the other channels into parts, each with convolutions of its own."""
         if self.quantize != "dynamic" or unit.displacements is None:
             return [channels] if len(channels) else []
         taps = max(math.prod(kernel.shape[:2]) for kernel in self._kernels(unit))
@@ -191,7 +205,8 @@ class _Writer:
         if unit.displacements is None:
             return []
         if self.quantize == "int8" and np.abs(unit.displacements).max() == 1:
-            # Two passes take the same time, and would round twice.
+            # Two passes, one by rows and one by columns, take the same time, but round
+            # twice.
             return [bilinear_kernel(unit.displacements)]
         rows, columns = unit.displacements
         passes = np.stack([rows, 0 * rows]), np.stack([0 * rows, columns])
@@ -231,13 +246,22 @@ def _pointwise(x, kernel, bias, name, strides=(1, 1)):
     return y
 
 
-def shift_as_convolution(layer, shapes):
-    """Returns what takes a shift layer's place and its weights, see `rewrite`.
+def shift_as_convolution(
+    layer: keras.Operation, shapes: list[tuple[int | None, ...]]
+) -> tuple[keras.layers.Layer, list[np.ndarray]] | None:
+    """Returns a layer of Keras that computes what a shift layer does, for `rewrite`.
 
     Args:
-        layer: A `keras.layers.Layer`. Subclasses of the shift layers may compute
-            something else, so they are not recognised, and run as they are.
-        shapes: Shapes of its inputs, of all of its calls.
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`. Subclasses of the
+            shift layers may compute something else, so they are not recognised.
+        shapes: Shapes of all inputs of all of the layer's calls.
+
+    Returns:
+        A pair of the layer that takes its place and the list of that layer's weights,
+        or `None` if `layer` is no shift layer.
+
+    Raises:
+        ValueError: If displacements of an `ActiveShift2D` are not numbers.
     """
     if type(layer) not in (ActiveShift2D, GroupedShift2D, SparseShift2D):
         return None
@@ -250,12 +274,12 @@ def shift_as_convolution(layer, shapes):
             "ActiveShift2D: nothing but NaN comes out where they are none. "
             f"Received: NaN among those of the layer {layer.name!r}"
         )
-    # What is not a number moves its channel out of the map, too.
+    # A displacement that is not a number also moves its channel out of the map.
     gone = ~(np.abs(displacements) < FAR).all(axis=0)
     displacements[:, gone] = 0
     for axis, sizes in enumerate(_map_sizes(layer, shapes)):
         if None not in sizes:
-            # One by the size of the map already shifts everything out of it.
+            # A displacement by the map's size already moves everything out of it.
             displacements[axis] = displacements[axis].clip(-max(sizes), max(sizes))
     relu = getattr(layer, "relu", False)
     if not (displacements.any() or gone.any()):
@@ -267,7 +291,7 @@ def shift_as_convolution(layer, shapes):
         kernel.shape[:2],
         padding="same",
         use_bias=False,
-        # After whole pixels have moved, or before: it is the same.
+        # The layer applies ReLU before the shift. For whole pixels, that is the same.
         activation="relu" if relu else None,
         data_format=layer.data_format,
         dtype="float32",
@@ -298,20 +322,20 @@ def _mean_as_convolution(layer, shapes):
 
 
 def _map_sizes(layer, shapes):
-    """Returns the heights and the widths of all maps that a layer is called for."""
+    """Returns the heights and the widths of all maps that a layer is called with."""
     first = 1 if layer.data_format == "channels_last" else 2
     return [{shape[axis] for shape in shapes} for axis in (first, first + 1)]
 
 
-def bilinear_kernel(displacements):
-    """Returns the kernels of the smallest window that holds all displacements.
+def bilinear_kernel(displacements: ArrayLike) -> np.ndarray:
+    """Returns depthwise kernels that shift, as small as the displacements allow.
 
     Args:
         displacements: Array of shape `(2, channels)`.
 
     Returns:
-        A NumPy array of shape `(rows, columns, channels, 1)` with odd numbers of
-        rows and columns.
+        A float32 array of shape `(rows, columns, channels, 1)` with odd numbers of rows
+        and columns.
     """
     lines = []
     for displacement in np.asarray(displacements, "float32"):

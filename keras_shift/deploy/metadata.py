@@ -1,22 +1,27 @@
-"""Labels and preprocessing, where Android's tools look for them in a .tflite file.
+"""Writes labels and preprocessing into .tflite files, for Android's tools.
 
-They read a second flatbuffer, whose schema is metadata_schema.fbs of MediaPipe (and
-of TensorFlow Lite Support before it), from a buffer of the model, and label files from
-a zip archive behind the model. MediaPipe's own writers of it come with 500 MB of
-other things.
+Those tools read a second flatbuffer from a buffer of the model. Its schema is
+metadata_schema.fbs of MediaPipe (and of TensorFlow Lite Support before it). They read
+labels from a zip archive behind the model. MediaPipe's own writers are not used here
+because they come with 500 MB of other things.
 """
 
 import io
 import zipfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_shift.deploy import flatbuffer
 
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
+
 _IDENTIFIER = b"M001"
 
-# From the schema: the fields of a table, in their order, as far as we need them. A
-# union is two fields.
+# The fields of the schema's tables in their order, up to the last one that is written
+# here. A union is two fields.
 _FIELDS = {
     "AssociatedFile": ("name", "description", "type"),
     "Content": ("content_properties_type", "content_properties"),
@@ -37,22 +42,29 @@ _FIELDS = {
     ),
 }
 
-# From the schema's enumerations and unions, all of one byte.
+# Values of the schema's enumerations and unions, all of which take one byte.
 _FEATURE, _IMAGE = 1, 2
 _NORMALIZATION = 1
 _TENSOR_AXIS_LABELS = 2
-_COLOR_SPACES = {3: 1, 1: 2}  # RGB and GRAYSCALE, by the number of channels
+_COLOR_SPACES = {3: 1, 1: 2}  # These are RGB and GRAYSCALE, by number of channels.
 
 
-def annotate(model, name, normalization=(0.0, 1.0), labels=None):
+def annotate(
+    model: "ModelT",
+    name: str,
+    normalization: tuple[float, float] = (0.0, 1.0),
+    labels: Sequence[str] | None = None,
+) -> bytes:
     """Adds metadata to a model of one input and one output.
 
     Args:
         model: A `ModelT`, see `flatbuffer.parse`, which is changed.
         name: Name of the model.
-        normalization: Pair `(mean, std)`: what the input takes is
-            `(pixel - mean) / std`, with pixel values in [0, 255].
-        labels: A list with the name of every class, or `None`.
+        normalization: Pair `(mean, std)`: the model's input is
+            `(pixel - mean) / std` for pixel values in [0, 255]. Defaults to
+            `(0.0, 1.0)`.
+        labels: A list with the name of every class, or `None` for no labels. Defaults
+            to `None`.
 
     Returns:
         The bytes of the .tflite file, with `labels` behind the model.
@@ -111,7 +123,7 @@ def annotate(model, name, normalization=(0.0, 1.0), labels=None):
 
 
 def _content(shape):
-    """Type of what a tensor of this shape holds: an image, or plain numbers."""
+    """Returns what a tensor of this shape holds: an image, or plain numbers."""
     color_space = _COLOR_SPACES.get(int(shape[-1])) if len(shape) == 4 else None
     if color_space is None:
         kind, properties = _FEATURE, _Table("FeatureProperties")
@@ -140,14 +152,14 @@ def _attach(model, metadata):
 def _with_file(content, text):
     file = io.BytesIO(content)
     with zipfile.ZipFile(file, "a") as archive:
-        # Uncompressed, since MediaPipe reads it in place; with the date that
-        # `ZipInfo` starts from, equal models are equal files.
+        # The entry is not compressed, since MediaPipe reads it in place. It has the
+        # constant date of a new `ZipInfo`, so that equal models are equal files.
         archive.writestr(zipfile.ZipInfo(flatbuffer.LABELS), text.encode())
     return file.getvalue()
 
 
 class _Table:
-    """A table of the schema, to be written without generated code."""
+    """A table of the schema, which is written without generated code."""
 
     def __init__(self, kind, **values):
         self.fields = _FIELDS[kind]
@@ -156,7 +168,7 @@ class _Table:
         }
 
     def write(self, builder):
-        # What a table refers to must be complete before it starts.
+        # The entries that a table refers to must be complete before it starts.
         offsets = {
             field: _write(builder, value)
             for field, value in self.values.items()

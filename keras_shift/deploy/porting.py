@@ -1,4 +1,4 @@
-"""Models for every runtime: copies of them that have layers of Keras alone."""
+"""Copies models with layers of Keras alone, for every runtime."""
 
 import re
 
@@ -13,18 +13,18 @@ from keras_shift.layers import (
 )
 
 
-def portable(model):
+def portable(model: keras.Model) -> keras.Model:
     """Returns a copy of a model for inference that has layers of Keras alone.
 
-    It goes wherever Keras' own layers go, by any exporter: to ONNX, OpenVINO,
-    SavedModels or TensorFlow.js. Its .keras file loads without this package.
+    Every exporter that knows Keras' own layers can convert it, for example to ONNX,
+    OpenVINO, a SavedModel or TensorFlow.js. Its .keras file loads without this package.
 
-    A shift becomes a depthwise convolution with constant kernels, one-hot for
-    whole displacements and just large enough for the displacements that there
-    are. A shift that moves nothing becomes an identity. A squeeze-and-excite gate
-    becomes pooling, two dense layers and a multiplication. All other layers keep
-    their names and weights, and layers of your own stay in the model. The copy
-    computes in float32, whatever the dtype policy of the model was.
+    A shift becomes a depthwise convolution with constant kernels. They are just large
+    enough for the layer's displacements, and one-hot if these are whole numbers. A
+    shift that moves nothing becomes an identity. A squeeze-and-excite gate becomes
+    pooling, two dense layers and a multiplication. All other layers keep their names
+    and weights, and layers of your own stay in the model. The copy computes in float32,
+    whatever the dtype policy of the model was.
 
     Example:
 
@@ -39,9 +39,10 @@ def portable(model):
         A `keras.Model` with weights of its own.
 
     Raises:
-        ValueError: For a subclassed model, whose layers cannot be exchanged, and for
-            one with layers of this package that Keras has nothing for: a model that
-            `fuse` made, or layers inside of layers.
+        ValueError: If the model is subclassed, since its layers cannot be exchanged, if
+            it has layers that were quantized or have LoRA, if displacements of an
+            `ActiveShift2D` are not numbers, or if layers of this package remain: in a
+            model that `fuse` made, or inside of other layers.
     """
     plain = rewrite(model, _substitute, _functions)
     remaining = sorted(set(re.findall(r'"keras_shift>(\w+)"', plain.to_json())))
@@ -56,7 +57,7 @@ def portable(model):
 
 
 def _substitute(layer, shapes):
-    """Returns the layer to take a layer's place, and its weights, see `rewrite`."""
+    """Returns the layer that takes a layer's place, and its weights, for `rewrite`."""
     if type(layer) is FusedBatchNormalization:
         config = {**layer.get_config(), "dtype": "float32"}
         plain = keras.layers.BatchNormalization.from_config(config)
@@ -67,9 +68,9 @@ def _substitute(layer, shapes):
 
 
 def _cropping(layer, shape):
-    # Cropping is for the two axes that are not the channels', so it is told that the
-    # map is in the other format. (An index into the map would be no layer, and .keras
-    # files name it by a private module of Keras.)
+    # Cropping2D crops the two axes that are not the channels'. So it is given the other
+    # data format. (A slice of the map would be no layer, and .keras files name its
+    # operation by a private module of Keras.)
     last = layer.data_format == "channels_last"
     channels = shape[-1 if last else 1]
     ends = (layer.start, channels - layer.stop)
@@ -82,7 +83,7 @@ def _cropping(layer, shape):
 
 
 def _functions(model, path):
-    """Returns what takes the place of the model's gates, see `rewrite`."""
+    """Returns the `functions` for `rewrite` that compute the model's gates."""
     gates = [layer for layer in model.layers if type(layer) is SqueezeExcite2D]
     return {layer.name: _gate(layer) for layer in gates}
 

@@ -1,30 +1,43 @@
-"""Copies of models in which something takes other layers' places."""
+"""Copies models, with other layers in the place of some."""
 
 import tempfile
+from collections.abc import Callable
 
 import keras
 
 from keras_shift.deploy.graph import Graph
+from keras_shift.typing import Tensor
 
 
-def keep(x):
-    """Hands on a tensor: what takes the place of a layer that is not needed."""
+def keep(x: Tensor) -> Tensor:
+    """Returns its argument, and so takes the place of a layer that is not needed.
+
+    Args:
+        x: A tensor.
+    """
     return x
 
 
-def rewrite(model, substitute, functions=None, path=""):
+def rewrite(
+    model: keras.Model,
+    substitute: Callable[[keras.Operation, list[tuple]], tuple | None],
+    functions: Callable[[keras.Model, str], dict[str, Callable]] | None = None,
+    path: str = "",
+) -> keras.Model:
     """Returns a float32 copy of a model, with something else for some of its layers.
 
     Args:
-        model: A functional or sequential `keras.Model`. Models in it are rewritten
-            too.
-        substitute: Function of a layer and of the shapes of its inputs, of all of its
-            calls. It returns the layer to take its place, and this one's weights;
-            `None` for a copy of the layer.
-        functions: Function of a model and of the path to it that returns functions
-            by names of the model's layers. They take the layer's first input, and
-            what they return takes the place of the layer's output.
+        model: A functional or sequential `keras.Model`. The models inside of it are
+            rewritten too.
+        substitute: Function of a layer and of a list with the shapes of all inputs of
+            all of its calls. It returns a pair of the layer that takes its place and
+            the weights of that layer, or `None` for a copy of the layer.
+        functions: Function of a model and of its `path` that returns a dictionary of
+            functions by names of the model's layers, or `None` for no functions. Each
+            function takes the layer's first input, and what it returns takes the place
+            of the layer's output. Defaults to `None`.
         path: Names of the models that this one is in, each followed by a slash.
+            Defaults to `""`.
 
     Returns:
         A `keras.Model` with weights of its own.
@@ -45,7 +58,7 @@ def rewrite(model, substitute, functions=None, path=""):
     replaced, copies = [], []
     by_name = {} if functions is None else functions(model, path)
     if by_name and isinstance(model, keras.Sequential):
-        # For which `clone_model` has no `call_function`.
+        # For a sequential model, `clone_model` refuses a `call_function`.
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
     def copy(layer):
@@ -53,17 +66,17 @@ def rewrite(model, substitute, functions=None, path=""):
             return rewrite(layer, substitute, functions, f"{path}{layer.name}/")
         _check_plain(layer)
         if layer.name in by_name:
-            return layer  # and `call` does not call it
+            return layer  # `call` does not call it.
         substituted = substitute(layer, shapes.get(id(layer), []))
         if substituted is not None:
             replaced.append(substituted)
             return substituted[0]
         config = layer.get_config()
         if not isinstance(layer, keras.layers.Layer):
-            # One of keras.ops, such as the choice of some channels.
+            # This is an operation of `keras.ops`, such as one that slices channels.
             return type(layer).from_config(config)
         config["dtype"] = "float32"
-        # A Lambda's code runs in this process already.
+        # The code of a Lambda layer is part of this process already.
         options = {"safe_mode": False} if type(layer) is keras.layers.Lambda else {}
         copied = type(layer).from_config(config, **options)
         copies.append((layer, copied))
@@ -89,12 +102,14 @@ def rewrite(model, substitute, functions=None, path=""):
     return copied
 
 
-def is_its_graph(model):
-    """Whether a model computes what its graph of layers does, and nothing else.
+def is_its_graph(model: object) -> bool:
+    """Returns whether a model computes what its graph of layers does, nothing else.
+
+    This is false for what is no functional or sequential model, for a model that is not
+    built, and for instances of subclasses that have a `call` of their own.
 
     Args:
-        model: Whatever it is. Subclasses of functional and sequential models do not,
-            if they have a `call` of their own.
+        model: Any object.
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         return False
@@ -106,7 +121,7 @@ def _copy_adapted(layer, twin):
     """Copies what a layer has learned by `adapt`, as saving and loading do.
 
     `keras.layers.Normalization` computes with constants that it makes when weights are
-    loaded, and not when they are set. Lookups have a vocabulary, in a file of its own.
+    loaded, and not when they are set. Lookup layers save their vocabulary as a file.
     """
     store: dict[str, object] = {}
     layer.save_own_variables(store)
@@ -120,7 +135,7 @@ def _copy_adapted(layer, twin):
 def _with_parts(layer):
     """Returns a layer and the layers inside of it, in the order of their creation."""
     found = [layer]
-    # The list grows while it is gone through.
+    # The list grows during the loop.
     for part in found:
         for value in vars(part).values():
             inside = value if isinstance(value, (list, tuple)) else [value]

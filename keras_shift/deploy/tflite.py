@@ -1,4 +1,4 @@
-"""A model as a .tflite file of builtin operations, checked before it is kept."""
+"""Writes a model as a .tflite file of builtin operations, which is then checked."""
 
 import collections
 import dataclasses
@@ -6,9 +6,12 @@ import functools
 import os
 import re
 import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_shift.deploy import flatbuffer
 from keras_shift.deploy.flatbuffer import always_zero, operations, output_step
@@ -22,27 +25,33 @@ from keras_shift.files import replacing
 _QUANTIZE = (None, "float16", "dynamic", "int8")
 _TYPES = ("float32", "uint8", "int8")
 
-# Enough for a comparison, few enough for a large network.
+# How many images are compared: few enough for a large network.
 _COMPARED_IMAGES = 32
 
-# Of layers in what is printed.
+# How many layers a printed report names.
 _NAMED = 4
 
-# Of what an output ranges over, and of all images: what a right file never has, not
-# with int8 and not of random weights. An int8 file that is right may still flip single
-# images' probabilities, but not most of them. Where all outputs are nearly the same,
-# they may be closer than rounding can tell: than some steps of an int8 file, or than a
-# share of the largest output.
+# A file is wrong if its outputs differ from the model's by more than this share of the
+# range of the model's outputs. No right file does, not even in int8 or with random
+# weights.
 _WRONG_DIFFERENCE = 0.5
+
+# A file with int8 weights may still be right if at least this share of the images have
+# the same top-1: rounding may flip the probabilities of single images.
 _WRONG_TOP1 = 0.5
+
+# If all outputs are nearly the same, rounding can exceed their range. So a difference
+# is always allowed up to this number of steps of an int8 output, and up to this share
+# of the largest output.
 _STEPS = 2
 _ROUNDING = 0.01
 
-# Scales of an uint8 input, whose inverse is `std`, that LiteRT survives; those of any
-# network are near one.
+# Limits of `std`, whose inverse is the scale of an uint8 input. LiteRT does not crash
+# within them, and the `std` of any real network is near one.
 _LEAST_STD, _LARGEST_STD = 1e-6, 1e6
 
-# More hardly change the ranges of activations; a whole training set takes hours.
+# More images hardly change the ranges of activations, and a whole training set takes
+# hours.
 _CALIBRATION_IMAGES = 512
 
 
@@ -50,16 +59,18 @@ _CALIBRATION_IMAGES = 512
 class TFLiteReport(Verification):
     """What `to_tflite` wrote, and how it compares with the Keras model.
 
-    Attributes beside those of a `keras_shift.deploy.Verification`:
-        quantize: How it was quantized.
+    It also has all attributes of a `keras_shift.deploy.Verification`.
+
+    Attributes:
+        quantize: How the file was quantized, as in `keras_shift.deploy.to_tflite`.
         labels: Number of class names in the file.
         units: What became of every unit that was found, by the name of its first
             layer: `"split"` (only wide channels that move go through a depthwise
             convolution), `"depthwise"` (all of them do), `"pooling"` or
             `"no shift"`.
-        left_alone: Names of the shift layers outside of units, which became
-            depthwise convolutions; those of other classes than `keras_shift.layers`
-            has run as they are.
+        left_alone: Names of the shift layers outside of units, which became depthwise
+            convolutions. Subclasses of the layers in `keras_shift.layers` are converted
+            as they are.
     """
 
     quantize: str | None
@@ -83,27 +94,29 @@ class TFLiteReport(Verification):
 
 
 def to_tflite(
-    model,
-    path,
-    quantize=None,
-    representative_data=None,
-    batch_size=1,
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    quantize: Literal["float16", "dynamic", "int8"] | None = None,
+    representative_data: (
+        ArrayLike | Iterable[Any] | keras.utils.PyDataset | None
+    ) = None,
+    batch_size: int = 1,
     *,
-    input_type="float32",
-    output_type="float32",
-    input_name="image",
-    output_name="predictions",
-    labels=None,
-    normalization=(0.0, 1.0),
-):
+    input_type: Literal["float32", "uint8", "int8"] = "float32",
+    output_type: Literal["float32", "uint8", "int8"] = "float32",
+    input_name: str = "image",
+    output_name: str = "predictions",
+    labels: Sequence[str] | None = None,
+    normalization: tuple[float, float] = (0.0, 1.0),
+) -> TFLiteReport:
     """Writes a model as a .tflite file, runs it, and compares it with Keras.
 
-    The file holds builtin operations only, so that every LiteRT runtime can run
-    it; shifts become depthwise convolutions, in units (see `find_units`) of only the
-    channels that move. It tells Android's tools, such as MediaPipe's Image
-    Classifier, how pixels become its input and what its outputs are called. Nothing
-    is written at `path` before the interpreter has run the new file. If its answers
-    are others than the model's, a `UserWarning` says so.
+    The file holds builtin operations only, so that every LiteRT runtime can run it.
+    Shifts become depthwise convolutions. In units (see `find_units`), only the channels
+    that move go through them. The file tells Android's tools, such as MediaPipe's Image
+    Classifier, how pixels become its input and what its classes are called. Nothing is
+    written at `path` before the interpreter has run the new file. If its outputs are
+    not those of the model, a `UserWarning` says so.
 
     Example:
 
@@ -115,40 +128,40 @@ def to_tflite(
     Args:
         model: A functional or sequential `keras.Model` with one input, of a
             known image size, and one output. TensorFlow must be Keras' backend.
-        path: Path of the file, ending in `.tflite`.
-        quantize: `None` for float32; `"float16"` for weights in half the size, with
-            which processors that have half-precision arithmetic compute in it;
-            `"dynamic"` for int8 weights with activations quantized at run time;
-            `"int8"` for int8 weights and activations.
-        representative_data: Images like those the model will see, in the range
-            the model expects: an array, or an iterable (such as a
-            `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator) of images,
-            of batches, or of tuples `(images, labels)`. Needed
-            for `"int8"`, which learns the ranges of activations from the first
-            512 of them at most; otherwise used for the comparison, and random
-            pixels in their place.
-        batch_size: Number of images the file takes at once. One is what a phone
-            needs.
-        input_type: Type of the file's input: `"float32"`, or with
-            `quantize="int8"` also `"uint8"`, which takes pixels as a camera gives
-            them, and `"int8"`.
-        output_type: Type of the file's output, one of the same.
+        path: Path of the file, which ends in `.tflite`.
+        quantize: `None` for float32; `"float16"` for weights of half the size (and
+            half-precision arithmetic on processors that have it); `"dynamic"` for int8
+            weights with activations quantized at run time; `"int8"` for int8 weights
+            and activations. Defaults to `None`.
+        representative_data: Images like those that the model will get, in the range
+            that it expects: an array, or an iterable (such as a `tf.data.Dataset`, a
+            `keras.utils.PyDataset` or a generator) of images, of batches, or of tuples
+            `(images, labels)`. The first 512 images at most are read. `"int8"` needs
+            them, to learn the ranges of activations. The comparison uses them as well,
+            and uses random pixels if this is `None`. Defaults to `None`.
+        batch_size: Int, number of images that the file takes at once. A phone needs
+            one. Defaults to 1.
+        input_type: Type of the file's input: `"float32"`, or with `quantize="int8"`
+            also `"uint8"`, which takes pixels as a camera gives them, and `"int8"`.
+            Defaults to `"float32"`.
+        output_type: Type of the file's output: `"float32"`, or with `quantize="int8"`
+            also `"uint8"` and `"int8"`. Defaults to `"float32"`.
         input_name: Name of the input, in the signature `"serving_default"` and of
-            the tensor.
-        output_name: Name of the output.
+            the tensor. Defaults to `"image"`.
+        output_name: Name of the output, likewise. Defaults to `"predictions"`.
         labels: A list with the name of every class, which is kept inside of the
-            file, or `None`.
+            file, or `None` for no labels. Defaults to `None`.
         normalization: Pair of numbers `(mean, std)`: the model's input is
-            `(pixel - mean) / std` for pixel values in [0, 255]. Networks of the zoo
-            take pixel values as they are. In front of an uint8 input, the mean is
-            rounded to a pixel value. `std` is from 1e-6 to 1e6.
+            `(pixel - mean) / std` for pixel values in [0, 255]. `std` is from 1e-6 to
+            1e6. For an uint8 input, the mean is rounded to a pixel value. Networks of
+            the zoo take pixel values as they are. Defaults to `(0.0, 1.0)`.
 
     Returns:
-        A `TFLiteReport`; print it.
+        A `TFLiteReport`, which prints as a table.
 
     Raises:
-        ValueError: If an argument is none of the above, or a layer was quantized or
-            has LoRA.
+        ValueError: If an argument is none of the above, a layer was quantized or
+            has LoRA, or displacements of an `ActiveShift2D` are not numbers.
         RuntimeError: If the model cannot be converted: it needs operations that
             are not builtin, or one of its activations is always zero (int8).
     """
@@ -156,7 +169,8 @@ def to_tflite(
     _check_interface(quantize, input_type, output_type, input_name, output_name)
     _check_normalization(normalization)
     labels = _checked_labels(labels, model)
-    # Without a list around the one input, as in models of keras.applications.
+    # Models of keras.applications have a list around their one input. Without it, the
+    # model can be called with a tensor.
     model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     images, compared_on = _images(model, representative_data)
     convert = functools.partial(
@@ -168,27 +182,31 @@ def to_tflite(
         names=(input_name, output_name),
     )
     lowered = lower_units(model, quantize)
-    content = convert(lowered.model)
-    if quantize == "int8" and lowered.units and always_zero(content):
-        # Of the channels that move, none may ever be on, but then of all some are.
+    file = convert(lowered.model)
+    if quantize == "int8" and lowered.units and always_zero(file):
+        # In a split unit, all channels that move may be always zero. Without the split,
+        # they are in one tensor with others that are not.
         lowered = lower_layers(model, quantize)
-        content = convert(lowered.model)
-    _, other = operations(content)
+        file = convert(lowered.model)
+    _, other = operations(file)
     if other:
         raise _NotBuiltin(other)
-    if quantize == "int8" and (dead := always_zero(content)):
+    if quantize == "int8" and (dead := always_zero(file)):
+        names, others = ", ".join(dead[:3]), len(dead) - 3
+        names += f" and {others} more" if others > 0 else ""
         raise RuntimeError(
             "For all of the representative images, nothing but zeros comes out of "
-            f"{', '.join(dead)}, and LiteRT cannot run an int8 file with that. Are "
-            "these real images, and larger than their shifts where they are smallest?"
+            f"{names}, and LiteRT cannot run an int8 file with that. Are these real "
+            "images, and larger than their shifts where they are smallest? (A network "
+            "that was never trained may be like that: to time it, pass "
+            "keras_shift.deploy.with_random_biases(model).)"
         )
-    content = _described(
-        content, model.name, (input_name, output_name), normalization, labels
-    )
+    _describe(file, (input_name, output_name), normalization)
+    content = annotate(file, model.name, normalization, labels)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
         verification = verify(temporary, model, images[:_COMPARED_IMAGES])
-        _warn_if_wrong(verification.agreement, quantize, output_step(content), path)
+        _warn_if_wrong(verification.agreement, quantize, output_step(file), path)
     found = {**vars(verification), "path": os.fspath(path), "compared_on": compared_on}
     return TFLiteReport(
         **found,
@@ -206,7 +224,7 @@ def _warn_if_wrong(same, quantize, step, path):
         _ROUNDING * same.largest_output,
         _STEPS * step,
     )
-    # Written so that what is not a number is too far away.
+    # A difference that is NaN is not less than anything, so a warning follows.
     if same.largest_difference <= allowed:
         return
     if quantize in ("int8", "dynamic") and same.top1 >= _WRONG_TOP1:
@@ -337,13 +355,13 @@ def _convert(model, quantize, images, batch_size, types, names):
         input_signature=[tf.TensorSpec(shape, "float32", input_name)], autograph=False
     )
     def serve(image):
-        # Through model.export, weights would pass through a SavedModel's variables,
-        # which takes most of the time, and only end as constants, too.
+        # `model.export` would pass weights through the variables of a SavedModel. That
+        # takes most of the time, and they end up as constants all the same.
         with keras.StatelessScope([(v, tf.constant(value)) for v, value in constants]):
             return {output_name: model(image, training=False)}
 
-    # Of anything else than the function, the converter makes a SavedModel, which
-    # takes as long again.
+    # The converter makes a SavedModel of anything else than the function, which takes
+    # as long again.
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [serve.get_concrete_function()], serve
     )
@@ -353,32 +371,31 @@ def _convert(model, quantize, images, batch_size, types, names):
             tf.as_dtype(type) for type in types
         )
     try:
-        return converter.convert()
-    except Exception as error:  # its class is not public
+        content = converter.convert()
+    except Exception as error:  # The class of the error is not public.
         refused = re.findall(r"'tf\.(\w+)' op is neither", str(error))
         if refused:
             raise _NotBuiltin(refused) from error
         raise RuntimeError(f"LiteRT's converter failed: {error}") from error
+    return flatbuffer.parse(content)
 
 
-def _described(content, model_name, names, normalization, labels):
-    """The file with names, metadata and labels in it."""
-    model = flatbuffer.parse(content)
-    (graph,) = model.subgraphs
+def _describe(file, names, normalization):
+    """Names the input and the output of a file, and has it take pixels."""
+    (graph,) = file.subgraphs
     given, returned = graph.inputs[0], graph.outputs[0]
     for index, name in zip((given, returned), names):
         graph.tensors[index].name = name.encode()
-    flatbuffer.sign(model, names)
+    flatbuffer.sign(file, names)
     if graph.tensors[given].type == flatbuffer.type_number("UINT8"):
         _take_pixels(graph.tensors[given].quantization, normalization)
-    return annotate(model, model_name, normalization, labels)
 
 
 def _take_pixels(quantization, normalization):
-    """Makes an input's steps those of pixel values, whatever was calibrated.
+    """Sets the quantization of an input to steps of pixel values.
 
-    Cameras' pixels go into an uint8 input as they are. It is read by one operation,
-    QUANTIZE, which goes over to the calibrated range.
+    So an uint8 input takes a camera's pixels as they are. One operation reads it,
+    QUANTIZE, which converts them to the calibrated range.
     """
     mean, std = normalization
     quantization.scale = np.array([1 / std], "float32")
@@ -406,8 +423,8 @@ def _configure(converter, tf, quantize, images, batch_size):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
 
         def calibration():
-            # Of too few images for a batch, the converter would silently make a
-            # float file.
+            # If there were too few images for a batch, the converter would silently
+            # make a float file.
             batches = -(-len(images) // batch_size)
             for batch in np.resize(images, (batches, batch_size, *images.shape[1:])):
                 yield [batch]

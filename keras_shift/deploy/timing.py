@@ -1,9 +1,12 @@
-"""Times that can be compared."""
+"""Measures times in a way that makes them comparable."""
 
 import dataclasses
 import os
 import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
+import keras
 import numpy as np
 import rich.box
 import rich.table
@@ -13,8 +16,11 @@ from keras_shift.deploy.interpreter import LiteRTModel, check_threads
 from keras_shift.environment import machine
 from keras_shift.table import to_text
 
-# Not counted, and enough for caches and the processor's clock.
+# How long a file runs before its runs are counted. Afterwards the processor's caches
+# are filled, and its clock rate is stable.
 _WARM_UP_SECONDS = 0.3
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +33,8 @@ class Timing:
         high: Third quartile in seconds.
         ratio: Median over the rounds of this call's time divided by the first
             call's in the same round.
-        ratio_low: First quartile of the same.
-        ratio_high: Third quartile of the same.
+        ratio_low: First quartile of these ratios.
+        ratio_high: Third quartile of these ratios.
     """
 
     median: float
@@ -44,10 +50,10 @@ class Benchmark:
     """How long .tflite files take on this machine.
 
     Attributes:
-        timings: `Timing` of one run of every file, by its path; ratios are to the
+        timings: `Timing` of one run of every file, by its path. Ratios are to the
             first file.
         batch_sizes: How many images one run takes, by path.
-        partitions: Into how many parts XNNPACK cut a file, by path, see
+        partitions: Into how many parts XNNPACK cut a file, by path. See
             `keras_shift.deploy.LiteRTModel.partitions`.
         threads: Number of threads.
         repeats: Number of counted runs of every file.
@@ -61,7 +67,7 @@ class Benchmark:
     repeats: int
     machine: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         table = rich.table.Table(
             box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
         )
@@ -95,10 +101,15 @@ class Benchmark:
         )
 
 
-def benchmark(path, *others, threads=1, repeats=50):
+def benchmark(
+    path: str | os.PathLike[str],
+    *others: str | os.PathLike[str],
+    threads: int = 1,
+    repeats: int = 50,
+) -> Benchmark:
     """Times .tflite files with LiteRT on this machine.
 
-    Several files run in turns, so that what else the machine does slows all of them
+    Several files run in turns. So other programs on the machine slow all of them
     alike, and their ratios tell more than their times.
 
     Example:
@@ -112,11 +123,13 @@ def benchmark(path, *others, threads=1, repeats=50):
     Args:
         path: Path of a file.
         *others: Paths of files to compare with it.
-        threads: Number of threads that LiteRT may use, 256 at most.
-        repeats: Number of runs that are counted, after others that are not.
+        threads: Int, number of threads that LiteRT may use, 256 at most. Defaults
+            to 1.
+        repeats: Int, number of runs that are counted. Some runs before them are not.
+            Defaults to 50.
 
     Returns:
-        A `Benchmark`; print it.
+        A `Benchmark`, which prints as a table.
 
     Raises:
         OSError: If there is no such file.
@@ -146,8 +159,38 @@ def benchmark(path, *others, threads=1, repeats=50):
     )
 
 
-def warm_up(lite):
-    """Runs a file for a while on pixels, not on the zeros that its input starts with.
+def with_random_biases(model: keras.Model) -> keras.Model:
+    """Prepares a network that was never trained for an int8 file to be timed.
+
+    Deep networks with random weights, MobileNetV2 among them, may compute nothing but
+    zeros, which an int8 file cannot hold. Random biases of batch normalization
+    (normal, with a standard deviation of 0.5) keep channels apart. They are the same in
+    every call.
+
+    Example:
+
+    >>> model = keras_shift.deploy.with_random_biases(model)
+    >>> report = keras_shift.deploy.to_tflite(
+    ...     model, "untrained.tflite", quantize="int8", representative_data=images
+    ... )
+
+    Args:
+        model: A `keras.Model`, which is changed.
+
+    Returns:
+        The same model.
+    """
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.center:
+            layer.beta.assign(random.normal(0, 0.5, layer.beta.shape))
+    return model
+
+
+def warm_up(lite: LiteRTModel) -> None:
+    """Runs a file for a while on random pixels, which stay in its input.
+
+    Without them, the input would hold zeros.
 
     Args:
         lite: A `LiteRTModel`.
@@ -160,20 +203,25 @@ def warm_up(lite):
         lite.invoke()
 
 
-def time_alternately(calls, repeats=30, seed=0):
+def time_alternately(
+    calls: Mapping[_Key, Callable[[], object]], repeats: int = 30, seed: int = 0
+) -> dict[_Key, Timing]:
     """Times several functions in one process, in turns.
 
-    A round calls every function once, in a random order, after one call that is
-    not counted; what else the machine does then slows all of them alike, and
-    their ratio round by round tells more than their times.
+    A round goes through all functions in a random order, and calls each of them twice:
+    only the second call is counted. So other programs on the machine slow all functions
+    alike, and their ratios in the same round tell more than their times.
 
     Args:
         calls: Dictionary of functions without arguments, by name.
-        repeats: Number of rounds.
-        seed: Seed of the order.
+        repeats: Int, number of rounds. Defaults to 30.
+        seed: Int, seed of the random order. Defaults to 0.
 
     Returns:
         A dictionary of `Timing`s by name.
+
+    Raises:
+        ValueError: If there is no function or no round.
     """
     if not calls or repeats < 1:
         raise ValueError(

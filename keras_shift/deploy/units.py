@@ -1,4 +1,4 @@
-"""The units that shift networks consist of, found in a model and folded."""
+"""Finds the units that shift networks consist of, and folds them."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ class Unit:
     Batch normalization is part of the kernels and biases.
 
     Attributes:
-        layers: Names of the layers that it stands for, in the order of their
+        layers: Names of the layers that the unit consists of, in the order of their
             calls.
         expand_kernel: float32 array of shape `(channels, wide_channels)`.
         expand_bias: float32 array of shape `(wide_channels,)`.
@@ -43,8 +43,8 @@ class Unit:
             `None` without it.
         strides: Strides of the second convolution.
         relu: Whether a ReLU follows the second convolution.
-        residual: Whether the input is added at last.
-        map_size: Height and width of the input; `None` for one not known.
+        residual: Whether the input is added to the result.
+        map_size: Height and width of the input, each of them `None` if not known.
     """
 
     layers: tuple[str, ...]
@@ -60,18 +60,18 @@ class Unit:
     map_size: tuple[int | None, int | None] = (None, None)
 
     @property
-    def name(self):
-        """The first layer's name."""
+    def name(self) -> str:
+        """Name of the first layer."""
         return self.layers[0]
 
     @property
-    def unshifted(self):
-        """Boolean array: which of the wide channels do not move."""
+    def unshifted(self) -> np.ndarray:
+        """Boolean array, true for the wide channels that do not move."""
         if self.displacements is None:
             return np.ones(len(self.expand_bias), bool)
-        return ~self.displacements.any(axis=0)
+        return ~self.displacements.any(axis=0)  # type: ignore[return-value]
 
-    def take(self, channels):
+    def take(self, channels: np.ndarray) -> "Unit":
         """Returns a unit of some of the wide channels, in the order given.
 
         Args:
@@ -89,20 +89,20 @@ class Unit:
             displacements=displacements,
         )
 
-    def by_displacement(self):
-        """Returns the unit with its channels sorted, the unshifted ones first.
+    def by_displacement(self) -> "Unit":
+        """Returns the unit with its wide channels sorted, the unshifted ones first.
 
-        What it computes stays the same: both kernels are permuted.
+        It computes the same, since both kernels are permuted in the same way.
         """
         if self.displacements is None:
             return self
         rows, columns = self.displacements
         return self.take(np.lexsort((columns, rows, ~self.unshifted)))
 
-    def without_zeros(self):
-        """Returns the unit without wide channels in which there is never but zero.
+    def without_zeros(self) -> "Unit":
+        """Returns the unit without the wide channels that are always zero.
 
-        These are channels that training has switched off for every input, and
+        These are the channels that training has switched off for every input, and
         those that are shifted out of the map.
         """
         zero = ~self.expand_kernel.any(axis=0) & (self.expand_bias <= 0)
@@ -116,14 +116,14 @@ class Unit:
 class WriteBack:
     """Units that change the first channels of a map, one after the other.
 
-    In an FE-block (SSL paper, Fig. 3 and Eq. 8) every unit but the last works on
-    some of the channels, and its output takes their place; then the next unit works
-    on more of them.
+    In an FE-block (SSL paper, Fig. 3 and Eq. 8), every unit but the last works on some
+    of the channels, and its output takes their place. The next unit works on more of
+    the channels.
 
     Attributes:
-        units: Names of the units, without the last, which works on all channels.
-        layers: Names of the operations that take channels out of the map, and of
-            the concatenations that put it together again.
+        units: Names of the units, without the last one, which works on all channels.
+        layers: Names of the operations that slice channels off the map, and of the
+            concatenations that put the map together again.
     """
 
     units: tuple[str, ...]
@@ -136,9 +136,9 @@ class Units:
 
     Attributes:
         found: The units, in the order of their first layers' calls.
-        left_alone: Names of shift layers that are in no unit, and of models in
-            the model, which are not looked into.
-        write_backs: Which of the units change a part of the same map's channels.
+        left_alone: Names of the shift layers that are in no unit, and of the models
+            inside of the model, which are not searched.
+        write_backs: Groups of units that change a part of the same map's channels.
     """
 
     found: tuple[Unit, ...]
@@ -146,14 +146,15 @@ class Units:
     write_backs: tuple[WriteBack, ...] = ()
 
 
-def find_units(model):
+def find_units(model: keras.Model) -> Units:
     """Finds the units of a model, and folds batch normalization into them.
 
     A unit is a 1x1 convolution, batch normalization (or not), ReLU (which may be part
     of the shift), a shift by whole pixels or 2x2 average pooling (or neither), a 1x1
     convolution with any stride, batch normalization (or not), ReLU (or not), and the
-    addition of the unit's input (or not). Nothing else may use what is computed on the
-    way, and no layer may be called twice. A shift that moves nothing counts as none.
+    addition of the unit's input (or not). No layer outside of the unit may use its
+    intermediate results, and no layer may be called twice. A shift that moves nothing
+    counts as none.
 
     Example:
 
@@ -166,12 +167,13 @@ def find_units(model):
         model: A functional or sequential `keras.Model` that is built.
 
     Returns:
-        A `Units`. No layer is in two of them.
+        A `Units`, in which no layer is in two units.
     """
     graph = Graph(model)
     taken: set[str] = set()
     found = []
-    # Where 1x1 convolutions stand in a row, those around a shift belong together.
+    # Of several 1x1 convolutions in a row, the two around a shift belong together. So
+    # units with a shift are searched for first.
     for middle in (_is_whole_shift, _is_pooling, None):
         for index, call in enumerate(graph.calls):
             chain = _match(graph, call, middle)
@@ -195,7 +197,7 @@ def find_units(model):
 
 
 def _match(graph, expand, middle):
-    """Returns a unit's calls by their parts in it, in order, or `None`."""
+    """Returns a unit's calls by their roles in it, in order, or `None`."""
     if not (graph.is_simple(expand) and _is_pointwise(expand.layer)):
         return None
     if tuple(expand.layer.strides) != (1, 1):
@@ -229,14 +231,14 @@ def _match(graph, expand, middle):
         and type(add.layer) is keras.layers.Add
         and len(add.inputs) == 2
         and any(tensor is expand.inputs[0] for tensor in add.inputs)
-        # Not by broadcasting.
+        # The addition must not broadcast.
         and add.inputs[0].shape == add.inputs[1].shape
     ):
         chain["add"] = add
     return chain
 
 
-# Subclasses may compute something else, so they are not recognised.
+# The functions below do not recognise subclasses, which may compute something else.
 
 
 def _is_pointwise(layer):
@@ -281,7 +283,7 @@ def _fold(chain):
     middle = layers.get("middle")
     displacements = None
     if isinstance(middle, ShiftLayer):
-        # What is not a number moves its channel out of the map, as in the layer.
+        # A NaN moves its channel out of the map, as it does in the layer.
         far = np.nan_to_num(middle.displacement_array(), nan=FAR).clip(-FAR, FAR)
         rounded = np.rint(far).astype("int32")
         displacements = rounded if rounded.any() else None
@@ -301,7 +303,7 @@ def _fold(chain):
 
 
 def _write_backs(graph, chains):
-    """Yields a `WriteBack` for all that begin where channels are taken out of a map."""
+    """Yields the `WriteBack`s, which begin where channels are sliced off a map."""
     by_input = {id(chain["expand"].inputs[0]): chain for chain in chains}
     for chain in chains:
         first = graph.maker(chain["expand"].inputs[0])
@@ -346,7 +348,7 @@ def _follow_write_back(graph, by_input, first):
 
 
 def _keeps_size(graph, chain):
-    """Whether a unit's output fits in its input's place, which nothing else uses."""
+    """Returns whether a unit's output can take the place of its input."""
     x = chain["expand"].inputs[0]
     return (
         chain["project"].outputs[0].shape == x.shape
@@ -356,7 +358,10 @@ def _keeps_size(graph, chain):
 
 
 def _keeps_map(chain):
-    """Whether every pixel stays: of shapes, those of one pixel or unknown are equal."""
+    """Returns whether a unit keeps the map's size.
+
+    Shapes do not tell it: those of one pixel, or not known, are always equal.
+    """
     return tuple(chain["project"].layer.strides) == (1, 1) and not (
         "middle" in chain and _is_pooling(chain["middle"].layer)
     )

@@ -1,17 +1,19 @@
-"""Whether a .tflite file still says what the Keras model says."""
+"""Verifies that a .tflite file answers as the Keras model does."""
 
 import dataclasses
 import os
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
-from keras_shift.deploy import flatbuffer
 from keras_shift.deploy.agreement import Agreement, compare, pool
 from keras_shift.deploy.images import batches, no_image, random_pixels
 from keras_shift.deploy.interpreter import LiteRTModel
 
-# As many as one call of the Keras model gets.
+# Number of images in one call of the Keras model.
 _BATCH_SIZE = 32
 
 
@@ -20,21 +22,22 @@ class Verification:
     """What a .tflite file holds, and how it compares with a Keras model.
 
     Attributes:
-        path: Where the file is.
-        bytes: Its size.
-        input_shape: Shape of its input, the batch included.
-        input_type: Type of its input.
-        output_shape: Shape of its output, the batch included.
-        output_type: Type of its output.
-        operations: Number of operations by name, most frequent first.
-        not_builtin: The same of operations that a plain runtime does not have.
-        partitions: Into how many parts XNNPACK cut it, see
+        path: Path of the file.
+        bytes: Size of the file in bytes.
+        input_shape: Shape of the input, with the batch size in front.
+        input_type: Type of the input.
+        output_shape: Shape of the output, with the batch size in front.
+        output_type: Type of the output.
+        operations: Number of builtin operations by name, the most frequent first.
+        not_builtin: Number of the other operations by name, which a plain runtime does
+            not have.
+        partitions: Into how many parts XNNPACK cut the file. See
             `keras_shift.deploy.LiteRTModel.partitions`.
         agreement: Agreement with the Keras model.
-        compared_on: Name of the argument that the images came in, or
+        compared_on: Name of the argument that the images were passed as, or
             `"random pixels"`.
-        accuracy: The file's top-1 accuracy, or `None` without labels.
-        keras_accuracy: The Keras model's.
+        accuracy: Top-1 accuracy of the file, or `None` without labels.
+        keras_accuracy: Top-1 accuracy of the Keras model, or `None` without labels.
     """
 
     path: str
@@ -51,7 +54,7 @@ class Verification:
     accuracy: float | None
     keras_accuracy: float | None
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = self._rows()
         width = max(map(len, rows))
         lines = (f"  {name:<{width}}  {text}" for name, text in rows.items())
@@ -81,7 +84,11 @@ class Verification:
         return rows
 
 
-def verify(path, model, data=None):
+def verify(
+    path: str | os.PathLike[str],
+    model: keras.Model,
+    data: ArrayLike | Iterable[Any] | keras.utils.PyDataset | None = None,
+) -> Verification:
     """Runs a .tflite file beside the Keras model that it was made from.
 
     Example:
@@ -95,16 +102,17 @@ def verify(path, model, data=None):
 
     Args:
         path: Path of the file, which has one input and one output.
-        model: The `keras.Model`.
+        model: A functional or sequential `keras.Model` with one input and one output.
         data: Images in the range that the model expects: an array, a pair of
             arrays `(images, labels)`, or an iterable (such as a
             `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator) of images,
             of batches, or of tuples `(images, labels)`. All of them are compared,
-            a batch at a time. Labels are classes or one-hot rows; others are
-            ignored. `None` for a few images of random pixels from 0 to 255.
+            a batch at a time. Labels are class numbers or one-hot rows, and others are
+            ignored. `None` stands for a few images of random pixels from 0 to 255.
+            Defaults to `None`.
 
     Returns:
-        A `Verification`; print it.
+        A `Verification`, which prints as a table.
 
     Raises:
         OSError: If there is no such file.
@@ -127,18 +135,16 @@ def verify(path, model, data=None):
             right += [np.sum(of.argmax(1) == classes) for of in (outputs, reference)]
     if not agreements:
         raise no_image("data")
-    content = flatbuffer.read(path)
-    builtin, other = flatbuffer.operations(content)
     accuracies = right / labelled if labelled else (None, None)
     return Verification(
         path=os.fspath(path),
-        bytes=len(content),
+        bytes=lite.bytes,
         input_shape=lite.input_shape,
         input_type=lite.input_type,
         output_shape=lite.output_shape,
         output_type=lite.output_type,
-        operations=dict(builtin.most_common()),
-        not_builtin=dict(other.most_common()),
+        operations=lite.operations,
+        not_builtin=lite.not_builtin,
         partitions=lite.partitions(),
         agreement=pool(agreements),
         compared_on="random pixels" if data is None else "data",
@@ -148,7 +154,7 @@ def verify(path, model, data=None):
 
 
 def _single(model):
-    """The model without lists around its one input and its one output."""
+    """Returns the model without lists around its one input and its one output."""
     inputs = getattr(model, "inputs", None) or ()
     if len(inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
@@ -182,7 +188,7 @@ def _in_batches(pairs):
 
 
 def _classes(labels, output_shape):
-    """Labels as class numbers, or `None` for what are not classes."""
+    """Returns labels as class numbers, or `None` if they are no classes."""
     if labels is None or len(output_shape) != 2 or output_shape[1] < 2:
         return None
     if labels.shape == output_shape:

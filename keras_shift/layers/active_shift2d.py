@@ -2,14 +2,15 @@ import keras
 
 from keras_shift import ops
 from keras_shift.layers.shift_layer import LearnedShift
+from keras_shift.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_shift")
 class ActiveShift2D(LearnedShift):
     """Shifts every channel by a learned, real displacement.
 
-    The value between pixels is that of bilinear interpolation (Eq. 3 of the SSL
-    paper, where this layer is the baseline that sparse shifts improve on): with
+    Values between pixels come from bilinear interpolation (Eq. 3 of the SSL paper,
+    where this layer is the baseline that sparse shifts improve on). With
     `d = displacements[:, c]`,
 
     ```
@@ -17,8 +18,8 @@ class ActiveShift2D(LearnedShift):
                     x[n, p, q, c] * (1 - |i + d[0] - p|) * (1 - |j + d[1] - q|)
     ```
 
-    with zero outside the image. Unlike `keras_shift.layers.SparseShift2D` it
-    multiplies in inference, too.
+    where `x` is zero outside the image. Unlike `keras_shift.layers.SparseShift2D`,
+    this layer multiplies in inference as well.
 
     Example:
 
@@ -29,17 +30,21 @@ class ActiveShift2D(LearnedShift):
 
     Args:
         displacement_initializer: An initializer of the displacements, which are
-            one weight of shape `(2, channels)`: rows first, columns second, in
-            pixels. `"grouped"` is
-            `keras_shift.initializers.GroupedDisplacements()`.
+            one weight of shape `(2, channels)` in pixels: row 0 counts rows of the
+            image, row 1 counts columns. `"grouped"` stands for
+            `keras_shift.initializers.GroupedDisplacements()`. Defaults to
+            `"grouped"`.
         displacement_regularizer: A regularizer of the displacements, or `None`.
-        max_displacement: Int, the largest absolute value of a displacement,
-            held by a constraint, or `None` for no bound; initial and loaded
-            values beyond it count as the bound. A small bound allows
-            a depthwise convolution of `2 * max_displacement + 3` taps where the
-            compiled op does not run.
+            Defaults to `None`.
+        max_displacement: Int, the largest absolute value of a displacement, or
+            `None` for no bound. A constraint keeps trained values within it;
+            initial and loaded values beyond it are clipped when they are used. A
+            small bound allows a depthwise convolution of
+            `2 * max_displacement + 3` taps where the compiled op does not run.
+            Defaults to `None`.
         data_format: A string, one of `"channels_last"` or `"channels_first"`,
             or `None` for the `image_data_format` of your Keras configuration.
+            Defaults to `None`.
 
     Input shape:
         4D tensor with shape:
@@ -51,6 +56,9 @@ class ActiveShift2D(LearnedShift):
     Output shape:
         The same as the input's.
 
+    Raises:
+        ValueError: If an argument is invalid, or the number of channels is unknown.
+
     References:
 
     - [Constructing Fast Network through Deconstruction of Convolution](
@@ -60,7 +68,7 @@ class ActiveShift2D(LearnedShift):
 
     rounds = False
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         return ops.active_shift(
             inputs,
             self.displacements,

@@ -1,12 +1,14 @@
 import keras
 from keras import ops
 
+from keras_shift.typing import Tensor
+
 
 @keras.saving.register_keras_serializable(package="keras_shift")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` that trains faster on TensorFlow.
+    """Normalizes like `keras.layers.BatchNormalization`, but trains faster.
 
-    It computes the same:
+    It computes the same as that layer:
 
     ```
     y = gamma * (x - mean(x)) / sqrt(variance(x) + epsilon) + beta
@@ -14,12 +16,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     moving_variance = momentum * moving_variance + (1 - momentum) * variance(x)
     ```
 
-    Keras composes this of a dozen operations, each of which passes over the whole
-    tensor, forward and backward. TensorFlow has one operation for all of it. This
-    layer takes that one in training where it serves: on images in the order of
-    `"channels_last"`, in float32 or half precision, without a mask, and without
-    `renorm` and `synchronized`. Everywhere else, and on other backends, it is
-    Keras' layer.
+    Keras computes this with a dozen operations, each of which passes over the whole
+    tensor, forward and backward. TensorFlow has one operation for all of it. In
+    training on TensorFlow, this layer uses that operation where it can: for images
+    in the format `"channels_last"`, in float32 or half precision, with `center` and
+    `scale`, and without a mask, `renorm` or `synchronized`. In all other cases it
+    computes as Keras' layer does.
 
     Example:
 
@@ -32,7 +34,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         **kwargs: The arguments of `keras.layers.BatchNormalization`.
 
     Input shape:
-        Any; 4D for the fast operation.
+        Any shape; only 4D tensors use the fast operation.
 
     Output shape:
         The same as the input's.
@@ -42,7 +44,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     - [Batch Normalization](https://arxiv.org/abs/1502.03167)
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         if not (training and self.trainable and mask is None and self._fuses(inputs)):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -57,8 +64,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # TensorFlow's is the estimate for a larger population, Keras' that of the
-        # batch itself.
+        # TensorFlow returns the unbiased estimate of the variance, while Keras uses
+        # the variance of the batch itself.
         count = ops.cast(ops.prod(ops.shape(inputs)[:-1]), "float32")
         variance = variance * (1 - 1 / count)
         self._move(self.moving_mean, mean)
@@ -75,7 +82,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             and self.center
             and self.scale
             and not self.synchronized
-            and not getattr(self, "renorm", False)  # newer than Keras 3.13
+            and not getattr(self, "renorm", False)  # Keras 3.13 has no `renorm`.
         )
 
     def _move(self, variable, value):

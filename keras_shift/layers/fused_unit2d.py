@@ -1,19 +1,25 @@
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_shift import native as native_op
 from keras_shift import ops as shift_ops
+from keras_shift.typing import Shape, Tensor
 
+# The number of columns in a panel, which is that of the compiled op.
 _PANEL = 16
 
 
 @keras.saving.register_keras_serializable(package="keras_shift")
 class FusedUnit2D(keras.layers.Layer):
-    """A unit of a trained shift network in one pass, for inference only.
+    """Computes a unit of a trained shift network in one pass, for inference only.
 
-    With the first `channels` channels of the input as `x`, matrices `E` and `P`
-    and displacements `d`, it computes
+    With the first `channels` channels of the input as `x`, the matrices `E` and `P`
+    and the displacements `d`, it computes
 
     ```
     wide  = relu(x @ E + expand_bias)
@@ -23,18 +29,20 @@ class FusedUnit2D(keras.layers.Layer):
     y     = x + y if residual
     ```
 
-    with zero outside the image; with `pool`, `moved` is the mean of 2x2 pixels of
-    `wide` instead. The remaining channels of the input follow `y` unchanged.
+    where `wide` is zero outside the image. With `pool`, `moved` is the mean of 2x2
+    pixels of `wide` instead. The output is `y`, followed by the remaining channels
+    of the input, which are unchanged.
 
-    On TensorFlow, on a machine without other devices than CPUs, this is a compiled
-    op in which the wide tensor never leaves the processor's cache, so that a shift
-    costs next to nothing. Elsewhere, and under XLA, it is computed with `keras.ops`.
-    `keras_shift.deploy.fuse` makes a model of such layers; its SavedModels need the
-    op, which `keras_shift.custom_ops.load()` registers.
+    On TensorFlow, on machines without other devices than CPUs, a compiled op does
+    this. In the op, the wide tensor never leaves the processor's cache, so that a
+    shift costs next to nothing. Elsewhere, and under XLA, the layer computes with
+    `keras.ops`. `keras_shift.deploy.fuse` makes models of such layers. Their
+    SavedModels need the op, which `keras_shift.custom_ops.load()` registers.
 
-    The matrices are kept as the op reads them, in panels of 16 columns below the
-    bias: `panels[p, 0, j]` is the bias of column `16 * p + j`, and
-    `panels[p, 1 + i, j]` is its `i`th row; columns that are too many are zero.
+    The weights hold each matrix as the op reads it: in panels of 16 columns, with
+    the bias in the first row. `panels[p, 0, j]` is the bias of column `16 * p + j`,
+    and `panels[p, 1 + i, j]` is row `i` of that column. The last panel is filled up
+    with columns of zeros.
 
     Example:
 
@@ -45,15 +53,17 @@ class FusedUnit2D(keras.layers.Layer):
     (1, 14, 14, 24)
 
     Args:
-        filters: Int, the number of channels that it computes.
+        filters: Int, the number of channels that the layer computes.
         wide_channels: Int, the number of channels between the two matrices.
-        channels: Int, the number of the input's channels that it reads, or `None`
-            for all of them.
-        strides: A pair of ints, the strides of the second matrix.
-        pool: Padding of the 2x2 average pooling in place of the shift, `"valid"` or
-            `"same"`, or `None` for the shift.
-        relu: Whether a ReLU follows the second matrix.
-        residual: Whether the input is added.
+        channels: Int, the number of input channels that the layer reads, or `None`
+            for all of them. Defaults to `None`.
+        strides: A pair of ints, the strides of the second matrix. Defaults to
+            `(1, 1)`.
+        pool: `"valid"` or `"same"` for 2x2 average pooling with this padding in
+            place of the shift, or `None` for the shift. Defaults to `None`.
+        relu: Boolean, whether a ReLU follows the second matrix. Defaults to
+            `False`.
+        residual: Boolean, whether `x` is added at the end. Defaults to `False`.
 
     Input shape:
         4D tensor with shape `(batch_size, height, width, input_channels)`.
@@ -63,21 +73,22 @@ class FusedUnit2D(keras.layers.Layer):
         `(batch_size, new_height, new_width, filters + input_channels - channels)`.
 
     Raises:
-        ValueError: If it is called with `training=True`.
+        ValueError: If an argument is invalid or does not fit the others or the
+            input, or if the layer is called with `training=True`.
     """
 
     def __init__(
         self,
-        filters,
-        wide_channels,
-        channels=None,
-        strides=(1, 1),
-        pool=None,
-        relu=False,
-        residual=False,
-        **kwargs,
-    ):
-        # The op computes in float32 only, whatever the global dtype policy is.
+        filters: int,
+        wide_channels: int,
+        channels: int | None = None,
+        strides: Sequence[int] = (1, 1),
+        pool: Literal["valid", "same"] | None = None,
+        relu: bool = False,
+        residual: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        # The op computes in float32 only, so the global dtype policy does not count.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if self.compute_dtype != "float32":
@@ -99,10 +110,11 @@ class FusedUnit2D(keras.layers.Layer):
         self.residual = bool(residual)
         self.input_spec = keras.layers.InputSpec(ndim=4)
         if keras.backend.backend() == "tensorflow":
-            # XLA knows no custom ops; asked for, it gets the layer in `keras.ops`.
+            # XLA cannot compile the op. Where it is asked for nevertheless, `call`
+            # computes with `keras.ops`.
             self.supports_jit = False
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         image_channels = input_shape[-1]
         channels = image_channels if self.channels is None else self.channels
         if image_channels is None or image_channels < channels:
@@ -147,13 +159,13 @@ class FusedUnit2D(keras.layers.Layer):
 
     def set_matrices(
         self,
-        expand_kernel,
-        expand_bias,
-        project_kernel,
-        project_bias,
-        displacements=None,
-    ):
-        """Sets the weights of a layer that is built.
+        expand_kernel: npt.ArrayLike,
+        expand_bias: npt.ArrayLike,
+        project_kernel: npt.ArrayLike,
+        project_bias: npt.ArrayLike,
+        displacements: npt.ArrayLike | None = None,
+    ) -> None:
+        """Sets the weights of the layer, which must be built.
 
         Args:
             expand_kernel: Array of shape `(channels, wide_channels)`.
@@ -161,7 +173,8 @@ class FusedUnit2D(keras.layers.Layer):
             project_kernel: Array of shape `(wide_channels, filters)`.
             project_bias: Array of shape `(filters,)`.
             displacements: Whole numbers of shape `(2, wide_channels)`, in pixels,
-                or `None` for no shift. It is fastest if equal ones stand together.
+                or `None` for no shift. The layer is fastest if channels with equal
+                displacements stand side by side. Defaults to `None`.
         """
         if displacements is None:
             displacements = np.zeros((2, self.wide_channels), "int32")
@@ -173,7 +186,7 @@ class FusedUnit2D(keras.layers.Layer):
             ]
         )
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if training:
             raise ValueError(
                 "FusedUnit2D is for inference. Train the model that it was made of, "
@@ -214,7 +227,7 @@ class FusedUnit2D(keras.layers.Layer):
             return y
         return ops.concatenate([y, inputs[..., self.channels :]], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch_size, height, width, image_channels = input_shape
         channels = image_channels if self.channels is None else self.channels
         size = []
@@ -226,7 +239,7 @@ class FusedUnit2D(keras.layers.Layer):
             size.append(pixels)
         return (batch_size, *size, self.filters + image_channels - channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -239,7 +252,8 @@ class FusedUnit2D(keras.layers.Layer):
         }
 
 
-def _packed(kernel, bias):
+def _packed(kernel: npt.ArrayLike, bias: npt.ArrayLike) -> np.ndarray:
+    """Returns a kernel and its bias in panels."""
     rows = np.concatenate([np.asarray(bias)[None], np.asarray(kernel)])
     missing = -rows.shape[1] % _PANEL
     rows = np.pad(rows, [(0, 0), (0, missing)])
@@ -247,13 +261,13 @@ def _packed(kernel, bias):
 
 
 def _product(x, panels, columns):
-    """Returns `x @ kernel + bias` for a matrix in panels."""
+    """Returns `x @ kernel + bias` for a kernel and a bias in panels."""
     rows = ops.transpose(panels, (1, 0, 2))
     rows = ops.reshape(rows, (panels.shape[1], panels.shape[0] * _PANEL))
     return ops.matmul(x, rows[1:, :columns]) + rows[0, :columns]
 
 
-def _positive(value, name):
+def _positive(value: int, name: str) -> int:
     if value != int(value) or value < 1:
         raise ValueError(
             f"Argument `{name}` must be of positive integers. Received: {name}={value}"

@@ -1,7 +1,11 @@
+from typing import Any
+
 import keras
+import numpy as np
 
 from keras_shift import ops
 from keras_shift.layers.shift_layer import ShiftLayer
+from keras_shift.typing import DataFormat, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_shift")
@@ -16,10 +20,10 @@ class GroupedShift2D(ShiftLayer):
     y[n, i, j, c] = x[n, i + displacements[0, c], j + displacements[1, c], c]
     ```
 
-    with zero outside the image, and
+    where `x` is zero outside the image, and
     `displacements = keras_shift.ops.grouped_displacements(channels, ...)`.
-    The layer has no weights. Followed by a 1x1 convolution, it stands in place
-    of a convolution of this kernel size.
+    The layer has no weights. Followed by a 1x1 convolution, it replaces a
+    convolution of the same kernel size.
 
     Example:
 
@@ -29,11 +33,12 @@ class GroupedShift2D(ShiftLayer):
     (4, 32, 32, 18)
 
     Args:
-        kernel_size: Odd int, the size of the window in pixels.
+        kernel_size: Odd int, the size of the window in pixels. Defaults to `3`.
         dilation_rate: Int, the distance of neighbouring positions in the
-            window, in pixels.
+            window, in pixels. Defaults to `1`.
         data_format: A string, one of `"channels_last"` or `"channels_first"`,
             or `None` for the `image_data_format` of your Keras configuration.
+            Defaults to `None`.
 
     Input shape:
         4D tensor with shape:
@@ -45,6 +50,9 @@ class GroupedShift2D(ShiftLayer):
     Output shape:
         The same as the input's.
 
+    Raises:
+        ValueError: If an argument is invalid, or the number of channels is unknown.
+
     References:
 
     - [Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions](
@@ -52,19 +60,25 @@ class GroupedShift2D(ShiftLayer):
     - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285), Eq. 2
     """
 
-    def __init__(self, kernel_size=3, dilation_rate=1, data_format=None, **kwargs):
+    def __init__(
+        self,
+        kernel_size: int = 3,
+        dilation_rate: int = 1,
+        data_format: DataFormat | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        # Rejects a bad window here rather than where the layer is built.
+        # This call refuses bad arguments here rather than when the layer is built.
         ops.grouped_displacements(1, kernel_size, dilation_rate)
         self.kernel_size = kernel_size
         self.dilation_rate = dilation_rate
 
-    def displacement_array(self):
+    def displacement_array(self) -> np.ndarray:
         return ops.grouped_displacements(
             self.channels, self.kernel_size, self.dilation_rate
         )
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         return ops.shift(
             inputs,
             self.displacement_array(),
@@ -72,7 +86,7 @@ class GroupedShift2D(ShiftLayer):
             native=self._native(inputs, training),
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_size": self.kernel_size,

@@ -1,4 +1,6 @@
-"""What the shift layers have in common."""
+"""The base classes of the shift layers."""
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -7,25 +9,39 @@ from keras_shift import initializers
 from keras_shift import native as native_op
 from keras_shift.constraints import BoundedDisplacements
 from keras_shift.ops import check_data_format, check_max_displacement
+from keras_shift.typing import (
+    DataFormat,
+    InitializerLike,
+    RegularizerLike,
+    Shape,
+    Tensor,
+)
 
 
 class ShiftLayer(keras.layers.Layer):
-    """Base of layers that displace every channel: shapes, format, sparsity.
+    """Base class of layers that shift every channel by a displacement.
+
+    It knows the data format, the shapes and the sparsity. Subclasses define `call`
+    and `displacement_array`.
 
     Args:
         data_format: `"channels_last"`, `"channels_first"` or `None` for Keras'
-            `image_data_format()`.
+            `image_data_format()`. Defaults to `None`.
+
+    Raises:
+        ValueError: If `data_format` is invalid, or the number of channels is
+            unknown.
     """
 
     # Whether the layer shifts by the rounded displacements.
     rounds = True
 
-    def __init__(self, data_format=None, **kwargs):
+    def __init__(self, data_format: DataFormat | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format = check_data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         axis = -1 if self.data_format == "channels_last" else 1
         channels = input_shape[axis]
         if channels is None:
@@ -37,68 +53,73 @@ class ShiftLayer(keras.layers.Layer):
         self.channels = channels
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={axis: channels})
 
-    def displacement_array(self):
+    def displacement_array(self) -> np.ndarray:
         """Returns the displacements as a NumPy array of shape `(2, channels)`."""
         raise NotImplementedError
 
     @property
-    def sparsity(self):
-        """Share of the channels that are not shifted, from 0 to 1.
+    def sparsity(self) -> float:
+        """The share of unshifted channels, from 0 to 1.
 
-        The SSL paper's "shift sparsity" (Table 1). A channel counts as
-        unshifted where both of its displacements are zero, in layers that
-        round them after rounding.
+        This is the "shift sparsity" of the SSL paper's Table 1. A channel is
+        unshifted if both of its displacements are zero. In layers that round
+        displacements, the rounded ones count.
         """
         displacements = self.displacement_array()
         if self.rounds:
             displacements = np.rint(displacements)
         return float(np.mean(~displacements.any(axis=0)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}
 
-    def _native(self, inputs, training):
-        # None lets the op decide, which outside of a training step may be traced
-        # for export.
+    def _native(self, inputs: Tensor, training: bool | None) -> bool | None:
+        # In a traced training step the op may run, though by itself the function in
+        # keras_shift.ops would not choose it: any other step may be traced for export.
+        # With `None`, that function decides.
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         kernel = dtype in native_op.DTYPES and native_op.serves(training)
         return True if kernel else None
 
 
 class LearnedShift(ShiftLayer):
-    """Base of shift layers whose displacements are trainable.
+    """Base class of shift layers whose displacements are trainable.
 
-    Displacements are one float32 weight of shape `(2, channels)`, whatever the
-    dtype policy: half precision cannot tell 3.499 from 3.5.
+    The displacements are one weight of shape `(2, channels)`. It is float32 under
+    every dtype policy, because half precision cannot tell 3.499 from 3.5.
 
     Args:
         displacement_initializer: An initializer of the displacements, or
             `"grouped"` for `keras_shift.initializers.GroupedDisplacements()`.
+            Defaults to `"grouped"`.
         displacement_regularizer: A regularizer of the displacements (Eq. 4 of
-            the SSL paper), or `None`.
-        max_displacement: Int, a bound on the displacements' absolute values, or
-            `None` for no bound. Initial and loaded values beyond it count as the
-            bound.
-        data_format: As in `ShiftLayer`.
+            the SSL paper), or `None`. Defaults to `None`.
+        max_displacement: Int, a bound on the absolute values of the displacements,
+            or `None` for no bound. Initial and loaded values beyond it are clipped
+            when they are used. Defaults to `None`.
+        data_format: As in `ShiftLayer`. Defaults to `None`.
+
+    Raises:
+        ValueError: If an argument is invalid, or the number of channels is unknown.
     """
 
     def __init__(
         self,
-        displacement_initializer="grouped",
-        displacement_regularizer=None,
-        max_displacement=None,
-        data_format=None,
-        **kwargs,
-    ):
+        displacement_initializer: InitializerLike = "grouped",
+        displacement_regularizer: RegularizerLike | None = None,
+        max_displacement: int | None = None,
+        data_format: DataFormat | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         self.displacement_initializer = initializers.get(displacement_initializer)
         self.displacement_regularizer = keras.regularizers.get(displacement_regularizer)
         self.max_displacement = check_max_displacement(max_displacement)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.displacements = self.add_weight(
             name="displacements",
@@ -110,20 +131,20 @@ class LearnedShift(ShiftLayer):
             constraint=self.displacement_constraint(),
         )
 
-    def displacement_constraint(self):
-        """Returns the constraint that holds `max_displacement`, or `None`."""
+    def displacement_constraint(self) -> BoundedDisplacements | None:
+        """Returns the constraint that enforces `max_displacement`, or `None`."""
         if self.max_displacement is None:
             return None
         return BoundedDisplacements(self.max_displacement)
 
-    def displacement_array(self):
+    def displacement_array(self) -> np.ndarray:
         displacements = self.displacements.numpy()
         if self.max_displacement is None:
             return displacements
-        # As in `call`: what was loaded may lie beyond the bound.
+        # Loaded values may lie beyond the bound; `call` clips them likewise.
         return np.clip(displacements, -self.max_displacement, self.max_displacement)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "displacement_initializer": keras.initializers.serialize(
@@ -136,11 +157,11 @@ class LearnedShift(ShiftLayer):
         }
 
 
-def shift_layers(model):
-    """Returns the shift layers of a model, those of nested models included.
+def shift_layers(model: keras.Model) -> list[ShiftLayer]:
+    """Returns the shift layers of a model and of the models inside it.
 
     Args:
-        model: A `keras.Model`. Layers inside of custom layers are not found.
+        model: A `keras.Model`. Shift layers inside of custom layers are not found.
     """
     found = {}
     for layer in model.layers:

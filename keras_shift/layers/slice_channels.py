@@ -1,18 +1,21 @@
+from typing import Any
+
 import keras
 
 from keras_shift.ops import check_data_format
+from keras_shift.typing import DataFormat, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_shift")
 class SliceChannels(keras.layers.Layer):
-    """Takes successive channels of an image.
+    """Selects consecutive channels of an image.
 
     ```
     y = x[:, :, :, start:stop]
     ```
 
-    On TensorFlow, the gradient of such an index takes several times as long as that of
-    `tf.slice`, which this layer trains with.
+    On TensorFlow, this layer trains with `tf.slice`, because the gradient of an index
+    takes several times as long.
 
     Example:
 
@@ -22,10 +25,11 @@ class SliceChannels(keras.layers.Layer):
     (4, 32, 32, 8)
 
     Args:
-        start: Int, the first channel, counted from 0.
-        stop: Int, the channel after the last one.
+        start: Int, the number of the first channel, counted from 0.
+        stop: Int, the number of the channel after the last one.
         data_format: A string, one of `"channels_last"` or `"channels_first"`,
             or `None` for the `image_data_format` of your Keras configuration.
+            Defaults to `None`.
 
     Input shape:
         4D tensor with shape:
@@ -36,9 +40,19 @@ class SliceChannels(keras.layers.Layer):
 
     Output shape:
         The same as the input's, with `stop - start` channels.
+
+    Raises:
+        ValueError: If an argument is invalid, or the input has fewer than `stop`
+            channels or an unknown number of them.
     """
 
-    def __init__(self, start, stop, data_format=None, **kwargs):
+    def __init__(
+        self,
+        start: int,
+        stop: int,
+        data_format: DataFormat | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if start != int(start) or stop != int(stop) or not 0 <= start < stop:
             raise ValueError(
@@ -51,7 +65,7 @@ class SliceChannels(keras.layers.Layer):
         self.data_format = check_data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = input_shape[self._axis]
         if channels is None:
             raise ValueError(
@@ -66,8 +80,8 @@ class SliceChannels(keras.layers.Layer):
             )
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={self._axis: channels})
 
-    def call(self, inputs, training=None):
-        # An index is what LiteRT's faster kernels know.
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        # Outside of training, an index is better: LiteRT has faster kernels for it.
         if training and keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
@@ -78,12 +92,12 @@ class SliceChannels(keras.layers.Layer):
             return inputs[:, self.start : self.stop]
         return inputs[..., self.start : self.stop]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = list(input_shape)
         shape[self._axis] = self.stop - self.start
         return tuple(shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "start": self.start,
@@ -92,5 +106,5 @@ class SliceChannels(keras.layers.Layer):
         }
 
     @property
-    def _axis(self):
+    def _axis(self) -> int:
         return 3 if self.data_format == "channels_last" else 1

@@ -1,37 +1,40 @@
+from typing import Any
+
 import keras
 
 from keras_shift import ops
 from keras_shift.layers.shift_layer import LearnedShift
+from keras_shift.typing import DataFormat, InitializerLike, RegularizerLike, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_shift")
 class SparseShift2D(LearnedShift):
     r"""Shifts every channel by a learned displacement, rounded to whole pixels.
 
-    The sparse shift layer (SSL). Forward, the displacements `d` of shape
-    `(2, channels)` are rounded, so that pixels are moved and nothing is
+    This is the sparse shift layer (SSL). In the forward pass, the displacements `d`
+    of shape `(2, channels)` are rounded, so that whole pixels move and nothing is
     interpolated (Eq. 5 of the SSL paper):
 
     ```
     y[n, i, j, c] = x[n, i + round(d[0, c]), j + round(d[1, c]), c]
     ```
 
-    with zero outside the image. Backward, the input gets the inverse move of
-    the incoming gradient (Eq. 7), and the displacements get the gradient of the
-    bilinear interpolation at the unrounded place (Eq. 6); its formula is in
+    where `x` is zero outside the image. In the backward pass, the input gets the
+    inverse shift of the incoming gradient (Eq. 7), and the displacements get the
+    gradient of the unrounded, bilinear shift (Eq. 6). The formula is in
     `keras_shift.ops.sparse_shift`.
 
-    A penalty on the displacements makes most of them round to zero, and such a
-    channel need not move: the loss of Eq. 4,
+    A penalty on the displacements makes most of them round to zero. A channel whose
+    displacements are both zero is unshifted: it need not be moved. The loss of Eq. 4,
 
     ```
     total = loss + strength * (sum(|d[0]|) + sum(|d[1]|))
     ```
 
-    is `displacement_regularizer=keras.regularizers.L1(strength)`. The paper's
-    experiments use `L2` instead. `layer.sparsity` is the share of unshifted
-    channels; `keras_shift.callbacks.FreezeShifts` ends the learning of shifts
-    in the middle of training, as the paper does.
+    is the result of `displacement_regularizer=keras.regularizers.L1(strength)`. The
+    paper's experiments use `L2` instead. `layer.sparsity` is the share of unshifted
+    channels. `keras_shift.callbacks.FreezeShifts` freezes the displacements in the
+    middle of training, as the paper does.
 
     Example:
 
@@ -45,20 +48,24 @@ class SparseShift2D(LearnedShift):
 
     Args:
         displacement_initializer: An initializer of the displacements, which are
-            one weight of shape `(2, channels)`: rows first, columns second, in
-            pixels. `"grouped"` is
-            `keras_shift.initializers.GroupedDisplacements()`.
+            one weight of shape `(2, channels)` in pixels: row 0 counts rows of the
+            image, row 1 counts columns. `"grouped"` stands for
+            `keras_shift.initializers.GroupedDisplacements()`. Defaults to
+            `"grouped"`.
         displacement_regularizer: A regularizer of the displacements, or `None`.
-        max_displacement: Int, the largest absolute value of a displacement,
-            held by a constraint, or `None` for no bound; initial and loaded
-            values beyond it count as the bound. A small bound allows
-            a depthwise convolution of `2 * max_displacement + 1` taps where the
-            compiled op does not run.
+            Defaults to `None`.
+        max_displacement: Int, the largest absolute value of a displacement, or
+            `None` for no bound. A constraint keeps trained values within it;
+            initial and loaded values beyond it are clipped when they are used. A
+            small bound allows a depthwise convolution of
+            `2 * max_displacement + 1` taps where the compiled op does not run.
+            Defaults to `None`.
         data_format: A string, one of `"channels_last"` or `"channels_first"`,
             or `None` for the `image_data_format` of your Keras configuration.
-        relu: Boolean, whether the input goes through a ReLU first. That is what
-            a `keras.layers.ReLU` before this layer does, but where the compiled op
-            runs it takes no passes over memory of its own.
+            Defaults to `None`.
+        relu: Boolean, whether the input goes through a ReLU first. The result is
+            that of a `keras.layers.ReLU` before this layer, but the compiled op
+            needs no further pass over memory for it. Defaults to `False`.
 
     Input shape:
         4D tensor with shape:
@@ -70,6 +77,9 @@ class SparseShift2D(LearnedShift):
     Output shape:
         The same as the input's.
 
+    Raises:
+        ValueError: If an argument is invalid, or the number of channels is unknown.
+
     References:
 
     - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285),
@@ -78,14 +88,14 @@ class SparseShift2D(LearnedShift):
 
     def __init__(
         self,
-        displacement_initializer="grouped",
-        displacement_regularizer=None,
-        max_displacement=None,
-        data_format=None,
+        displacement_initializer: InitializerLike = "grouped",
+        displacement_regularizer: RegularizerLike | None = None,
+        max_displacement: int | None = None,
+        data_format: DataFormat | None = None,
         *,
-        relu=False,
-        **kwargs,
-    ):
+        relu: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             displacement_initializer=displacement_initializer,
             displacement_regularizer=displacement_regularizer,
@@ -95,7 +105,7 @@ class SparseShift2D(LearnedShift):
         )
         self.relu = bool(relu)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         return ops.sparse_shift(
             inputs,
             self.displacements,
@@ -105,5 +115,5 @@ class SparseShift2D(LearnedShift):
             relu=self.relu,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "relu": self.relu}

@@ -1,0 +1,54 @@
+"""The walk through a functional model's graph, one layer call after the other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_shift.typing import Tensor
+
+
+def walk(
+    model: keras.Model,
+    note: Callable[[keras.Operation, tuple, dict, Any], None],
+    inputs: list[Tensor] | None = None,
+) -> keras.Model:
+    """Calls a function for every call of a layer in a model's graph, in their order.
+
+    Nothing is computed, and the model stays as it is: the calls are repeated in a copy
+    of the graph, whose tensors the function sees.
+
+    Args:
+        model: A functional or sequential `keras.Model` that is built.
+        note: Function of a layer (or an operation of `keras.ops`), the positional and
+            the keyword arguments of its call, and what the call returns.
+        inputs: Inputs of the copy, which may have other sizes than those of the model,
+            or `None` for inputs of the same shapes. Defaults to `None`.
+
+    Returns:
+        The copy, in which layers are no longer themselves: it cannot be called.
+    """
+
+    def call(layer, *args, **kwargs):
+        outputs = _Observer(layer)(*args, **kwargs)
+        note(layer, args, kwargs, outputs)
+        return outputs
+
+    return keras.models.clone_model(
+        # `call_function` serves neither subclasses nor sequential models.
+        keras.Model(model.inputs, model.outputs),
+        input_tensors=inputs,
+        clone_function=lambda layer: layer,
+        call_function=call,
+    )
+
+
+class _Observer(keras.Operation):
+    """Takes a layer's place in the copy, since to call the layer changes its model."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.layer.compute_output_spec(*args, **kwargs)
