@@ -3,7 +3,7 @@
 import numbers
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 
@@ -23,7 +23,7 @@ def assemble(
     classes: int | None,
     classifier_activation: str | Callable[[Tensor], Tensor] | None,
     include_preprocessing: bool,
-    kernel_regularizer: Any,
+    kernel_regularizer: str | keras.regularizers.Regularizer | None,
     default_size: int = 224,
     default_classes: int = 1000,
     dropout_rate: float = 0.0,
