@@ -1,4 +1,4 @@
-"""Networks that get their spatial information from shifts."""
+"""Provides networks that exchange information between pixels by shifts."""
 
 from keras_shift.zoo import recipes
 from keras_shift.zoo.fenet import FENet

@@ -1,4 +1,4 @@
-"""What the constructors of all networks take: its documentation, and its checks."""
+"""Documents and checks the arguments that the constructors of networks share."""
 
 import inspect
 import math
@@ -6,62 +6,77 @@ import numbers
 import operator
 import re
 import textwrap
+from collections.abc import Callable
+from typing import Any
 
 from keras_shift.zoo import pretrained, variants
 
 _SHARED = {
     "input_shape": """
-        input_shape: Shape tuple of one image without the batch, such as
-            `(96, 96, 3)`; height and width may be `None`. Defaults to
-            `{size}`, without the top to `(None, None, 3)` (channels first
-            where Keras' `image_data_format()` says so). Any number of channels.
+        input_shape: Tuple, the shape of one image without the batch, such as
+            `(96, 96, 3)`. Height and width may be `None`, and any number of
+            channels is allowed. Channels come first if Keras'
+            `image_data_format()` says so. Defaults to `None`: the images of
+            published weights, otherwise `{size}`, or `(None, None, 3)` without
+            the top.
         """,
     "top": """
-        include_top: Whether to include the classifier.
-        weights: `None` for random weights; the name of published weights, which
-            `keras_shift.zoo.list_weights` lists, such as `"tiny_imagenet"`; or
+        include_top: Whether to include the classifier. Defaults to `True`.
+        weights: `None` for random weights, the name of published weights, such
+            as `"tiny_imagenet"` (`keras_shift.zoo.list_weights` lists them), or
             the path of a `.weights.h5` file of the same network. Published
-            weights bring the arguments that they were trained with. Without the
-            top, or with other `classes`, those of the other layers are loaded.
-        input_tensor: Optional Keras tensor (the output of `keras.Input()` or
-            of layers) to use as the images.
+            weights set the arguments that they were trained with. Without the
+            top, or with other `classes`, all layers but the classifier get
+            published weights. Defaults to `None`.
+        input_tensor: Keras tensor to use as the images (the output of
+            `keras.Input()` or of layers), or `None`. Defaults to `None`.
         pooling: What follows the last map if `include_top` is `False`: `None`
-            for nothing (a 4D tensor), `"avg"` or `"max"` for global pooling (a
-            2D tensor).
-        classes: Number of classes if `include_top` is `True`; by default those
-            of published weights, and {classes} without.
-        classifier_activation: Activation of the classifier; `None` for logits.
-        name: Name of the model.
+            for nothing (the output is a 4D tensor), `"avg"` or `"max"` for
+            global pooling (the output is a 2D tensor). Defaults to `None`.
+        classes: Int, number of classes if `include_top` is `True`. Defaults to
+            `None`: the classes of published weights, otherwise {classes}.
+        classifier_activation: Activation of the classifier, or `None` for
+            logits. Defaults to `"softmax"`.
+        name: Name of the model, or `None` for the network's own name. Defaults
+            to `None`.
         include_preprocessing: Whether to scale pixel values from [0, 255] to
-            [-1, 1] in the model's first layer.
+            [-1, 1] in the model's first layer. Defaults to `True`.
         """,
     "displacements": """
-        displacement_initializer: Initializer of learned displacements;
-            `"grouped"` is the pattern of the grouped shift.
+        displacement_initializer: Initializer of learned displacements.
+            `"grouped"` is the pattern of the grouped shift. Defaults to
+            `"grouped"`.
         displacement_regularizer: Regularizer of learned displacements
-            (Eq. 4 of the SSL paper), such as `keras.regularizers.L2(1e-4)`.
-        max_displacement: Int, bound of learned displacements in pixels, or
-            `None`.
+            (Eq. 4 of the SSL paper), such as `keras.regularizers.L2(1e-4)`, or
+            `None`. Defaults to `None`.
+        max_displacement: Int, the largest learned displacement in pixels, or
+            `None` for no bound. Defaults to `2`.
         """,
     "kernels": """
         kernel_initializer: Initializer of all kernels but the classifier's.
-        kernel_regularizer: Regularizer of all kernels.
-        batch_norm_momentum: Momentum of batch normalization.
+            Defaults to `"he_normal"`.
+        kernel_regularizer: Regularizer of all kernels, or `None`. Defaults to
+            `None`.
+        batch_norm_momentum: Float, momentum of batch normalization. Defaults to
+            `0.99`.
         """,
 }
 
 
-def documented(name, size="(224, 224, 3)", classes=1000):
-    """Names a constructor, documents it, and lets it take published weights.
+def documented(
+    name: str, size: str = "(224, 224, 3)", classes: int = 1000
+) -> Callable[[pretrained.Constructor], pretrained.Constructor]:
+    """Names a constructor, completes its docstring, and lets it take published weights.
 
-    In the docstring `<name>` stands for the name, `<input_shape>`, `<top>`,
-    `<displacements>` and `<kernels>` for the documentation of shared arguments,
-    and `<figures>` for what the papers print and what the networks have.
+    These placeholders in the docstring are replaced: `<name>` by the name,
+    `<input_shape>`, `<top>`, `<displacements>` and `<kernels>` by the documentation
+    of shared arguments, and `<figures>` by a table of the papers' figures and the
+    networks' own.
 
     Args:
         name: Name of the constructor.
-        size: Default shape of an image.
-        classes: Default number of classes.
+        size: Default shape of an image. Defaults to `"(224, 224, 3)"`.
+        classes: Default number of classes. Defaults to `1000`.
 
     Returns:
         A decorator.
@@ -88,17 +103,20 @@ def documented(name, size="(224, 224, 3)", classes=1000):
     return decorator
 
 
-def is_number(value):
-    """Returns whether something is a real number, and no truth value."""
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a real number and not a bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def check_positive(argument, value):
-    """Refuses what is no positive and finite number.
+def check_positive(argument: str, value: Any) -> None:
+    """Checks that an argument is a positive and finite number.
 
     Args:
         argument: Name of the argument.
-        value: What was received.
+        value: The value that was received.
+
+    Raises:
+        ValueError: If it is not.
     """
     if not is_number(value) or not 0 < value < math.inf:
         raise ValueError(
@@ -107,12 +125,15 @@ def check_positive(argument, value):
         )
 
 
-def check_share(argument, value):
-    """Refuses what is no number from 0 to 1.
+def check_share(argument: str, value: Any) -> None:
+    """Checks that an argument is a number from 0 to 1.
 
     Args:
         argument: Name of the argument.
-        value: What was received.
+        value: The value that was received.
+
+    Raises:
+        ValueError: If it is not.
     """
     if not is_number(value) or not 0 <= value <= 1:
         raise ValueError(
@@ -121,16 +142,19 @@ def check_share(argument, value):
         )
 
 
-def integer(argument, value, least=1):
-    """Returns an integer, such as NumPy's, as Python's.
+def integer(argument: str, value: Any, least: int = 1) -> int:
+    """Checks that an argument is an integer and returns it as a Python int.
 
     Args:
         argument: Name of the argument.
-        value: What was received.
-        least: The smallest integer that is allowed.
+        value: The value that was received. NumPy's integers are allowed, too.
+        least: The smallest integer that is allowed. Defaults to `1`.
+
+    Returns:
+        An int.
 
     Raises:
-        ValueError: If it is none, or too small.
+        ValueError: If the value is not an integer or is too small.
     """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or value < least:
@@ -141,13 +165,16 @@ def integer(argument, value, least=1):
     return operator.index(value)
 
 
-def check_choice(argument, value, allowed):
-    """Refuses what is not allowed.
+def check_choice(argument: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Checks that an argument has one of the values that are allowed.
 
     Args:
         argument: Name of the argument.
-        value: What was received.
-        allowed: Tuple of what is allowed.
+        value: The value that was received.
+        allowed: Tuple of the values that are allowed.
+
+    Raises:
+        ValueError: If the value is none of them.
     """
     if value not in allowed:
         raise ValueError(

@@ -1,12 +1,14 @@
-"""The blocks that shift networks are built of: functions from tensor to tensor."""
+"""Builds the blocks of shift networks. Each function takes and returns a tensor."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_shift import initializers
 from keras_shift import layers as shift_layers
+from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments
 
 SPATIAL = ("sparse_shift", "grouped_shift", "active_shift", "depthwise", "none")
@@ -14,19 +16,28 @@ SPATIAL = ("sparse_shift", "grouped_shift", "active_shift", "depthwise", "none")
 
 @dataclasses.dataclass(frozen=True)
 class BlockStyle:
-    """What all blocks of one network share.
+    """Holds the settings that all blocks of a network share.
 
     Attributes:
-        spatial: What a module's wide tensor goes through, one of `SPATIAL`.
-        displacement_initializer: Initializer of learned displacements.
-        displacement_regularizer: Regularizer of learned displacements.
-        max_displacement: Bound of learned displacements, in pixels, or `None`.
-        kernel_initializer: Initializer of convolution kernels.
-        kernel_regularizer: Regularizer of convolution kernels.
-        batch_norm_momentum: Momentum of batch normalization.
+        spatial: What exchanges information between pixels of a module's wide tensor,
+            one of `SPATIAL`. Defaults to `"sparse_shift"`.
+        displacement_initializer: Initializer of learned displacements. Defaults to
+            `"grouped"`.
+        displacement_regularizer: Regularizer of learned displacements. Defaults to
+            `None`.
+        max_displacement: Largest learned displacement in pixels, or `None` for no
+            bound. Defaults to `None`.
+        kernel_initializer: Initializer of convolution kernels. Defaults to
+            `"he_normal"`.
+        kernel_regularizer: Regularizer of convolution kernels. Defaults to `None`.
+        batch_norm_momentum: Momentum of batch normalization. Defaults to `0.99`.
         squeeze_excite: `None`, `"v1"` (gates a unit's output) or `"v2"` (gates
-            its wide tensor): Fig. 6 of the SSL paper.
-        squeeze_ratio: By how much a gate's hidden vector is shorter.
+            its wide tensor), see Fig. 6 of the SSL paper. Defaults to `None`.
+        squeeze_ratio: Number of a gate's input channels divided by the length of its
+            hidden vector. Defaults to `None`.
+
+    Raises:
+        ValueError: If an attribute has none of these values.
     """
 
     spatial: str = "sparse_shift"
@@ -39,7 +50,7 @@ class BlockStyle:
     squeeze_excite: str | None = None
     squeeze_ratio: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         arguments.check_share("batch_norm_momentum", self.batch_norm_momentum)
         if self.max_displacement is not None:
             arguments.integer("max_displacement", self.max_displacement, least=0)
@@ -55,13 +66,21 @@ class BlockStyle:
             )
 
 
-def channel_axis():
+def channel_axis() -> int:
     """Returns the axis of channels in Keras' image data format."""
     return -1 if keras.config.image_data_format() == "channels_last" else 1
 
 
-def convolution(x, filters, kernel_size, style, name, strides=1, activation=None):
-    """Convolution without bias, batch normalization, and an activation if any."""
+def convolution(
+    x: Tensor,
+    filters: int,
+    kernel_size: int,
+    style: BlockStyle,
+    name: str,
+    strides: int = 1,
+    activation: str | None = None,
+) -> Tensor:
+    """Applies a convolution without bias, batch normalization, and an activation."""
     x = bare_convolution(x, filters, kernel_size, style, name, strides)
     x = batch_normalization(x, style, f"{name}_bn")
     if activation is not None:
@@ -69,8 +88,15 @@ def convolution(x, filters, kernel_size, style, name, strides=1, activation=None
     return x
 
 
-def bare_convolution(x, filters, kernel_size, style, name, strides=1):
-    """Convolution without bias."""
+def bare_convolution(
+    x: Tensor,
+    filters: int,
+    kernel_size: int,
+    style: BlockStyle,
+    name: str,
+    strides: int = 1,
+) -> Tensor:
+    """Applies a convolution without bias."""
     return keras.layers.Conv2D(
         filters,
         kernel_size,
@@ -83,31 +109,40 @@ def bare_convolution(x, filters, kernel_size, style, name, strides=1):
     )(x)
 
 
-def batch_normalization(x, style, name):
-    """Batch normalization of channels."""
+def batch_normalization(x: Tensor, style: BlockStyle, name: str) -> Tensor:
+    """Applies batch normalization to the channels."""
     return shift_layers.FusedBatchNormalization(
         axis=channel_axis(), momentum=style.batch_norm_momentum, name=name
     )(x)
 
 
-def normalized_relu(x, style, name):
-    """Batch normalization and ReLU."""
+def normalized_relu(x: Tensor, style: BlockStyle, name: str) -> Tensor:
+    """Applies batch normalization and ReLU."""
     x = batch_normalization(x, style, f"{name}_bn")
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def spatial(x, style, name, kernel_size=3, dilation_rate=1, relu=False):
-    """Exchanges information between pixels, as `style.spatial` says.
+def spatial(
+    x: Tensor,
+    style: BlockStyle,
+    name: str,
+    kernel_size: int = 3,
+    dilation_rate: int = 1,
+    relu: bool = False,
+) -> Tensor:
+    """Exchanges information between pixels as `style.spatial` says.
 
     Args:
         x: A batch of images.
         style: A `BlockStyle`.
         name: Prefix of the layers' names.
         kernel_size: Size of the window that a depthwise convolution, a grouped
-            shift, or the grouped start of learned displacements covers.
-        dilation_rate: Distance of neighbouring positions in that window.
-        relu: Whether the input goes through a ReLU first, which is part of the
-            layer where that is a sparse shift.
+            shift, or the grouped start of learned displacements covers. Defaults
+            to `3`.
+        dilation_rate: Distance of neighbouring positions in that window. Defaults to
+            `1`.
+        relu: Whether a ReLU is applied first. In a sparse shift it is part of the
+            layer. Defaults to `False`.
 
     Returns:
         A batch of images of the same shape.
@@ -146,16 +181,25 @@ def spatial(x, style, name, kernel_size=3, dilation_rate=1, relu=False):
     return shift_layers.SparseShift2D(relu=relu, **learned)(x)
 
 
-def average_pool(x, name):
+def average_pool(x: Tensor, name: str) -> Tensor:
     """Halves a map by 2x2 average pooling."""
-    # "same", so that a map of odd size, or of one pixel, keeps its border.
+    # With "same", a map of odd size, or of one pixel, keeps its border.
     return keras.layers.AveragePooling2D(2, padding="same", name=name)(x)
 
 
 def inverted_bottleneck(
-    x, filters, wide_filters, style, name, strides=1, residual=False
-):
-    """A unit of FE-Net: 1x1, BN, ReLU, shift or pool, 1x1, BN (SSL paper, Fig. 4).
+    x: Tensor,
+    filters: int,
+    wide_filters: int,
+    style: BlockStyle,
+    name: str,
+    strides: int = 1,
+    residual: bool = False,
+) -> Tensor:
+    """Applies a unit of FE-Net (SSL paper, Fig. 4).
+
+    A unit is a 1x1 convolution, BN, ReLU, a shift or pooling, a 1x1 convolution, and
+    BN.
 
     Args:
         x: A batch of images.
@@ -163,8 +207,10 @@ def inverted_bottleneck(
         wide_filters: Number of channels between the two convolutions.
         style: A `BlockStyle`.
         name: Prefix of the layers' names.
-        strides: 1 for a shift (IB-SSL), 2 for 2x2 average pooling (IB-Pool).
-        residual: Whether the input is added to the output (Res-IB-SSL).
+        strides: `1` for a shift (IB-SSL), `2` for 2x2 average pooling (IB-Pool).
+            Defaults to `1`.
+        residual: Whether the input is added to the output (Res-IB-SSL). Defaults to
+            `False`.
 
     Returns:
         A batch of images with `filters` channels.
@@ -185,24 +231,33 @@ def inverted_bottleneck(
     return y
 
 
-def fe_block(x, filters, units, wide_filters, style, name, strides=1):
-    """Computes on ever more of the channels (SSL paper, Fig. 3 and Eq. 8).
+def fe_block(
+    x: Tensor,
+    filters: int,
+    units: int,
+    wide_filters: Callable[[int, int], int],
+    style: BlockStyle,
+    name: str,
+    strides: int = 1,
+) -> Tensor:
+    """Applies an FE-block, which computes on more channels in each unit.
 
-    The channels are divided into `2 ** (units - 1)` equal parts. The first unit
-    works on the first part, every further one on twice as many channels, the
-    last one on all of them; what a unit leaves out passes by unchanged. All
-    units but the last are residual.
+    Fig. 3 and Eq. 8 of the SSL paper describe it. The channels are divided into
+    `2 ** (units - 1)` equal parts. The first unit works on the first part, and every
+    further unit works on twice as many channels as the one before it, so the last
+    unit works on all channels. A unit does not change the other channels. All units
+    but the last are residual.
 
     Args:
         x: A batch of images whose number of channels is a multiple of
             `2 ** (units - 1)`.
         filters: Number of channels of the output.
         units: Number of units.
-        wide_filters: Function of a unit's numbers of input and output channels
-            that returns the number of channels between its convolutions.
+        wide_filters: Function from a unit's numbers of input and output channels to
+            the number of channels between its convolutions.
         style: A `BlockStyle`.
         name: Prefix of the layers' names.
-        strides: Stride of the last unit, 1 or 2.
+        strides: Stride of the last unit, `1` or `2`. Defaults to `1`.
 
     Returns:
         A batch of images with `filters` channels.
@@ -239,23 +294,24 @@ def fe_block(x, filters, units, wide_filters, style, name, strides=1):
 
 
 def conv_shift_conv(
-    x,
-    filters,
-    wide_filters,
-    style,
-    name,
+    x: Tensor,
+    filters: int,
+    wide_filters: int,
+    style: BlockStyle,
+    name: str,
     *,
-    strides=1,
-    kernel_size=3,
-    dilation_rate=1,
-    preactivation=False,
-    shift_twice=False,
-):
-    """The CSC module of the ShiftNet paper (Fig. 3), without its shortcut.
+    strides: int = 1,
+    kernel_size: int = 3,
+    dilation_rate: int = 1,
+    preactivation: bool = False,
+    shift_twice: bool = False,
+) -> Tensor:
+    """Applies the CSC module of the ShiftNet paper (Fig. 3), without its shortcut.
 
-    1x1 convolution, BN, ReLU, shift, 1x1 convolution with the stride, BN, ReLU;
-    the figure's order, where BN and ReLU come before each convolution, with
-    `preactivation`. Either way BN and ReLU come before the shift.
+    The module is a 1x1 convolution, BN, ReLU, a shift, a 1x1 convolution with the
+    stride, BN, and ReLU. With `preactivation` it has the figure's order, in which BN
+    and ReLU come before each convolution. In both orders BN and ReLU come before the
+    shift.
 
     Args:
         x: A batch of images.
@@ -263,17 +319,22 @@ def conv_shift_conv(
         wide_filters: Number of channels between the two convolutions.
         style: A `BlockStyle`.
         name: Prefix of the layers' names.
-        strides: Stride of the second convolution.
-        kernel_size: Size of the shifts' window.
-        dilation_rate: Distance of neighbouring positions in that window.
-        preactivation: Whether BN and ReLU come before each convolution, rather
-            than after it.
-        shift_twice: Whether the input is shifted too (the SC2 module).
+        strides: Stride of the second convolution. Defaults to `1`.
+        kernel_size: Size of the shifts' window. Defaults to `3`.
+        dilation_rate: Distance of neighbouring positions in that window. Defaults to
+            `1`.
+        preactivation: Whether BN and ReLU come before each convolution and not after
+            it. Defaults to `False`.
+        shift_twice: Whether the input is shifted, too (the SC2 module). Defaults to
+            `False`.
 
     Returns:
         A batch of images with `filters` channels.
     """
-    window = {"kernel_size": kernel_size, "dilation_rate": dilation_rate}
+    window: dict[str, Any] = {
+        "kernel_size": kernel_size,
+        "dilation_rate": dilation_rate,
+    }
     if not preactivation:
         if shift_twice:
             x = spatial(x, style, f"{name}_input", **window)

@@ -1,46 +1,58 @@
-"""FE-Net, the network of "All You Need is a Few Shifts" (Table 4)."""
+"""Defines FE-Net, the network of "All You Need is a Few Shifts" (Table 4)."""
 
 import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
 
+import keras
+
+from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments, blocks, network
 
-# Table 4 below its first two units: filters, number of units, stride.
+# The FE-blocks of Table 4 below its first two units. Each has a number of filters, a
+# number of units, and a stride.
 _FE_BLOCKS = ((64, 3, 2), (128, 4, 2), (128, 4, 1), (256, 4, 2), (256, 3, 1))
 
 _OUTPUT_STRIDES = (32, 16, 8, 4)
 
+# With these ratios, gates have the parameters of Table 7.
+_SQUEEZE_RATIOS: dict[str | None, int] = {"v1": 4, "v2": 8}
+
 
 @arguments.documented("FENet")
 def FENet(
-    input_shape=None,
-    alpha=1.0,
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    name=None,
+    input_shape: Sequence[int | None] | None = None,
+    alpha: float = 1.0,
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable[[Tensor], Tensor] | None = "softmax",
+    name: str | None = None,
     *,
-    include_preprocessing=True,
-    output_stride=32,
-    spatial="sparse_shift",
-    squeeze_excite=None,
-    squeeze_ratio=None,
-    head_filters=None,
-    expand_from="input",
-    displacement_initializer="grouped",
-    displacement_regularizer=None,
-    max_displacement=2,
-    kernel_initializer="he_normal",
-    kernel_regularizer=None,
-    batch_norm_momentum=0.99,
-    dropout_rate=0.2,
-):
+    include_preprocessing: bool = True,
+    output_stride: Literal[32, 16, 8, 4] = 32,
+    spatial: Literal[
+        "sparse_shift", "grouped_shift", "active_shift", "depthwise", "none"
+    ] = "sparse_shift",
+    squeeze_excite: Literal["v1", "v2"] | None = None,
+    squeeze_ratio: float | None = None,
+    head_filters: int | None = None,
+    expand_from: Literal["input", "output"] = "input",
+    displacement_initializer: str | keras.initializers.Initializer = "grouped",
+    displacement_regularizer: str | keras.regularizers.Regularizer | None = None,
+    max_displacement: int | None = 2,
+    kernel_initializer: str | keras.initializers.Initializer = "he_normal",
+    kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+    batch_norm_momentum: float = 0.99,
+    dropout_rate: float = 0.2,
+) -> keras.Model:
     """Instantiates FE-Net, the fully exploited network with sparse shifts.
 
-    Table 4 of the SSL paper, with the units of its Fig. 4 in the blocks of
-    Fig. 3.
+    It is the network of Table 4 of the SSL paper, with the units of its Fig. 4 in the
+    blocks of its Fig. 3.
 
     <figures>
 
@@ -54,30 +66,34 @@ def FENet(
 
     Args:
         <input_shape>
-        alpha: Float, the width multiplier: scales the number of channels of all
-            layers but the classifier. Every number is rounded to what its block
-            can divide; for multiples of 1/8 only the last convolution needs it.
+        alpha: Float, the width, which scales the number of channels of all layers
+            but the classifier. Every number is rounded to one that its block can
+            divide. For multiples of 1/8, only the last convolution's number needs
+            that. Defaults to `1.0`.
         <top>
-        output_stride: By how much height and width of the last map are smaller
-            than the image's: 32 as in the paper, or 16, 8 or 4 for small
-            images. The first reductions are left out; an IB-Pool without
-            its stride becomes an IB-SSL.
+        output_stride: Int, height of the image divided by height of the last map:
+            `32` as in the paper, or `16`, `8` or `4` for small images. The first
+            strides are left out, and an IB-Pool without its stride becomes an
+            IB-SSL. Defaults to `32`.
         spatial: What exchanges information between pixels: `"sparse_shift"`
             (the paper's), `"grouped_shift"`, `"active_shift"`, `"depthwise"`
-            (3x3; the paper's ablation "DW", with batch normalization and ReLU)
-            or `"none"`.
+            (3x3 convolutions with batch normalization and ReLU, the paper's
+            ablation "DW") or `"none"`. Defaults to `"sparse_shift"`.
         squeeze_excite: Where every unit has a squeeze-and-excite gate (Fig. 6):
-            `None` for nowhere, `"v1"` on its output, `"v2"` on its wide tensor.
-        squeeze_ratio: Ratio of that gate; 4 for `"v1"` and 8 for `"v2"` by
-            default, which meet Table 7's parameters.
-        head_filters: Number of channels of the last 1x1 convolution; 1380 times
-            `alpha` by default.
-        expand_from: What an IB-Pool multiplies to get its wide tensor:
-            `"input"` channels as in the paper, or `"output"` channels as in the
-            authors' code of 2022, a larger network.
+            `None` for nowhere, `"v1"` for its output, `"v2"` for its wide tensor.
+            Defaults to `None`.
+        squeeze_ratio: Float, the number of the gate's input channels divided by the
+            length of its hidden vector. Defaults to `None`: `4` for `"v1"` and `8`
+            for `"v2"`, which give the parameters of Table 7.
+        head_filters: Int, number of channels of the last 1x1 convolution. Defaults
+            to `None`: 1380 times `alpha`.
+        expand_from: What number of channels an IB-Pool multiplies to get its wide
+            tensor: `"input"` as in the paper, or `"output"` as in the authors' code
+            of 2022, which makes the network larger. Defaults to `"input"`.
         <displacements>
         <kernels>
-        dropout_rate: Rate of the dropout before the classifier.
+        dropout_rate: Float, rate of the dropout before the classifier. Defaults to
+            `0.2`.
 
     Returns:
         A `keras.Model`, flat (not nested), without compilation.
@@ -96,7 +112,7 @@ def FENet(
         head_filters = _width(1380, alpha)
     arguments.check_positive("head_filters", head_filters)
     if squeeze_ratio is None:
-        squeeze_ratio = {"v1": 4, "v2": 8}.get(squeeze_excite)
+        squeeze_ratio = _SQUEEZE_RATIOS.get(squeeze_excite)
     style = blocks.BlockStyle(
         spatial=spatial,
         displacement_initializer=displacement_initializer,
@@ -108,7 +124,7 @@ def FENet(
         squeeze_excite=squeeze_excite,
         squeeze_ratio=squeeze_ratio,
     )
-    # Strides of the stem, the IB-Pool, and the three FE-blocks that have one.
+    # These are the strides of the stem, the IB-Pool, and three of the FE-blocks.
     left_out = _OUTPUT_STRIDES.index(output_stride)
     strides = iter([1] * left_out + [2] * (5 - left_out))
 
@@ -164,10 +180,10 @@ def FENet(
 
 
 def _divisor(block):
-    """Into how many parts an FE-block divides its input's channels."""
+    """Returns the number of parts into which an FE-block divides its channels."""
     return 1 if block is None else 2 ** (block[1] - 1)
 
 
 def _width(filters, alpha, divisor=1):
-    """Scaled number of channels: the nearest multiple of `divisor`, at least one."""
+    """Scales a number of channels to the nearest multiple of `divisor`, not zero."""
     return divisor * max(1, math.floor(filters * alpha / divisor + 0.5))

@@ -1,12 +1,17 @@
-"""MobileNetV2 as keras.applications has it, with what a fair comparison needs."""
+"""Defines MobileNetV2 as in keras.applications, with changes for a fair comparison."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 
 from keras_shift import layers
 from keras_shift.graph_walk import walk
+from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments, network
 
-# Where the map is halved, first to last.
+# These layers and blocks halve the map.
 _HALVING = ("Conv1", "block_1", "block_3", "block_6", "block_13")
 
 _OUTPUT_STRIDES = (32, 16, 8, 4)
@@ -14,29 +19,30 @@ _OUTPUT_STRIDES = (32, 16, 8, 4)
 
 @arguments.documented("MobileNetV2")
 def MobileNetV2(
-    input_shape=None,
-    alpha=1.0,
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    name=None,
+    input_shape: Sequence[int | None] | None = None,
+    alpha: float = 1.0,
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable[[Tensor], Tensor] | None = "softmax",
+    name: str | None = None,
     *,
-    include_preprocessing=True,
-    output_stride=32,
-    kernel_regularizer=None,
-    batch_norm_momentum=0.99,
-    dropout_rate=0.2,
-):
+    include_preprocessing: bool = True,
+    output_stride: Literal[32, 16, 8, 4] = 32,
+    kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+    batch_norm_momentum: float = 0.99,
+    dropout_rate: float = 0.2,
+) -> keras.Model:
     """Instantiates the network that FE-Net is compared with.
 
-    It is `keras.applications.MobileNetV2`, layer by layer, but for what a comparison
-    under one recipe needs. Batch normalization is FE-Net's: its layer,
-    `keras_shift.layers.FusedBatchNormalization`, and its momentum, since 0.999 leaves
-    stale statistics after a short training. The total stride can be chosen, kernels
-    can be regularized, and there is dropout before the classifier.
+    It has the layers of `keras.applications.MobileNetV2`, with a few changes so that
+    both networks can be trained by one recipe. Batch normalization is the same as in
+    FE-Net: it has the layer `keras_shift.layers.FusedBatchNormalization` and FE-Net's
+    momentum, since Keras' 0.999 leaves stale statistics after a short training. The
+    total stride can be chosen, kernels can be regularized, and there is dropout before
+    the classifier.
 
     Example:
 
@@ -45,13 +51,16 @@ def MobileNetV2(
 
     Args:
         <input_shape>
-        alpha: Float, the width multiplier.
+        alpha: Float, the width. Defaults to `1.0`.
         <top>
-        output_stride: By how much height and width of the last map are smaller
-            than the image's: 32, 16, 8 or 4.
-        kernel_regularizer: Regularizer of all kernels but the depthwise ones.
-        batch_norm_momentum: Momentum of batch normalization.
-        dropout_rate: Rate of the dropout before the classifier.
+        output_stride: Int, height of the image divided by height of the last map:
+            `32`, `16`, `8` or `4`. Defaults to `32`.
+        kernel_regularizer: Regularizer of all kernels but the depthwise ones, or
+            `None`. Defaults to `None`.
+        batch_norm_momentum: Float, momentum of batch normalization. Defaults to
+            `0.99`.
+        dropout_rate: Float, rate of the dropout before the classifier. Defaults to
+            `0.2`.
 
     Returns:
         A `keras.Model`, flat (not nested), without compilation.
@@ -106,7 +115,7 @@ def MobileNetV2(
 
 
 def _apply(model, x, clone):
-    """Applies new layers like a model's, which have one output each, to `x`."""
+    """Applies clones of a model's layers, which have one output each, to `x`."""
     images = keras.Input(batch_shape=model.inputs[0].shape)
     made = {id(images): x}
 

@@ -1,8 +1,11 @@
-"""Networks by name."""
+"""Makes networks by name."""
 
 import difflib
 import fnmatch
 import inspect
+from typing import Any
+
+import keras
 
 from keras_shift.zoo import (
     fenet,
@@ -13,7 +16,7 @@ from keras_shift.zoo import (
     variants,
 )
 
-# MobileNetV2 is not among the variants, for it has no shifts and no paper of ours.
+# MobileNetV2 is not one of the variants, since it is not from one of the two papers.
 _CONSTRUCTORS = {"MobileNetV2": mobilenet_v2.MobileNetV2} | {
     name: constructor
     for module in (fenet, resnet, shiftnet, shiftresnet)
@@ -22,7 +25,7 @@ _CONSTRUCTORS = {"MobileNetV2": mobilenet_v2.MobileNetV2} | {
 }
 
 
-def list_models(pattern="*"):
+def list_models(pattern: str = "*") -> list[str]:
     """Lists the names of networks.
 
     Example:
@@ -31,8 +34,8 @@ def list_models(pattern="*"):
     ['shiftnet_a', 'shiftnet_b', 'shiftnet_c']
 
     Args:
-        pattern: What names must match; `*` stands for anything, `?` for any
-            character.
+        pattern: Pattern that the names must match. `*` stands for any text and `?`
+            for any character. Defaults to `"*"`.
 
     Returns:
         A list of strings, in the order of docs/zoo.md.
@@ -40,7 +43,7 @@ def list_models(pattern="*"):
     return fnmatch.filter(variants.VARIANTS, pattern)
 
 
-def get_model(name, /, **arguments):
+def get_model(name: str, /, **arguments: Any) -> keras.Model:
     """Instantiates a network by name.
 
     Example:
@@ -50,16 +53,16 @@ def get_model(name, /, **arguments):
     104404
 
     Args:
-        name: A name that `list_models` lists, or that of a constructor, such as
+        name: A name that `list_models` lists, or the name of a constructor, such as
             `"FENet"` or `"MobileNetV2"`.
-        **arguments: Further arguments of its constructor; they come before
-            those that the name stands for.
+        **arguments: Further arguments of the constructor. They override the
+            arguments that the name stands for.
 
     Returns:
         A `keras.Model`.
 
     Raises:
-        ValueError: If there is no such network, or it has no such argument.
+        ValueError: If there is no such network or it has no such argument.
     """
     constructor = _CONSTRUCTORS[constructor_name(name)]
     known = list(inspect.signature(constructor).parameters)
@@ -72,11 +75,14 @@ def get_model(name, /, **arguments):
     return constructor(**arguments)
 
 
-def constructor_name(name):
+def constructor_name(name: str) -> str:
     """Returns the name of the constructor that makes a network.
 
     Args:
         name: Name of a network, as `get_model` takes it.
+
+    Returns:
+        A string.
 
     Raises:
         ValueError: If there is no such network.
@@ -96,7 +102,7 @@ def constructor_name(name):
     return variants.VARIANTS[name].constructor
 
 
-def model_counts():
+def model_counts() -> dict[str, variants.Counts]:
     """Returns what every network costs.
 
     Example:
@@ -105,8 +111,9 @@ def model_counts():
     299676320
 
     Returns:
-        A dict from names, as `list_models` lists them, to objects with the
-        attributes `input_shape`, `classes`, `parameters` (trainable, without
-        displacements), `displacements` and `multiply_adds`.
+        A dict from the names that `list_models` lists to objects with the attributes
+        `input_shape`, `classes`, `parameters` (trainable ones without displacements),
+        `displacements` (two for each channel with a learned shift) and
+        `multiply_adds` (MAdds).
     """
     return dict(variants.counts())

@@ -1,51 +1,61 @@
-"""What all networks share: images at one end, a classifier at the other."""
+"""Builds the parts that all networks share: the input and the classifier."""
 
 import numbers
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 
+from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments, blocks, pretrained
 
 
 def assemble(
-    body,
+    body: Callable[[Tensor], Tensor],
     *,
-    name,
-    input_shape,
-    include_top,
-    weights,
-    input_tensor,
-    pooling,
-    classes,
-    classifier_activation,
-    include_preprocessing,
-    kernel_regularizer,
-    default_size=224,
-    default_classes=1000,
-    dropout_rate=0.0,
-):
-    """Makes a model of a function from images to maps.
+    name: str,
+    input_shape: Sequence[int | None] | None,
+    include_top: bool,
+    weights: str | os.PathLike[str] | None,
+    input_tensor: keras.KerasTensor | None,
+    pooling: Literal["avg", "max"] | None,
+    classes: int | None,
+    classifier_activation: str | Callable[[Tensor], Tensor] | None,
+    include_preprocessing: bool,
+    kernel_regularizer: str | keras.regularizers.Regularizer | None,
+    default_size: int = 224,
+    default_classes: int = 1000,
+    dropout_rate: float = 0.0,
+) -> keras.Model:
+    """Makes a model from a function from images to maps.
 
     Args:
         body: Function from a batch of images to the last map.
         name: Name of the model.
         input_shape: Shape of one image, or `None` for the default.
-        include_top: Whether to classify.
-        weights: `None` or the path of a `.weights.h5` file; constructors turn names
+        include_top: Whether to include the classifier.
+        weights: `None` or the path of a `.weights.h5` file. Constructors turn names
             into paths (see `pretrained.accepts_names`).
         input_tensor: Keras tensor to use as the images, or `None`.
-        pooling: `None`, `"avg"` or `"max"`; without the top only.
+        pooling: `None`, `"avg"` or `"max"`. It is used only without the top.
         classes: Number of classes, or `None` for the default.
-        classifier_activation: Activation of the classifier.
+        classifier_activation: Activation of the classifier, or `None`.
         include_preprocessing: Whether to scale pixel values from [0, 255] to
             [-1, 1] first.
-        kernel_regularizer: Regularizer of the classifier's kernel.
-        default_size: Height and width of an image, in pixels.
-        default_classes: Number of classes.
-        dropout_rate: Rate of the dropout before the classifier, if it is not 0.
+        kernel_regularizer: Regularizer of the classifier's kernel, or `None`.
+        default_size: Default height and width of an image, in pixels. Defaults to
+            `224`.
+        default_classes: Default number of classes. Defaults to `1000`.
+        dropout_rate: Rate of the dropout before the classifier, or `0` for none.
+            Defaults to `0.0`.
 
     Returns:
         A `keras.Model`.
+
+    Raises:
+        ValueError: If an argument is none of the above, or if the weights do not fit
+            the network.
     """
     arguments.check_choice("include_top", include_top, (True, False))
     arguments.check_choice("pooling", pooling, (None, "avg", "max"))
@@ -62,7 +72,8 @@ def assemble(
         x = keras.layers.GlobalAveragePooling2D(name="average_pool")(x)
         if dropout_rate:
             x = keras.layers.Dropout(dropout_rate, name="dropout")(x)
-        # In float32 also under a mixed dtype policy, where logits lose digits.
+        # The classifier computes in float32 even under a mixed dtype policy, in which
+        # logits would lose digits.
         x = keras.layers.Dense(
             classes,
             activation=classifier_activation,
@@ -109,10 +120,10 @@ def _images(input_shape, input_tensor, include_top, default_size):
 
 
 def _checked_shape(shape):
-    """The shape of an image as a tuple of integers and `None`.
+    """Returns the shape of an image as a tuple of integers and `None`.
 
-    There is no smallest size but one pixel, to which maps are padded: images may be as
-    small as those of digits.
+    Images may be as small as one pixel, since a map of one pixel is padded before it is
+    halved.
     """
     channels_last = blocks.channel_axis() == -1
     channels = 2 if channels_last else 0

@@ -1,24 +1,28 @@
-"""What stands before a network's images and after its predictions."""
+"""Preprocesses the images of networks and decodes their predictions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from keras_shift.typing import Tensor
+
 _CLASS_NAMES = Path(__file__).parent / "class_names"
 
-# Keras has the names of its classes.
+# Keras has the names of ImageNet's classes.
 _IMAGENET, _IMAGENET_CLASSES = "imagenet2012", 1000
 
-# So many classes tell which dataset they are of: ten are anybody's.
+# From this number of classes on, the number tells which dataset they belong to. Many
+# datasets have ten classes.
 _TELLING = 100
 
 
-def preprocess_input(x, data_format=None):
-    """Returns images as they are: preprocessing is part of the models.
+def preprocess_input(x: Tensor, data_format: str | None = None) -> Tensor:
+    """Returns images unchanged, since preprocessing is part of the models.
 
-    It stands here since the networks of keras.applications have one. Models of
-    the zoo take pixel values in [0, 255], unless they were made with
+    This function exists because the networks of keras.applications have one. Models
+    of the zoo take pixel values in [0, 255], unless they are made with
     `include_preprocessing=False`.
 
     Example:
@@ -27,7 +31,7 @@ def preprocess_input(x, data_format=None):
 
     Args:
         x: A batch of images, an array or tensor.
-        data_format: Unused.
+        data_format: This argument is not used. Defaults to `None`.
 
     Returns:
         `x`.
@@ -35,8 +39,10 @@ def preprocess_input(x, data_format=None):
     return x
 
 
-def decode_predictions(preds, top=5, dataset=None):
-    """Names the classes of predictions.
+def decode_predictions(
+    preds: Tensor, top: int = 5, dataset: str | Sequence[str] | None = None
+) -> list[list[tuple[str, str, float]]]:
+    """Returns the names and the scores of the classes with the largest scores.
 
     Example:
 
@@ -46,20 +52,21 @@ def decode_predictions(preds, top=5, dataset=None):
     >>> identifier, name, score = best[0][0]
 
     Args:
-        preds: Array of shape `(images, classes)`, the scores of a batch.
-        top: How many classes to return for each image.
-        dataset: Whose classes they are: `"cifar10"`, `"cifar100"`,
-            `"tiny_imagenet"` or `"imagenet2012"` (whose names Keras downloads
-            once); or a list with the name of every class. By default that of these
-            datasets which has as many classes, if they are a hundred or more.
+        preds: Array or tensor of shape `(images, classes)`, the scores of a batch.
+        top: Int, number of classes to return for each image. Defaults to `5`.
+        dataset: Name of the dataset that has the classes: `"cifar10"`,
+            `"cifar100"`, `"tiny_imagenet"` or `"imagenet2012"` (whose names Keras
+            downloads once), or a list with the name of every class. Defaults to
+            `None`: the dataset of these four that has as many classes, if there are
+            at least a hundred.
 
     Returns:
-        For each image a list of tuples `(identifier, name, score)`, largest
-        score first. The identifier is a WordNet id for ImageNet's classes, and
-        elsewhere the name once more.
+        A list with a list of tuples `(identifier, name, score)` for each image,
+        largest score first. The identifier is a WordNet id for ImageNet's classes,
+        and the same as the name for other classes.
 
     Raises:
-        ValueError: If the dataset is unknown, or has another number of classes.
+        ValueError: If the dataset is unknown or has another number of classes.
     """
     preds = keras.ops.convert_to_numpy(preds)
     if dataset is None:
@@ -84,12 +91,12 @@ def decode_predictions(preds, top=5, dataset=None):
     ]
 
 
-def class_names(dataset):
+def class_names(dataset: str) -> list[tuple[str, str]]:
     """Returns the classes of a dataset.
 
     Args:
-        dataset: Name of a file in zoo/class_names: one class on each line, either
-            its name or its identifier, a tab, and its name.
+        dataset: Name of a file in zoo/class_names, without its ending. Each line of
+            the file has one class: its name, or its identifier, a tab, and its name.
 
     Returns:
         A list of tuples `(identifier, name)`.
@@ -108,12 +115,12 @@ def class_names(dataset):
 
 
 def _listed():
-    """Names of the datasets whose classes are in files."""
+    """Returns the names of the datasets whose classes are in files."""
     return sorted(path.stem for path in _CLASS_NAMES.iterdir())
 
 
 def _dataset_of(preds):
-    """The dataset that has as many classes as there are scores."""
+    """Returns the dataset that has as many classes as there are scores."""
     counts = {dataset: len(class_names(dataset)) for dataset in _listed()}
     counts[_IMAGENET] = _IMAGENET_CLASSES
     found = [

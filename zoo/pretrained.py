@@ -1,4 +1,4 @@
-"""Trained weights: what is known of each file, and how a network gets them."""
+"""Describes the files of trained weights and loads them into networks."""
 
 import collections
 import dataclasses
@@ -10,8 +10,9 @@ import json
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import h5py
 import keras
@@ -19,8 +20,10 @@ import numpy as np
 
 from keras_shift.zoo import predictions
 
-# What may differ from the training: it changes neither the shape nor the meaning of
-# the backbone's weights.
+Constructor = TypeVar("Constructor", bound=Callable[..., keras.Model])
+
+# These arguments may differ from those of the training: they change neither the shape
+# nor the meaning of the backbone's weights.
 FREE = {
     "batch_norm_momentum",
     "classes",
@@ -45,40 +48,45 @@ _CLASSIFIER = "predictions"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """Everything that is known of a file of trained weights.
+    """Holds everything that is known about a file of trained weights.
 
     Attributes:
         name: The file's name without `.weights.h5`, such as
             `"fenet_1.0.tiny_imagenet"`.
-        weights: What users pass as `weights`: the dataset, or `dataset.recipe`.
+        weights: The name that users pass as `weights`: the dataset, or
+            `dataset.recipe`.
         constructor: Name of the network's constructor.
         arguments: The constructor's arguments that decide which weights there are
             and what they mean.
         input_shape: Shape of one image: height, width, channels.
         dataset: Name of the dataset.
         classes: Number of classes.
-        class_names: Name of a file in zoo/class_names, or a list of names.
+        class_names: Name of a file in zoo/class_names, or a tuple of names.
         recipe: The `keras_shift.training.Recipe` as a dict.
-        git_commit: The version of this repository that trained the network.
-        versions: Versions of the libraries that did, by their names.
-        backend: Keras' backend that did.
-        device: The machine that did.
-        seconds: How long it took, or `None` where nobody has measured it.
+        git_commit: The version of this repository with which the network was trained.
+        versions: Dict from the names of libraries to the versions with which it was
+            trained.
+        backend: Keras' backend on which it was trained.
+        device: The machine on which it was trained.
+        seconds: Duration of the training in seconds, or `None` if it was not measured.
         sha256: The file's SHA-256.
-        bytes: The file's size.
-        licence: Under what terms the weights are published, and what those of the
-            dataset allow.
-        images: Number of held-out images behind the accuracies.
+        bytes: The file's size in bytes.
+        licence: The terms under which the weights are published, and what the
+            dataset's terms allow.
+        images: Number of held-out images with which the accuracies were measured.
         top1: The network's top-1 accuracy in float32, from 0 to 1.
-        top5: Its top-5 accuracy.
-        int8_top1: Top-1 accuracy of its int8 .tflite file, or `None`.
+        top5: The network's top-5 accuracy in float32, from 0 to 1.
+        int8_top1: Top-1 accuracy of the network's int8 .tflite file, or `None`.
         parameters: Number of trainable parameters without displacements.
-        multiply_adds: Number of multiply-adds for one image of `input_shape`.
-        unshifted: For every shift layer by name its numbers of unshifted and of all
-            channels.
-        moved: For every layer of learned shifts by name its number of channels that
-            training left with another rounded displacement than they started with,
-            and that of all channels.
+        multiply_adds: Number of MAdds for one image of `input_shape`.
+        unshifted: Dict from the names of shift layers to pairs: the number of
+            unshifted channels and the number of all channels.
+        moved: Dict from the names of layers with learned shifts to pairs: the number
+            of channels whose rounded displacement the training changed, and the
+            number of all channels.
+
+    Raises:
+        ValueError: If a field cannot be true, or if fields contradict each other.
     """
 
     name: str
@@ -107,7 +115,7 @@ class Record:
     unshifted: dict[str, tuple[int, int]]
     moved: dict[str, tuple[int, int]]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, (rule, holds) in _RULES.items():
             if not holds(getattr(self, field)):
                 self._refuse(field, f"must be {rule}")
@@ -130,35 +138,35 @@ class Record:
             self._refuse("class_names", f"must name {self.classes} classes")
 
     @property
-    def recipe_name(self):
-        """Name of the recipe."""
+    def recipe_name(self) -> str:
+        """The recipe's name."""
         return self.recipe["name"]
 
     @property
-    def seed(self):
-        """Seed of the training."""
+    def seed(self) -> int:
+        """The seed of the training."""
         return self.recipe["seed"]
 
     @property
-    def shift_sparsity(self):
-        """Share of unshifted channels of all shift layers together, or `None`."""
+    def shift_sparsity(self) -> float | None:
+        """The sparsity of all shift layers together, or `None` if there are none."""
         channels = sum(channels for _, channels in self.unshifted.values())
         if not channels:
             return None
         return sum(unshifted for unshifted, _ in self.unshifted.values()) / channels
 
-    def labels(self):
-        """Returns the classes' names as datasets have them, in their order."""
+    def labels(self) -> list[str]:
+        """Returns the names of the classes as the dataset has them, in its order."""
         if isinstance(self.class_names, str):
             return [label for label, _ in predictions.class_names(self.class_names)]
         return list(self.class_names)
 
-    def to_json(self):
+    def to_json(self) -> str:
         """Returns the record as text, which `from_json` reads."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> Self:
         """Reads what `to_json` wrote.
 
         Args:
@@ -168,7 +176,7 @@ class Record:
             A `Record`.
 
         Raises:
-            ValueError: If it is no record, or one that cannot be true.
+            ValueError: If the text is no record, or if the record cannot be true.
         """
         try:
             found = json.loads(text)
@@ -290,8 +298,16 @@ _RULES = {
 }
 
 
-def folder():
-    """Returns the path of the folder with the published weights."""
+def folder() -> Path:
+    """Returns the path of the folder with the published weights.
+
+    Returns:
+        A `Path`: the environment variable KERAS_SHIFT_WEIGHTS_DIR, or the folder inside
+        this package.
+
+    Raises:
+        ValueError: If the environment variable does not name a folder.
+    """
     chosen = os.environ.get("KERAS_SHIFT_WEIGHTS_DIR")
     if chosen and not os.path.isdir(chosen):
         raise ValueError(
@@ -301,31 +317,31 @@ def folder():
     return Path(chosen or Path(__file__).parent / "weights")
 
 
-def list_weights(pattern="*"):
+def list_weights(pattern: str = "*") -> list[str]:
     """Lists the published weights.
 
-    What stands behind the network's name is what its constructor and `get_model`
-    take as `weights`: those of `"fenet_1.0.tiny_imagenet"` are
-    `FENet(weights="tiny_imagenet")`.
+    A name consists of the network's name and the name that its constructor and
+    `get_model` take as `weights`. For example, `FENet(weights="tiny_imagenet")` has
+    the weights `"fenet_1.0.tiny_imagenet"`.
 
     Example:
 
     >>> names = keras_shift.zoo.list_weights("*.tiny_imagenet")
 
     Args:
-        pattern: What names must match; `*` stands for anything, `?` for any
-            character.
+        pattern: Pattern that the names must match. `*` stands for any text and `?`
+            for any character. Defaults to `"*"`.
 
     Returns:
         A list of strings.
     """
-    # Other files may lie there, too.
+    # The folder may hold other JSON files, too.
     names = [name for name in _recorded() if _weights_of(name).exists()]
     return fnmatch.filter(names, pattern)
 
 
 def _recorded():
-    """Names of all files that may be records."""
+    """Returns the names of all files that may be records."""
     return sorted(path.name.removesuffix(".json") for path in folder().glob("*.json"))
 
 
@@ -333,8 +349,8 @@ def _weights_of(name):
     return folder() / f"{name}.weights.h5"
 
 
-def get_record(name):
-    """Returns what is known of published weights.
+def get_record(name: str) -> Record:
+    """Returns the record of published weights.
 
     Example:
 
@@ -346,11 +362,11 @@ def get_record(name):
         name: A name that `list_weights` lists.
 
     Returns:
-        A `Record`; its attributes are the fields of the JSON file beside the
+        A `Record`, whose attributes are the fields of the JSON file beside the
         weights.
 
     Raises:
-        ValueError: If there is no such record, or it is damaged.
+        ValueError: If there is no such record or it is damaged.
     """
     if not (folder() / f"{name}.json").is_file():
         raise ValueError(
@@ -368,14 +384,17 @@ def get_record(name):
     return record
 
 
-def checked_file(record):
-    """Returns the path of a record's weights, after a look at every byte of them.
+def checked_file(record: Record) -> Path:
+    """Checks the file of a record's weights and returns its path.
 
     Args:
         record: A `Record`.
 
+    Returns:
+        A `Path`.
+
     Raises:
-        ValueError: If the file is missing, damaged, or another one.
+        ValueError: If the file is missing, damaged, or not the record's.
     """
     path = _weights_of(record.name)
     if not path.is_file():
@@ -394,16 +413,16 @@ def checked_file(record):
     )
 
 
-def accepts_names(constructor):
+def accepts_names(constructor: Constructor) -> Constructor:
     """Lets a constructor take the names of published weights as `weights`.
 
-    It then builds the network with the arguments of the weights' record, and refuses
-    arguments that contradict them. It has to know which arguments the caller gave:
-    a default contradicts nothing.
+    For such a name it builds the network with the arguments of the weights' record. It
+    refuses arguments of the caller that contradict the record, but ignores the defaults
+    of the other arguments.
 
     Args:
-        constructor: A function that returns a `keras.Model`, and takes `None` and
-            paths as `weights` already.
+        constructor: A function that returns a `keras.Model` and takes `None` or a path
+            as `weights`.
 
     Returns:
         A function with the same signature.
@@ -414,7 +433,7 @@ def accepts_names(constructor):
     def with_weights(*args, **kwargs):
         try:
             given = signature.bind(*args, **kwargs).arguments
-        except TypeError:  # which the constructor's own call names better
+        except TypeError:  # The constructor itself raises a better error below.
             given = {}
         weights = given.get("weights")
         if not isinstance(weights, str) or _is_path(weights):
@@ -460,10 +479,11 @@ def accepts_names(constructor):
         _transfer(source, model, left_out)
         return model
 
-    return with_weights
+    # It has the constructor's signature, since `wraps` copies that.
+    return with_weights  # type: ignore[return-value]
 
 
-def load(model, weights):
+def load(model: keras.Model, weights: str | os.PathLike[str]) -> None:
     """Loads the weights of a file into a network.
 
     Args:
@@ -471,7 +491,7 @@ def load(model, weights):
         weights: Path of a `.weights.h5` file.
 
     Raises:
-        ValueError: If there is no such file, or it does not fit.
+        ValueError: If there is no such file or it does not fit the network.
     """
     if not isinstance(weights, (str, os.PathLike)) or not os.path.isfile(weights):
         raise ValueError(
@@ -480,15 +500,15 @@ def load(model, weights):
             ".weights.h5 file, and there is no such file. "
             f"Received: weights={weights!r}"
         )
-    # Keras overlooks layers that only the file has, and of shapes that do not fit it
-    # prints the numbers, too.
+    # Keras ignores layers that only the file has, and if a shape does not fit, its
+    # error prints all numbers of the weight.
     wanted = collections.Counter(tuple(weight.shape) for weight in model.weights)
     try:
         stored = _stored_shapes(weights)
         if stored in (None, wanted):
             model.load_weights(weights)
             return
-    # What a damaged file raises depends on where the damage is.
+    # The type of the error depends on where the file is damaged.
     except Exception as error:
         raise _does_not_fit(model, weights, str(error).split("\n")[0]) from error
     other = (stored - wanted).total()
@@ -511,13 +531,16 @@ def _does_not_fit(model, path, why):
 
 
 def _stored_shapes(path):
-    """How many weights of which shape a .weights.h5 file has; `None` of other files."""
+    """Counts the weights of each shape in a .weights.h5 file.
+
+    It returns `None` for a file with another ending.
+    """
     if not os.fspath(path).endswith(".weights.h5"):
         return None
     shapes: collections.Counter[tuple[int, ...]] = collections.Counter()
 
     def visit(name, item):
-        # An optimizer's are there, too, if the model was compiled.
+        # The file also holds the optimizer's variables if the model was compiled.
         if isinstance(item, h5py.Dataset) and name.startswith("layers/"):
             shapes[item.shape] += 1
 
@@ -531,7 +554,7 @@ def _is_path(weights):
 
 
 def _find(constructor, weights, alpha):
-    """The record of a constructor's weights by name and width."""
+    """Returns the record of a constructor's weights by their name and width."""
     published, damaged = [], []
     for name in _recorded():
         try:
@@ -565,7 +588,7 @@ def _find(constructor, weights, alpha):
 def _why_not(constructor, weights):
     if weights not in ("imagenet", "imagenet2012"):
         return ""
-    # Recipes know the networks, which know this module.
+    # These modules import the networks, which import this module.
     from keras_shift.zoo import models, recipes
 
     training = [
@@ -592,7 +615,7 @@ def _check_contradictions(record, given, trained):
 
 
 def _input_shape(given, record):
-    """Images as in training, unless the caller says otherwise."""
+    """Returns the shape of images, that of the training unless the caller gave one."""
     shape, tensor = given.get("input_shape"), given.get("input_tensor")
     received = tensor.shape[1:] if keras.utils.is_keras_tensor(tensor) else shape
     channels = record.input_shape[2]
@@ -600,7 +623,7 @@ def _input_shape(given, record):
         size = record.input_shape[:2] if given.get("include_top", True) else (None,) * 2
         return _in_data_format((*size, channels))
     axis = 0 if keras.config.image_data_format() == "channels_first" else -1
-    # The constructor refuses what is no shape.
+    # If this is no shape, the constructor raises an error.
     is_shape = isinstance(received, (tuple, list)) and len(received) == 3
     if is_shape and received[axis] != channels:
         raise ValueError(
@@ -619,7 +642,7 @@ def _in_data_format(shape):
 
 
 def _names_in_front_of(tensor):
-    """Names of the layers that lead to an `input_tensor`, which are the caller's."""
+    """Returns the names of the caller's layers that lead to an `input_tensor`."""
     if tensor is None:
         return set()
     model = keras.Model(keras.utils.get_source_inputs(tensor), tensor)
@@ -627,10 +650,10 @@ def _names_in_front_of(tensor):
 
 
 def _transfer(source, model, left_out):
-    """Copies the weights of all layers but some, by the layers' names.
+    """Copies weights between layers of the same name, except the layers `left_out`.
 
-    By their order, as in a file, they could not be told from those of layers that
-    stand in front of an `input_tensor`.
+    The order of layers, by which files are read, cannot be used: the caller's layers in
+    front of an `input_tensor` would come first.
     """
     trained = {layer.name: layer for layer in source.layers}
     for layer in model.layers:
@@ -639,5 +662,5 @@ def _transfer(source, model, left_out):
         if layer.name in trained and layer.weights:
             layer.set_weights(trained[layer.name].get_weights())
         elif layer.name not in trained and hasattr(layer, "displacements"):
-            # With fewer strides, this shift stands where the training had none.
+            # With fewer strides, this shift is where the trained network has pooling.
             layer.displacements.assign(np.zeros(layer.displacements.shape))

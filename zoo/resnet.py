@@ -1,20 +1,29 @@
-"""ResNets, which both papers compare their networks with."""
+"""Defines the ResNets with which both papers compare their networks."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 from keras import ops
 
+from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments, blocks, network
 
 SHORTCUTS = ("projection", "zero_padding")
 
 
-def cifar_groups(depth):
-    """Number of modules, channels and first stride of a CIFAR ResNet's groups.
+def cifar_groups(depth: int) -> tuple[tuple[int, int, int], ...]:
+    """Returns what a CIFAR ResNet's groups consist of.
 
     Args:
-        depth: Number of layers with kernels, 20, 56 or 110.
+        depth: Number of layers with kernels, `20`, `56` or `110`.
+
+    Returns:
+        A tuple for each group with its number of modules, its number of channels, and
+        the stride of its first module.
     """
-    # A stem, a classifier, and three groups of modules with two layers each.
+    # The layers are a stem, a classifier, and two for each module of the three groups.
     modules = (depth - 2) // 6
     return ((modules, 16, 1), (modules, 32, 2), (modules, 64, 2))
 
@@ -22,27 +31,27 @@ def cifar_groups(depth):
 def _cifar_constructor(depth):
     @arguments.documented(f"ResNet{depth}", size="(32, 32, 3)", classes=10)
     def ResNet(
-        input_shape=None,
-        alpha=1.0,
-        include_top=True,
-        weights=None,
-        input_tensor=None,
-        pooling=None,
-        classes=None,
-        classifier_activation="softmax",
-        name=None,
+        input_shape: Sequence[int | None] | None = None,
+        alpha: float = 1.0,
+        include_top: bool = True,
+        weights: str | os.PathLike[str] | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        pooling: Literal["avg", "max"] | None = None,
+        classes: int | None = None,
+        classifier_activation: str | Callable[[Tensor], Tensor] | None = "softmax",
+        name: str | None = None,
         *,
-        include_preprocessing=True,
-        shortcut="projection",
-        module_reduction=1.0,
-        kernel_initializer="he_normal",
-        kernel_regularizer=None,
-        batch_norm_momentum=0.99,
-    ):
+        include_preprocessing: bool = True,
+        shortcut: Literal["projection", "zero_padding"] = "projection",
+        module_reduction: float = 1.0,
+        kernel_initializer: str | keras.initializers.Initializer = "he_normal",
+        kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+        batch_norm_momentum: float = 0.99,
+    ) -> keras.Model:
         """Instantiates <name> for images of 32x32 pixels, as on CIFAR.
 
-        It has no shifts: the papers compare their networks with it, at its own
-        size and, in Tables 2 and 5 of the ShiftNet paper, reduced in two ways.
+        It has no shifts. The papers compare their networks with it. Tables 2 and 5 of
+        the ShiftNet paper also reduce its size in two ways.
 
         <figures>
 
@@ -56,19 +65,22 @@ def _cifar_constructor(depth):
 
         Args:
             <input_shape>
-            alpha: Float, the width multiplier: scales the number of channels of
-                all layers but the classifier, rounding down. The papers'
-                net-wise reduction of parameters by r is `alpha=r**-0.5`.
+            alpha: Float, the width, which scales the number of channels of all
+                layers but the classifier. Numbers are rounded down. The papers'
+                net-wise reduction of parameters by r is `alpha=r**-0.5`. Defaults
+                to `1.0`.
             <top>
-            shortcut: What modules that change the number of channels add to
-                their result: `"projection"`, a 1x1 convolution with batch
-                normalization (option B of the ResNet paper), or
-                `"zero_padding"`, without parameters (option A).
+            shortcut: The shortcut of modules that change the number of channels:
+                `"projection"` for a 1x1 convolution with batch normalization
+                (option B of the ResNet paper), or `"zero_padding"` for channels of
+                zeros, which need no parameters (option A). Defaults to
+                `"projection"`.
             module_reduction: Float, divides the number of filters of each
                 module's first convolution, rounding down (the papers'
-                module-wise reduction). Where that differs from the number of
-                channels, a projection is added too, as in the ShiftNet authors'
-                code.
+                module-wise reduction). With the shortcut `"projection"`, a module
+                also gets a projection if the first convolution does not have as
+                many filters as the module has input channels, as in the ShiftNet
+                authors' code. Defaults to `1.0`.
             <kernels>
 
         Returns:
@@ -135,25 +147,25 @@ ResNet110 = _cifar_constructor(110)
 
 @arguments.documented("ResNet50")
 def ResNet50(
-    input_shape=None,
-    alpha=1.0,
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    name=None,
+    input_shape: Sequence[int | None] | None = None,
+    alpha: float = 1.0,
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable[[Tensor], Tensor] | None = "softmax",
+    name: str | None = None,
     *,
-    include_preprocessing=True,
-    kernel_initializer="he_normal",
-    kernel_regularizer=None,
-    batch_norm_momentum=0.99,
-):
+    include_preprocessing: bool = True,
+    kernel_initializer: str | keras.initializers.Initializer = "he_normal",
+    kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+    batch_norm_momentum: float = 0.99,
+) -> keras.Model:
     """Instantiates <name>, the baseline of `ShiftResNet50`.
 
-    The network of Table 3 of the ShiftNet paper. Unlike that of
-    keras.applications it has no biases, and the 3x3 convolution has the stride.
+    It is the network of Table 3 of the ShiftNet paper. Unlike the one of
+    keras.applications it has no biases, and its 3x3 convolutions have the strides.
 
     <figures>
 
@@ -167,9 +179,9 @@ def ResNet50(
 
     Args:
         <input_shape>
-        alpha: Float, the width multiplier: scales the number of channels of all
-            layers but the classifier, rounding down. The paper's reduction of
-            parameters by r is `alpha=r**-0.5`.
+        alpha: Float, the width, which scales the number of channels of all layers
+            but the classifier. Numbers are rounded down. The paper's reduction of
+            parameters by r is `alpha=r**-0.5`. Defaults to `1.0`.
         <top>
         <kernels>
 
@@ -211,14 +223,20 @@ def ResNet50(
     )
 
 
-def bottlenecks(x, alpha, middle, style):
-    """ResNet-50 between its images and its classifier.
+def bottlenecks(
+    x: Tensor,
+    alpha: float,
+    middle: Callable[[Tensor, int, str, int], Tensor],
+    style: blocks.BlockStyle,
+) -> Tensor:
+    """Applies the layers of ResNet-50 between its images and its classifier.
 
     Args:
         x: A batch of images.
-        alpha: The width multiplier.
-        middle: Function of a tensor, a number of filters, a prefix of names and
-            a stride: what stands between a bottleneck's 1x1 convolutions.
+        alpha: The width.
+        middle: Function that is applied between the 1x1 convolutions of each
+            bottleneck. It takes a tensor, a number of filters, a prefix of names and
+            a stride, and returns a tensor.
         style: A `BlockStyle`.
 
     Returns:
@@ -246,13 +264,15 @@ def bottlenecks(x, alpha, middle, style):
     return x
 
 
-def projection(x, filters, style, name, strides):
-    """A shortcut that changes the number of channels: 1x1 convolution and BN."""
+def projection(
+    x: Tensor, filters: int, style: blocks.BlockStyle, name: str, strides: int
+) -> Tensor:
+    """Applies a shortcut with another number of channels: 1x1 convolution and BN."""
     return blocks.convolution(x, filters, 1, style, f"{name}_shortcut", strides)
 
 
-def width(filters, alpha):
-    """Scaled number of channels, rounded down, but at least one."""
+def width(filters: int, alpha: float) -> int:
+    """Returns a scaled number of channels, rounded down, but at least one."""
     return max(1, int(filters * alpha))
 
 
@@ -271,7 +291,7 @@ def _basic_module(x, filters, first_filters, style, name, *, strides, shortcut):
 
 
 def _zero_padded(x, channels, name, strides):
-    """Every second pixel, with `channels` more channels of zeros."""
+    """Takes pixels at a distance of `strides` and adds `channels` channels of zeros."""
     x = keras.layers.MaxPooling2D(1, strides, name=f"{name}_shortcut")(x)
     padding = [[0, 0], [0, 0], [0, 0], [0, 0]]
     padding[blocks.channel_axis()] = [0, channels]

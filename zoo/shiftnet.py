@@ -1,9 +1,13 @@
-"""ShiftNet-A, B and C, of "Shift: A Zero FLOP, Zero Parameter Alternative"."""
+"""Defines ShiftNet-A, B and C of "Shift: A Zero FLOP, Zero Parameter Alternative"."""
 
 import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 
+from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments, blocks, network
 
 WIRINGS = ("concatenate", "plain")
@@ -12,18 +16,19 @@ MODULES = ("csc", "sc2")
 
 @dataclasses.dataclass(frozen=True)
 class _Architecture:
-    """One of the three networks.
+    """Describes one of the three networks.
 
     Attributes:
         stem_filters: Number of filters of the first convolution.
-        groups: For each group its number of channels, kernel size, expansion of
-            the module that reduces and of the others, and number of the others.
-        wiring: How a module reduces.
+        groups: Tuple for each group with its number of channels, its kernel size, the
+            expansion of its first module, which halves the map, the expansion of the
+            other modules, and the number of the other modules.
+        wiring: How the first module of a group halves the map, one of `WIRINGS`.
     """
 
     stem_filters: int
     groups: tuple[tuple[int, int, int, int, int], ...]
-    wiring: str
+    wiring: Literal["concatenate", "plain"]
 
 
 _ARCHITECTURES = {
@@ -65,33 +70,35 @@ def _constructor(constructor_name):
 
     @arguments.documented(constructor_name)
     def ShiftNet(
-        input_shape=None,
-        alpha=1.0,
-        include_top=True,
-        weights=None,
-        input_tensor=None,
-        pooling=None,
-        classes=None,
-        classifier_activation="softmax",
-        name=None,
+        input_shape: Sequence[int | None] | None = None,
+        alpha: float = 1.0,
+        include_top: bool = True,
+        weights: str | os.PathLike[str] | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        pooling: Literal["avg", "max"] | None = None,
+        classes: int | None = None,
+        classifier_activation: str | Callable[[Tensor], Tensor] | None = "softmax",
+        name: str | None = None,
         *,
-        include_preprocessing=True,
-        spatial="grouped_shift",
-        module="csc",
-        wiring=architecture.wiring,
-        stem_filters=None,
-        displacement_initializer="grouped",
-        displacement_regularizer=None,
-        max_displacement=2,
-        kernel_initializer="he_normal",
-        kernel_regularizer=None,
-        batch_norm_momentum=0.99,
-    ):
-        """Instantiates <name>, of CSC modules with grouped shifts.
+        include_preprocessing: bool = True,
+        spatial: Literal[
+            "sparse_shift", "grouped_shift", "active_shift", "depthwise", "none"
+        ] = "grouped_shift",
+        module: Literal["csc", "sc2"] = "csc",
+        wiring: Literal["concatenate", "plain"] = architecture.wiring,
+        stem_filters: int | None = None,
+        displacement_initializer: str | keras.initializers.Initializer = "grouped",
+        displacement_regularizer: str | keras.regularizers.Regularizer | None = None,
+        max_displacement: int | None = 2,
+        kernel_initializer: str | keras.initializers.Initializer = "he_normal",
+        kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+        batch_norm_momentum: float = 0.99,
+    ) -> keras.Model:
+        """Instantiates <name>, a network of CSC modules with grouped shifts.
 
-        ShiftNet-A is Table 6 of the ShiftNet paper; B has half of its channels,
-        those of the first convolution included; C is the small and shallow
-        network of its Section 3.2.
+        ShiftNet-A is the network of Table 6 of the ShiftNet paper. B has half as many
+        channels, also in the first convolution. C is the small and shallow network of
+        the paper's Section 3.2.
 
         <figures>
 
@@ -105,20 +112,23 @@ def _constructor(constructor_name):
 
         Args:
             <input_shape>
-            alpha: Float, the width multiplier: scales the number of channels of
-                all layers but the classifier.
+            alpha: Float, the width, which scales the number of channels of all
+                layers but the classifier. Defaults to `1.0`.
             <top>
             spatial: What exchanges information between pixels:
                 `"grouped_shift"` (the paper's), `"sparse_shift"`,
-                `"active_shift"`, `"depthwise"` or `"none"`.
+                `"active_shift"`, `"depthwise"` or `"none"`. Defaults to
+                `"grouped_shift"`.
             module: `"csc"` (convolution, shift, convolution) or `"sc2"`, which
-                shifts before its first convolution too (Fig. 3).
-            wiring: How the first module of a group halves the map:
-                `"concatenate"` makes the new channels beside the average-pooled
-                old ones (Fig. 3; the default of A and B), `"plain"` makes all
-                channels anew (the default of C).
-            stem_filters: Number of filters of the first convolution, before
-                `alpha`.
+                also shifts before its first convolution (Fig. 3). Defaults to
+                `"csc"`.
+            wiring: How the first module of a group halves the map.
+                `"concatenate"` computes only the additional channels and keeps
+                the average-pooled input beside them (Fig. 3). `"plain"` computes
+                all channels. Defaults to `"concatenate"` for A and B, and to
+                `"plain"` for C.
+            stem_filters: Int, number of filters of the first convolution, which
+                `alpha` scales. Defaults to `None`: 32 for A and C, and 16 for B.
             <displacements>
             <kernels>
 
@@ -186,7 +196,10 @@ def _constructor(constructor_name):
 
 
 def _module(x, filters, expansion, style, name, *, wiring, **options):
-    """A CSC or SC2 module with its shortcut; `wiring` is `None` if it keeps the map."""
+    """Applies a CSC or SC2 module with its shortcut.
+
+    It keeps the size of the map if `wiring` is `None`.
+    """
     channels = x.shape[blocks.channel_axis()]
     options["preactivation"] = True
     if wiring is None:

@@ -1,47 +1,56 @@
-"""ShiftResNets: ResNets of shifts, as both papers build them."""
+"""Defines ShiftResNets, the ResNets with shifts of both papers."""
 
 import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 
+from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments, blocks, network, resnet, shiftnet
 
-# The default of `spatial` for each wiring.
+# These are the defaults of `spatial` for each wiring.
 DEFAULT_SPATIAL = {"projection": "grouped_shift", "concatenate": "sparse_shift"}
 
 
 def _cifar_constructor(depth):
     @arguments.documented(f"ShiftResNet{depth}", size="(32, 32, 3)", classes=10)
     def ShiftResNet(
-        input_shape=None,
-        alpha=1.0,
-        include_top=True,
-        weights=None,
-        input_tensor=None,
-        pooling=None,
-        classes=None,
-        classifier_activation="softmax",
-        name=None,
+        input_shape: Sequence[int | None] | None = None,
+        alpha: float = 1.0,
+        include_top: bool = True,
+        weights: str | os.PathLike[str] | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        pooling: Literal["avg", "max"] | None = None,
+        classes: int | None = None,
+        classifier_activation: str | Callable[[Tensor], Tensor] | None = "softmax",
+        name: str | None = None,
         *,
-        include_preprocessing=True,
-        expansion=6,
-        wiring="projection",
-        spatial=None,
-        module="csc",
-        without_shift=(),
-        displacement_initializer="grouped",
-        displacement_regularizer=None,
-        max_displacement=2,
-        kernel_initializer="he_normal",
-        kernel_regularizer=None,
-        batch_norm_momentum=0.99,
-    ):
+        include_preprocessing: bool = True,
+        expansion: int = 6,
+        wiring: Literal["projection", "concatenate"] = "projection",
+        spatial: (
+            Literal[
+                "sparse_shift", "grouped_shift", "active_shift", "depthwise", "none"
+            ]
+            | None
+        ) = None,
+        module: Literal["csc", "sc2"] = "csc",
+        without_shift: Sequence[str] = (),
+        displacement_initializer: str | keras.initializers.Initializer = "grouped",
+        displacement_regularizer: str | keras.regularizers.Regularizer | None = None,
+        max_displacement: int | None = 2,
+        kernel_initializer: str | keras.initializers.Initializer = "he_normal",
+        kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+        batch_norm_momentum: float = 0.99,
+    ) -> keras.Model:
         """Instantiates <name> for images of 32x32 pixels, as on CIFAR.
 
-        A ResNet whose modules are CSC modules. The two papers have different
-        networks of this name, which `wiring` tells apart. Where they have batch
-        normalization and ReLU, their counts do not tell; here both follow every
-        convolution, as in the ShiftNet authors' code.
+        It is a ResNet whose modules are CSC modules. The two papers have different
+        networks of this name, between which `wiring` chooses. The papers do not say
+        where batch normalization and ReLU are. Here both follow every convolution, as
+        in the ShiftNet authors' code.
 
         <figures>
 
@@ -55,26 +64,29 @@ def _cifar_constructor(depth):
 
         Args:
             <input_shape>
-            alpha: Float, the width multiplier: scales the number of channels of
-                all layers but the classifier, rounding down.
+            alpha: Float, the width, which scales the number of channels of all
+                layers but the classifier. Numbers are rounded down. Defaults to
+                `1.0`.
             <top>
-            expansion: Int, by how much a module's wide tensor is wider.
-            wiring: Which paper's network: `"projection"` is the ShiftNet
-                paper's, whose modules are wider than their output, and reduce
-                the map beside a 1x1 convolution of stride 2; `"concatenate"` is
-                the SSL paper's, whose modules are wider than their input, and
-                reduce the map by making new channels beside the average-pooled
-                old ones.
+            expansion: Int, factor from a module's channels to the channels of its
+                wide tensor. Defaults to `6`.
+            wiring: Which paper's network to build. `"projection"` is the ShiftNet
+                paper's: `expansion` multiplies the channels of a module's output,
+                and a module that halves the map has a 1x1 convolution of stride 2
+                as its shortcut. `"concatenate"` is the SSL paper's: `expansion`
+                multiplies the channels of a module's input, and a module that
+                halves the map computes only the additional channels and keeps the
+                average-pooled input beside them. Defaults to `"projection"`.
             spatial: What exchanges information between pixels:
-                `"grouped_shift"` (the default of `"projection"`),
-                `"sparse_shift"` (the default of `"concatenate"`),
-                `"active_shift"`, `"depthwise"` or `"none"`.
+                `"grouped_shift"`, `"sparse_shift"`, `"active_shift"`,
+                `"depthwise"` or `"none"`. Defaults to `None`: `"grouped_shift"` for
+                the wiring `"projection"`, and `"sparse_shift"` for `"concatenate"`.
             module: `"csc"` (convolution, shift, convolution) or `"sc2"`, which
-                shifts before its first convolution too (Fig. 3 of the ShiftNet
-                paper).
-            without_shift: Tuple of names of modules, from `"group1_module1"` on, in
+                also shifts before its first convolution (Fig. 3 of the ShiftNet
+                paper). Defaults to `"csc"`.
+            without_shift: Tuple of names of modules, such as `"group1_module1"`, in
                 which nothing exchanges information between pixels (Table 3 of the
-                SSL paper).
+                SSL paper). Defaults to `()`.
             <displacements>
             <kernels>
 
@@ -169,30 +181,33 @@ ShiftResNet110 = _cifar_constructor(110)
 
 @arguments.documented("ShiftResNet50")
 def ShiftResNet50(
-    input_shape=None,
-    alpha=1.0,
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    name=None,
+    input_shape: Sequence[int | None] | None = None,
+    alpha: float = 1.0,
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable[[Tensor], Tensor] | None = "softmax",
+    name: str | None = None,
     *,
-    include_preprocessing=True,
-    expansion=3,
-    spatial="grouped_shift",
-    displacement_initializer="grouped",
-    displacement_regularizer=None,
-    max_displacement=2,
-    kernel_initializer="he_normal",
-    kernel_regularizer=None,
-    batch_norm_momentum=0.99,
-):
+    include_preprocessing: bool = True,
+    expansion: int = 3,
+    spatial: Literal[
+        "sparse_shift", "grouped_shift", "active_shift", "depthwise", "none"
+    ] = "grouped_shift",
+    displacement_initializer: str | keras.initializers.Initializer = "grouped",
+    displacement_regularizer: str | keras.regularizers.Regularizer | None = None,
+    max_displacement: int | None = 2,
+    kernel_initializer: str | keras.initializers.Initializer = "he_normal",
+    kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+    batch_norm_momentum: float = 0.99,
+) -> keras.Model:
     """Instantiates <name>: a CSC module for each 3x3 convolution of ResNet-50.
 
-    The network of Table 3 of the ShiftNet paper, which does not say how its
-    modules stand in it; this way meets all three of its figures.
+    It is the network of Table 3 of the ShiftNet paper. The paper does not say where
+    the modules are in it. With this arrangement the network has all three of the
+    paper's figures.
 
     <figures>
 
@@ -206,14 +221,15 @@ def ShiftResNet50(
 
     Args:
         <input_shape>
-        alpha: Float, the width multiplier: scales the number of channels of all
-            layers but the classifier, rounding down. The paper's reduction of
-            parameters by r is `alpha=r**-0.5`.
+        alpha: Float, the width, which scales the number of channels of all layers
+            but the classifier. Numbers are rounded down. The paper's reduction of
+            parameters by r is `alpha=r**-0.5`. Defaults to `1.0`.
         <top>
-        expansion: Int, by how much a module's wide tensor is wider.
+        expansion: Int, factor from the channels of a module's output to the channels
+            of its wide tensor. Defaults to `3`.
         spatial: What exchanges information between pixels: `"grouped_shift"`
             (the paper's), `"sparse_shift"`, `"active_shift"`, `"depthwise"` or
-            `"none"`.
+            `"none"`. Defaults to `"grouped_shift"`.
         <displacements>
         <kernels>
 
@@ -261,7 +277,7 @@ def ShiftResNet50(
 
 
 def _module(x, filters, expansion, style, name, *, wiring, strides, shift_twice):
-    """A CSC or SC2 module with its shortcut."""
+    """Applies a CSC or SC2 module with its shortcut."""
     channels = x.shape[blocks.channel_axis()]
     options = {"strides": strides, "shift_twice": shift_twice}
     if wiring == "concatenate":

@@ -1,8 +1,9 @@
-"""Every network of the two papers by name, with what the papers print of it."""
+"""Lists every network of the two papers by name, with the papers' figures."""
 
 import csv
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,19 @@ _COUNTS = Path(__file__).parent / "counts.csv"
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A network with a name.
+    """Describes a network that has a name.
 
     Attributes:
-        constructor: Name of its constructor.
-        arguments: The constructor's arguments that make it.
-        source: The papers' tables that it is in.
-        paper_multiply_adds: What they print as its MAdds or FLOPs, if anything.
-        paper_parameters: What they print as its parameters, if anything.
-        counting: What the printed MAdds count, a key of `COUNTINGS`.
-        note: What one has to know to compare.
+        constructor: Name of the network's constructor.
+        arguments: The constructor's arguments that make the network. Defaults to `{}`.
+        source: The papers' tables with the network. Defaults to `""`.
+        paper_multiply_adds: The MAdds or FLOPs that the papers print, or `""` if they
+            print none. Defaults to `""`.
+        paper_parameters: The number of parameters that the papers print, or `""` if
+            they print none. Defaults to `""`.
+        counting: How the papers count MAdds, a key of `COUNTINGS`. Defaults to
+            `"multiply-adds"`.
+        note: What a reader needs to know to compare the figures. Defaults to `""`.
     """
 
     constructor: str
@@ -34,14 +38,15 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What a network costs.
+    """Holds what a network costs.
 
     Attributes:
         input_shape: Shape of the image, such as `(224, 224, 3)`.
         classes: Number of classes.
         parameters: Number of trainable parameters without displacements.
-        displacements: Number of learned displacements' numbers, two a channel.
-        multiply_adds: Number of multiply-adds for one image.
+        displacements: Number of parameters that are displacements, two for each channel
+            with a learned shift.
+        multiply_adds: Number of MAdds for one image.
     """
 
     input_shape: tuple[int, ...]
@@ -51,13 +56,13 @@ class Counts:
     multiply_adds: int
 
 
-# What the papers call MAdds or FLOPs, from multiply-adds.
-COUNTINGS = {
+# These functions turn MAdds into what the papers call MAdds or FLOPs.
+COUNTINGS: dict[str, Callable[[int], int]] = {
     "multiply-adds": lambda multiply_adds: multiply_adds,
-    # The SSL paper's FLOPs on CIFAR.
+    # The SSL paper counts FLOPs like this on CIFAR.
     "two each": lambda multiply_adds: 2 * multiply_adds,
-    # The ShiftNet paper's published code gives the first convolution 64 outputs of
-    # one input channel, where it has 16 of 3.
+    # The ShiftNet paper's published code counts the first convolution as if it had 64
+    # outputs and 1 input channel, but it has 16 outputs and 3 input channels.
     "published code": lambda multiply_adds: multiply_adds + 32 * 32 * 9 * (64 - 3 * 16),
 }
 
@@ -165,7 +170,7 @@ def _shiftnets():
 
 
 def _shift_resnets():
-    # ShiftNet Table 5: depth, expansion, parameters and FLOPs in millions.
+    # ShiftNet Table 5 prints depth, expansion, parameters and FLOPs in millions.
     for depth, expansion, parameters, flops in (
         (20, 1, "0.03", "6"),
         (20, 3, "0.10", "17"),
@@ -252,7 +257,8 @@ def _resnets():
                     else ""
                 ),
             )
-        # ShiftNet Table 5 prints their accuracies only, and Table 2 one more row.
+        # ShiftNet Table 5 prints only the accuracies of these networks. Table 2 has
+        # figures for one of them.
         mixed = "This row mixes the module-wise and the net-wise reduced network."
         table_2: dict[str, Any] = {
             "source": "ShiftNet Tables 2, 5",
@@ -284,7 +290,7 @@ def _suffix(reduction):
 
 
 def _narrow(reduction):
-    """Arguments that divide the parameters of all layers by about `reduction`."""
+    """Returns arguments that divide all layers' parameters by about `reduction`."""
     return {} if reduction == 1 else {"alpha": reduction**-0.5}
 
 
@@ -297,7 +303,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 @functools.cache
-def counts():
+def counts() -> dict[str, Counts]:
     """Returns the `Counts` of every variant by name."""
     with open(_COUNTS, newline="") as file:
         return {
@@ -309,20 +315,20 @@ def counts():
         }
 
 
-def compare(printed, value):
-    """Says how a count agrees with what a paper prints of it.
+def compare(printed: str, value: float) -> str:
+    """Says how a count agrees with the figure that a paper prints.
 
     Args:
         printed: A number with its unit, such as `"3.7M"` or `"211K"`.
         value: The count.
 
     Returns:
-        `"match"`, `"match, cut off"` if the paper did not round, or the
-        difference, such as `"-5.3%"`.
+        `"match"`, `"match, cut off"` if the paper cut off digits and did not round, or
+        the difference, such as `"-5.3%"`.
     """
     number, unit = printed[:-1], {"K": 1e3, "M": 1e6}[printed[-1]]
     decimals = len(number.partition(".")[2])
-    # Zeros at the end of a whole number, as in "1400M", need not mean anything.
+    # Zeros at the end of a whole number, as in "1400M", need not be exact digits.
     zeros = 0 if decimals else len(number) - len(number.rstrip("0"))
     last_digit = unit * 10.0 ** (zeros - decimals)
     target = round(float(number) * unit / last_digit)
@@ -333,11 +339,14 @@ def compare(printed, value):
     return f"{value / (target * last_digit) - 1:+.1%}"
 
 
-def figures(constructor):
-    """Returns a constructor's variants beside the papers' figures, as a table.
+def figures(constructor: str) -> str:
+    """Returns a table of a constructor's variants, with the papers' figures and ours.
 
     Args:
         constructor: Name of the constructor.
+
+    Returns:
+        A string, a Markdown table and the notes below it.
     """
     rows = [
         "Figures in millions; parameters are without learned displacements, and",

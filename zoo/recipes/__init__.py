@@ -1,10 +1,12 @@
-"""How the networks of the zoo are trained: the papers' recipes, and shorter ones."""
+"""Lists the recipes by which the networks of the zoo are trained."""
 
 import difflib
 import fnmatch
+from typing import Any
 
 import keras
 
+from keras_shift.training.recipe import Recipe
 from keras_shift.zoo import models
 from keras_shift.zoo.recipes import fenet, mobilenet_v2, shiftnet, shiftresnet
 
@@ -15,7 +17,7 @@ _RECIPES = {
 }
 
 
-def list_recipes(pattern="*"):
+def list_recipes(pattern: str = "*") -> list[str]:
     """Lists the names of recipes.
 
     Example:
@@ -24,8 +26,8 @@ def list_recipes(pattern="*"):
     ['imagenet2012.fenet_1.0', 'imagenet2012.fenet_1.375']
 
     Args:
-        pattern: What names must match; `*` stands for anything, `?` for any
-            character.
+        pattern: Pattern that the names must match. `*` stands for any text and `?`
+            for any character. Defaults to `"*"`.
 
     Returns:
         A list of strings.
@@ -33,7 +35,7 @@ def list_recipes(pattern="*"):
     return fnmatch.filter(_RECIPES, pattern)
 
 
-def get_recipe(name):
+def get_recipe(name: str) -> Recipe:
     """Returns a recipe by name.
 
     Example:
@@ -61,8 +63,8 @@ def get_recipe(name):
     return _RECIPES[name]
 
 
-def build(recipe, **arguments):
-    """Returns the network of a recipe, with random weights of its seed or its start.
+def build(recipe: Recipe, **arguments: Any) -> keras.Model:
+    """Returns the network of a recipe with the weights that the training starts from.
 
     Example:
 
@@ -73,12 +75,16 @@ def build(recipe, **arguments):
 
     Args:
         recipe: A `keras_shift.training.Recipe`.
-        **arguments: Further arguments of the network's constructor; they come
-            before the recipe's.
+        **arguments: Further arguments of the network's constructor. They override
+            the recipe's.
 
     Returns:
-        A `keras.Model`, regularized, of the precision and with the initial weights
-        that the recipe says, without compilation.
+        A `keras.Model` with the recipe's regularizers, precision and initial weights
+        (random ones depend on its seed). It is not compiled.
+
+    Raises:
+        ValueError: If there is no such network, or if it has no such argument or
+            weights.
     """
     implied = {}
     if recipe.weight_decay:
@@ -98,8 +104,8 @@ def build(recipe, **arguments):
         model = models.get_model(recipe.network, **arguments)
         if recipe.initial_weights is not None:
             start = models.get_model(recipe.network, weights=recipe.initial_weights)
-            # The constructor would refuse another `max_displacement` than the weights
-            # were trained with.
+            # The weights are not loaded by the constructor, since that refuses another
+            # `max_displacement` than they were trained with.
             model.set_weights(start.get_weights())
         return model
     finally:

@@ -1,4 +1,4 @@
-"""FE-Net's recipes."""
+"""Defines FE-Net's recipes."""
 
 import dataclasses
 
@@ -9,7 +9,8 @@ _IMAGENET = Recipe(
     network="fenet_1.0",
     dataset="imagenet2012",
     augmentation="inception",
-    # "Withdrawn in last several epochs" (section 5.1); the paper does not say how many.
+    # Augmentation is "withdrawn in last several epochs" (section 5.1). The paper does
+    # not say how many.
     undistorted=0.02,
     batch_size=1024,
     epochs=480,
@@ -20,7 +21,8 @@ _IMAGENET = Recipe(
     source="SSL paper, section 5.1",
 )
 
-# 64 x 64 pixels, the paper's network unchanged: its last map has 2 x 2 pixels.
+# This is the paper's network. For images of 64 x 64 pixels its last map has 2 x 2
+# pixels.
 _TINY_IMAGENET_DENSE = Recipe(
     name="tiny_imagenet.fenet_1.0",
     network="fenet_1.0",
@@ -41,9 +43,10 @@ _TINY_IMAGENET_DENSE = Recipe(
     source="ours, for two CPU cores",
 )
 
-# Few shifts, none by more than one pixel, and those in small maps: what a phone pays
-# least for. The first six epochs find out which shifts matter, the next seven take most
-# of the others away. MobileNetV2's recipe has the same precision.
+# This network has few shifts, most of them in small maps and none by more than one
+# pixel, since such shifts cost a phone least. The first six epochs learn which shifts
+# matter, and the next seven take most of the others away. MobileNetV2's recipe has the
+# same precision.
 _TINY_IMAGENET_SPARSE = dataclasses.replace(
     _TINY_IMAGENET_DENSE,
     name="tiny_imagenet.fenet_1.0.sparse",
@@ -53,7 +56,8 @@ _TINY_IMAGENET_SPARSE = dataclasses.replace(
     precision="float32",
 )
 
-# From the dense weights to few shifts, in a quarter of the time.
+# This recipe takes shifts away from the dense weights, in a quarter of their training
+# time.
 _TINY_IMAGENET_SPARSIFIED = dataclasses.replace(
     _TINY_IMAGENET_DENSE,
     name="tiny_imagenet.fenet_1.0.sparsified",

@@ -1,4 +1,4 @@
-"""MobileNetV2 under FE-Net's recipes, to compare."""
+"""Defines recipes that train MobileNetV2 as FE-Net is trained, for a comparison."""
 
 import dataclasses
 
@@ -22,6 +22,6 @@ RECIPES = tuple(
     _instead(recipe)
     for recipe in fenet.RECIPES
     if recipe.network == "fenet_1.0"
-    # The same training, but for what becomes of shifts.
+    # Recipes that differ from these only in what happens to shifts are left out.
     and not (recipe.displacement_decay or recipe.initial_weights)
 )

@@ -1,4 +1,4 @@
-"""The recipe of ShiftNet-A, B and C."""
+"""Defines the recipes of ShiftNet-A, B and C."""
 
 from keras_shift.training.recipe import Recipe
 
@@ -13,7 +13,7 @@ RECIPES = tuple(
         learning_rate=0.8,
         schedule="step",
         boundaries=(30 / 90, 60 / 90),
-        # Ours: the paper prints none.
+        # The paper prints no weight decay. This value is ours.
         weight_decay=2e-4,
         source="ShiftNet paper, section 4.1",
     )

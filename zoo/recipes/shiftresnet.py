@@ -1,4 +1,4 @@
-"""The recipes of ShiftResNets and ResNets on CIFAR."""
+"""Defines the recipes of ShiftResNets and ResNets on CIFAR."""
 
 import dataclasses
 from typing import Any
@@ -17,12 +17,12 @@ _PAPER = Recipe(
     learning_rate=0.1,
     schedule="step",
     boundaries=(0.5, 0.75),
-    # Neither paper prints one; this is that of the ShiftNet authors' code.
+    # Neither paper prints a weight decay. This one is in the ShiftNet authors' code.
     weight_decay=5e-4,
     source="ShiftNet paper, section 4.1",
 )
 
-# One cycle in place of 164 epochs.
+# This recipe has 15 epochs in one cycle instead of 164 epochs.
 _SHORT = dataclasses.replace(
     _PAPER,
     steps=None,
@@ -36,8 +36,8 @@ _SHORT = dataclasses.replace(
     source="ours, for two CPU cores",
 )
 
-# What the paper freezes after 48k of 64k steps. Without a factor, hardly a displacement
-# of a short training moves by half a pixel.
+# The paper freezes shifts after 48k of 64k steps. In a short training without a factor,
+# hardly any displacement moves by half a pixel.
 _LEARNED: dict[str, dict[str, Any]] = {
     "": {"freeze_shifts": 0.75, "source": "SSL paper, section 5.1"},
     ".short": {"freeze_shifts": 0.75, "displacement_learning_rate": 20},
@@ -45,8 +45,8 @@ _LEARNED: dict[str, dict[str, Any]] = {
 
 _PENALTIES = ("1e-4", "4e-4", "5e-4")
 
-# The modules in the order in which Table 3 of the SSL paper takes their shifts away:
-# by the shares of unshifted channels that it prints in Table 2, the largest first.
+# Table 3 of the SSL paper takes the shifts of modules away in this order. Modules with
+# the largest share of unshifted channels in Table 2 come first.
 _LEAST_IMPORTANT = {
     "cifar10": ("2_1", "3_3", "3_1", "1_3", "1_1", "2_3", "1_2", "3_2"),
     "cifar100": ("2_1", "3_1", "1_3", "1_2", "1_1", "2_3", "3_3", "3_2"),
@@ -54,7 +54,7 @@ _LEAST_IMPORTANT = {
 
 
 def _networks():
-    """Names for recipes, networks, and λ where shifts are learned."""
+    """Yields names of recipes and networks, and λ if shifts are learned."""
     for depth in (20, 56, 110):
         yield f"resnet{depth}", f"resnet{depth}", None
         for expansion in (1, 3, 6, 9):
