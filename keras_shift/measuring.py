@@ -17,7 +17,7 @@ from keras_shift import deploy, training, zoo
 from keras_shift.deploy.images import CALIBRATION_IMAGES
 from keras_shift.image_files import naming_unreadable
 from keras_shift.training import trainer
-from keras_shift.zoo.pretrained import Record
+from keras_shift.zoo.record import Record
 
 _BATCH_SIZE = 250
 
@@ -95,7 +95,7 @@ class Figures:
 
 
 def figures_of(record: Record) -> Figures:
-    """Returns the `Figures` in a `keras_shift.zoo.pretrained.Record`."""
+    """Returns the `Figures` in a `keras_shift.zoo.record.Record`."""
     return Figures(record.images, record.top1, record.top5, record.int8_top1)
 
 

@@ -21,8 +21,8 @@ from keras_shift.analysis import summary
 from keras_shift.cli import limits, main, parser
 from keras_shift.cli.quiet import quiet
 from keras_shift.layers import SparseShift2D
+from keras_shift.recipe import PRECISIONS
 from keras_shift.training import Recipe
-from keras_shift.training.recipe import PRECISIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNTS = json.loads(

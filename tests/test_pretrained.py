@@ -1,7 +1,9 @@
 """Published weights: their records, and networks that load them."""
 
 import dataclasses
+import hashlib
 import json
+import re
 import shutil
 
 import keras
@@ -10,8 +12,9 @@ import pytest
 
 from keras_shift import zoo
 from keras_shift.layers import SparseShift2D
-from keras_shift.zoo import FENet, ShiftResNet20, get_model, pretrained
-from keras_shift.zoo.pretrained import Record
+from keras_shift.zoo import FENet, ShiftResNet20, get_model
+from keras_shift.zoo import published as published_weights
+from keras_shift.zoo.record import Record
 from networks import ROOT, load_tool, pixels, predict, randomize
 
 ALPHA = 0.25
@@ -40,7 +43,7 @@ def record_of(path, **fields):
             "backend": "tensorflow",
             "device": "two cores",
             "seconds": None,
-            "sha256": pretrained.hashlib.sha256(content).hexdigest(),
+            "sha256": hashlib.sha256(content).hexdigest(),
             "bytes": len(content),
             "licence": "any",
             "images": 40,
@@ -162,7 +165,7 @@ class TestNames:
         "arguments, message",
         [
             ({"weights": "toy"}, r"ShiftResNet20: \['toy.ssl'\].*weights='toy'"),
-            ({"weights": "imagenet"}, "ImageNet yet. Received: weights='imagenet'"),
+            ({"weights": "imagenet"}, "ImageNet yet; .* Received: weights='imagenet'"),
             ({"weights": "no/toy.ssl"}, "no such file.*weights='no/toy.ssl'"),
             ({"weights": "toy.ssl.weights.h5"}, "no such file"),
             ({"weights": 7}, "weights=7"),
@@ -204,13 +207,15 @@ class TestNames:
             assert same_weights(found, model)
 
     def test_no_weights_for_imagenet(self):
-        for constructor, recipe in (
-            (FENet, "imagenet2012.fenet_1.0"),
-            (zoo.ShiftNetB, "imagenet2012.shiftnet_b"),
-            (zoo.MobileNetV2, "imagenet2012.mobilenet_v2_1.0"),
-        ):
-            with pytest.raises(ValueError, match=f"recipe is '{recipe}'.*'imagenet'"):
+        for constructor in (FENet, zoo.ShiftNetB, zoo.MobileNetV2):
+            with pytest.raises(ValueError, match="list_recipes.*'imagenet'") as refusal:
                 constructor(weights="imagenet")
+            (pattern,) = re.findall(r'list_recipes\("(.*?)"\)', str(refusal.value))
+            networks = [
+                zoo.models.constructor_name(zoo.recipes.get_recipe(name).network)
+                for name in zoo.recipes.list_recipes(pattern)
+            ]
+            assert constructor.__name__ in networks
 
     def test_folder_that_is_none(self, monkeypatch):
         monkeypatch.setenv("KERAS_SHIFT_WEIGHTS_DIR", "nowhere")
@@ -492,8 +497,8 @@ class TestShipped:
 
     def test_file_is_that_of_the_record(self, name):
         record = zoo.get_record(name)
-        assert pretrained.checked_file(record).stat().st_size == record.bytes
-        assert (pretrained.folder() / f"{name}.log.csv").exists()
+        assert published_weights.checked_file(record).stat().st_size == record.bytes
+        assert (published_weights.folder() / f"{name}.log.csv").exists()
 
     def test_golden_outputs(self, name):
         record = zoo.get_record(name)

@@ -144,7 +144,7 @@ class TestRows:
         blocks = [f"group{g}_module{m}_shift" for g in (1, 2, 3) for m in (1, 2, 3)]
         changes["unshifted"] = {name: (90, 96) for name in blocks}
         changes["moved"] = {name: (3, 96) for name in blocks}
-        record = tool.zoo.pretrained.dataclasses.replace(ssl(), **changes)
+        record = dataclasses.replace(ssl(), **changes)
         table = [r for r in tool.rows([record]) if r["table"] == "SSL Table 2"]
         ours = [row["ours"] for row in table if "ours" in row]
         assert ours == ["90 / 96"] * 9 + ["810 / 864"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from keras_shift import zoo
 from keras_shift.files import replacing
-from keras_shift.zoo import pretrained
+from keras_shift.zoo import published
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "learning_curves.png"
@@ -29,7 +29,7 @@ def figure(records):
     """Returns a figure with a plot for every dataset and a curve for every training.
 
     Args:
-        records: A list of `keras_shift.zoo.pretrained.Record`.
+        records: A list of `keras_shift.zoo.record.Record`.
     """
     from matplotlib.figure import Figure
 
@@ -62,7 +62,7 @@ def figure(records):
 
 def log(record):
     """Returns the rows of the log beside a record's weights."""
-    path = pretrained.folder() / f"{record.name}.log.csv"
+    path = published.folder() / f"{record.name}.log.csv"
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -103,7 +103,7 @@ def rows(records):
     """Returns the papers' rows with our figures, and then those of all weights.
 
     Args:
-        records: A list of `keras_shift.zoo.pretrained.Record`.
+        records: A list of `keras_shift.zoo.record.Record`.
 
     Returns:
         A list of dicts from columns to texts.

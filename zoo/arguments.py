@@ -98,7 +98,7 @@ def documented(
                 flags=re.MULTILINE,
             ).replace(f"<{key}>", text)
         constructor.__doc__ = docstring
-        return pretrained.accepts_names(constructor)
+        return pretrained.loads_published_weights(constructor)
 
     return decorator
 

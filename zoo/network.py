@@ -36,7 +36,7 @@ def assemble(
         input_shape: Shape of one image, or `None` for the default.
         include_top: Whether to include the classifier.
         weights: `None` or the path of a `.weights.h5` file. Constructors turn names
-            into paths (see `pretrained.accepts_names`).
+            into paths (see `pretrained.loads_published_weights`).
         input_tensor: Keras tensor to use as the images, or `None`.
         pooling: `None`, `"avg"` or `"max"`. It is used only without the top.
         classes: Number of classes, or `None` for the default.

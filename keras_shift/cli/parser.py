@@ -2,7 +2,7 @@
 
 import argparse
 
-# keras_shift.training.recipe has the same list, but would import Keras.
+# keras_shift.recipe has the same list, but would import Keras.
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 

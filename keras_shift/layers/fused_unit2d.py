@@ -276,7 +276,7 @@ def _positive(value: int, name: str) -> int:
 
 
 def _pair(value: int | Sequence[int], name: str) -> tuple[int, ...]:
-    numbers = (value, value) if np.ndim(value) == 0 else tuple(value)
+    numbers = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(numbers) != 2:
         raise ValueError(
             f"Argument `{name}` must be one or two integers. Received: {name}={value}"

@@ -1,11 +1,11 @@
 """Trains networks by recipes."""
 
+from keras_shift.recipe import Recipe
 from keras_shift.training import distribution
 from keras_shift.training.data import Data, TrainingBatches, load_data
 from keras_shift.training.evaluation import Accuracy, evaluate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.penalty import penalize_shifts
-from keras_shift.training.recipe import Recipe
 from keras_shift.training.sparsify import SparsifyShifts
 from keras_shift.training.streaming import StreamedData
 from keras_shift.training.trainer import train

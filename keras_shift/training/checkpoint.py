@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_shift.files import replacing
-from keras_shift.training.recipe import Recipe
+from keras_shift.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)

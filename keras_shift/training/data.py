@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from keras_shift.image_files import naming_unreadable
+from keras_shift.recipe import AUGMENTATIONS, Recipe
 from keras_shift.training.augmentation import augment
 from keras_shift.training.distribution import Division
-from keras_shift.training.recipe import AUGMENTATIONS, Recipe
 from keras_shift.training.streaming import (
     ClassFolders,
     StreamedData,

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 import keras
 
-from keras_shift.training.recipe import Recipe
+from keras_shift.recipe import Recipe
 from keras_shift.typing import Tensor
 
 

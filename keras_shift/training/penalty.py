@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
+from keras_shift.recipe import Recipe
 from keras_shift.training.layer_costs import costs_per_channel
 from keras_shift.training.learning_rate import learning_rate
-from keras_shift.training.recipe import Recipe
 
 # The mean learning rate of a training is computed from this many points in time.
 # Learning rates change slowly, so more points would not change it.

@@ -7,7 +7,7 @@ import keras
 import rich.console
 import rich.progress
 
-from keras_shift.training.recipe import Recipe
+from keras_shift.recipe import Recipe
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_shift.recipe import Recipe
 from keras_shift.training.distribution import Division
-from keras_shift.training.recipe import Recipe
 from keras_shift.typing import Tensor
 
 if TYPE_CHECKING:

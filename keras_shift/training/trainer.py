@@ -17,6 +17,7 @@ from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
 from keras_shift.environment import environment
 from keras_shift.files import only_writer, replacing
 from keras_shift.image_files import naming_unreadable
+from keras_shift.recipe import Recipe
 from keras_shift.training import checkpoint
 from keras_shift.training.cross_entropy import CrossEntropy
 from keras_shift.training.data import Data, TrainingBatches
@@ -25,7 +26,6 @@ from keras_shift.training.learning_rate import learning_rate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.penalty import penalize_shifts, strength_of_decay
 from keras_shift.training.progress_bar import ProgressBar
-from keras_shift.training.recipe import Recipe
 from keras_shift.training.sparsify import SparsifyShifts
 from keras_shift.training.streaming import StreamedData
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_shift.training.recipe import Recipe
+from keras_shift.recipe import Recipe
 from keras_shift.zoo import models
 from keras_shift.zoo.recipes import fenet, mobilenet_v2, shiftnet, shiftresnet
 

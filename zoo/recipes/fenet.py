@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_shift.training.recipe import Recipe
+from keras_shift.recipe import Recipe
 
 _IMAGENET = Recipe(
     name="imagenet2012.fenet_1.0",

@@ -23,5 +23,5 @@ RECIPES = tuple(
     for recipe in fenet.RECIPES
     if recipe.network == "fenet_1.0"
     # Recipes that differ from these only in what happens to shifts are left out.
-    and not (recipe.displacement_decay or recipe.initial_weights)
+    and recipe.unshifted is None
 )

@@ -1,6 +1,6 @@
 """Defines the recipes of ShiftNet-A, B and C."""
 
-from keras_shift.training.recipe import Recipe
+from keras_shift.recipe import Recipe
 
 RECIPES = tuple(
     Recipe(

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from keras_shift.training.recipe import Recipe
+from keras_shift.recipe import Recipe
 
 _CLASSES = {"cifar10": 10, "cifar100": 100}
 
