@@ -18,10 +18,9 @@ from keras import layers
 
 from keras_shift import analysis, cli, zoo
 from keras_shift.analysis import summary
-from keras_shift.cli import limits, main, parser
+from keras_shift.cli import limits, main
 from keras_shift.cli.quiet import quiet
 from keras_shift.layers import SparseShift2D
-from keras_shift.recipe import PRECISIONS
 from keras_shift.training import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,9 +112,6 @@ class TestStart:
         )
         assert result.stdout.startswith(f"{path}\n  size ")
         assert "100.0% of 8 images" in result.stdout
-
-    def test_choices_that_the_parser_repeats(self):
-        assert parser.PRECISIONS == PRECISIONS
 
     def test_reader_that_has_enough(self):
         command = [sys.executable, "-c", START, "", "list"]

@@ -2,8 +2,7 @@
 
 import argparse
 
-# keras_shift.recipe has the same list, but would import Keras.
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
+from keras_shift.recipe import PRECISIONS
 
 
 def make_parser() -> argparse.ArgumentParser:
