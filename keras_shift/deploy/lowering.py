@@ -109,11 +109,9 @@ def lower_units(
         ValueError: As `lower_layers` does, and if the model was made by
             `keras_shift.deploy.fuse`.
     """
-    units: dict[str, str] = {}
-    left_alone: list[str] = []
-    writer = _Writer(quantize, units, left_alone)
+    writer = _Writer(quantize)
     lowered = rewrite(model, _substitute(quantize), writer.functions)
-    return Lowered(lowered, units, tuple(left_alone))
+    return Lowered(lowered, writer.units, tuple(writer.left_alone))
 
 
 def _substitute(quantize):
@@ -126,11 +124,11 @@ def _for_int8(layer, shapes):
 
 @dataclasses.dataclass
 class _Writer:
-    """Writes units as convolutions, and fills its last two fields for `Lowered`."""
+    """Writes units as convolutions, and notes what became of them for `Lowered`."""
 
     quantize: str | None
-    units: dict[str, str]
-    left_alone: list[str]
+    units: dict[str, str] = dataclasses.field(default_factory=dict)
+    left_alone: list[str] = dataclasses.field(default_factory=list)
 
     def functions(self, model, path):
         """Returns the `functions` for `rewrite` that compute the model's units."""
