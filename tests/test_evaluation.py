@@ -16,7 +16,7 @@ from keras_shift.cli import main
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.training import Accuracy, evaluate, load_data, train
 from keras_shift.training.trainer import WEIGHTS
-from keras_shift.zoo import published, recipes, variants
+from keras_shift.zoo import published_weights, recipes, variants
 from networks import pixels, predict
 from trained import CLASSES, NAME, TOY, publisher, write_data, write_run
 
@@ -386,7 +386,10 @@ class TestPublishing:
         # Without the optimizer's.
         sizes = [
             path.stat().st_size
-            for path in (published.checked_file(record), tmp_path / "run" / WEIGHTS)
+            for path in (
+                published_weights.checked_file(record),
+                tmp_path / "run" / WEIGHTS,
+            )
         ]
         assert sizes[0] < sizes[1]
 

@@ -12,8 +12,7 @@ import pytest
 
 from keras_shift import zoo
 from keras_shift.layers import SparseShift2D
-from keras_shift.zoo import FENet, ShiftResNet20, get_model
-from keras_shift.zoo import published as published_weights
+from keras_shift.zoo import FENet, ShiftResNet20, get_model, published_weights
 from keras_shift.zoo.record import Record
 from networks import ROOT, load_tool, pixels, predict, randomize
 

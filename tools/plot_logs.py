@@ -12,7 +12,7 @@ from pathlib import Path
 
 from keras_shift import zoo
 from keras_shift.files import replacing
-from keras_shift.zoo import published
+from keras_shift.zoo import published_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "learning_curves.png"
@@ -62,7 +62,7 @@ def figure(records):
 
 def log(record):
     """Returns the rows of the log beside a record's weights."""
-    path = published.folder() / f"{record.name}.log.csv"
+    path = published_weights.folder() / f"{record.name}.log.csv"
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

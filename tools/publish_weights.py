@@ -36,7 +36,7 @@ from keras_shift.files import replacing
 from keras_shift.layers.shift_layer import LearnedShift, ShiftLayer
 from keras_shift.training import trainer
 from keras_shift.zoo import predictions, recipes, shiftresnet
-from keras_shift.zoo.pretrained import FREE
+from keras_shift.zoo.loading import FREE
 from keras_shift.zoo.record import Record
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,7 +5,7 @@ from keras_shift.zoo.fenet import FENet
 from keras_shift.zoo.mobilenet_v2 import MobileNetV2
 from keras_shift.zoo.models import get_model, list_models, model_counts
 from keras_shift.zoo.predictions import decode_predictions, preprocess_input
-from keras_shift.zoo.published import get_record, list_weights
+from keras_shift.zoo.published_weights import get_record, list_weights
 from keras_shift.zoo.resnet import ResNet20, ResNet50, ResNet56, ResNet110
 from keras_shift.zoo.shiftnet import ShiftNetA, ShiftNetB, ShiftNetC
 from keras_shift.zoo.shiftresnet import (

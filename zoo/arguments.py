@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from keras_shift.zoo import pretrained, variants
+from keras_shift.zoo import loading, variants
 
 _SHARED = {
     "input_shape": """
@@ -65,7 +65,7 @@ _SHARED = {
 
 def documented(
     name: str, size: str = "(224, 224, 3)", classes: int = 1000
-) -> Callable[[pretrained.Constructor], pretrained.Constructor]:
+) -> Callable[[loading.Constructor], loading.Constructor]:
     """Names a constructor, completes its docstring, and lets it take published weights.
 
     These placeholders in the docstring are replaced: `<name>` by the name,
@@ -98,7 +98,7 @@ def documented(
                 flags=re.MULTILINE,
             ).replace(f"<{key}>", text)
         constructor.__doc__ = docstring
-        return pretrained.loads_published_weights(constructor)
+        return loading.loads_published_weights(constructor)
 
     return decorator
 

@@ -8,7 +8,7 @@ from typing import Literal
 import keras
 
 from keras_shift.typing import Tensor
-from keras_shift.zoo import arguments, blocks, pretrained
+from keras_shift.zoo import arguments, blocks, loading
 
 
 def assemble(
@@ -36,7 +36,7 @@ def assemble(
         input_shape: Shape of one image, or `None` for the default.
         include_top: Whether to include the classifier.
         weights: `None` or the path of a `.weights.h5` file. Constructors turn names
-            into paths (see `pretrained.loads_published_weights`).
+            into paths (see `loading.loads_published_weights`).
         input_tensor: Keras tensor to use as the images, or `None`.
         pooling: `None`, `"avg"` or `"max"`. It is used only without the top.
         classes: Number of classes, or `None` for the default.
@@ -87,7 +87,7 @@ def assemble(
         x = keras.layers.GlobalMaxPooling2D(name="max_pool")(x)
     model = keras.Model(source, x, name=name)
     if weights is not None:
-        pretrained.load(model, weights)
+        loading.load(model, weights)
     return model
 
 

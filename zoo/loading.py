@@ -11,7 +11,7 @@ import h5py
 import keras
 import numpy as np
 
-from keras_shift.zoo import published
+from keras_shift.zoo import published_weights
 from keras_shift.zoo.record import as_tuple
 
 Constructor = TypeVar("Constructor", bound=Callable[..., keras.Model])
@@ -68,18 +68,18 @@ def loads_published_weights(constructor: Constructor) -> Constructor:
         defaults = {
             key: parameter.default for key, parameter in signature.parameters.items()
         }
-        record = published.find(
+        record = published_weights.find(
             constructor.__name__, weights, given.get("alpha", defaults["alpha"])
         )
         if unknown := sorted(set(record.arguments) - set(defaults)):
-            path = published.folder() / f"{record.name}.json"
+            path = published_weights.folder() / f"{record.name}.json"
             raise ValueError(
                 f"{path} is no record of weights: {constructor.__name__} has no "
                 f"arguments {unknown}."
             )
         trained = {**defaults, **record.arguments}
         _check_contradictions(record, given, trained)
-        path = published.checked_file(record)
+        path = published_weights.checked_file(record)
         arguments = {**record.arguments, **given}
         arguments["input_shape"] = _input_shape(given, record)
         if given.get("classes") is None:
