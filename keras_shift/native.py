@@ -37,6 +37,35 @@ def other_devices() -> list[str]:
     return [device.name for device in devices if device.device_type != "CPU"]
 
 
+def runs(x: Tensor, wish: bool | None = None, traced: bool | None = False) -> bool:
+    """Decides whether the op computes on a tensor, or keras.ops do.
+
+    This is decided here, and nowhere else.
+
+    Args:
+        x: The tensor, of any dtype.
+        wish: Boolean, what the caller asks for, or `None` for what is faster. Defaults
+            to `None`.
+        traced: Boolean, whether the function that is traced, if there is one, may
+            contain the op: see `serves`. Defaults to `False`.
+
+    Raises:
+        ValueError: If `wish` is `True` and the op cannot run here.
+    """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if wish is None:
+        return dtype in DTYPES and serves(traced)
+    if wish:
+        reason = why_unavailable()
+        if reason is None and dtype not in DTYPES:
+            reason = f"it has no kernel for {dtype}, only for {DTYPES}"
+        if reason is not None:
+            raise ValueError(
+                f"Argument native=True, but the compiled op cannot serve: {reason}"
+            )
+    return wish
+
+
 def serves(traced: bool | None = False) -> bool:
     """Returns whether the op should run here and now.
 

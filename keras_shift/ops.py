@@ -151,7 +151,7 @@ def shift(
         displacements, x, data_format, max_displacement
     )
     displacements = ops.stop_gradient(displacements)
-    if _choose_native(native, x):
+    if native_op.runs(x, native):
         move = native_op.shift
     elif _differentiable(x):
         move = _with_input_gradient(max_displacement)
@@ -207,7 +207,7 @@ def active_shift(
     displacements = _check_displacements(
         displacements, x, data_format, max_displacement
     )
-    if _choose_native(native, x):
+    if native_op.runs(x, native):
         interpolate = _interpolation(native_op.shift)
     elif max_displacement is None:
         interpolate = _interpolation(_with_input_gradient(None))
@@ -289,7 +289,7 @@ def sparse_shift(
     displacements = _check_displacements(
         displacements, x, data_format, max_displacement
     )
-    if _choose_native(native, x):
+    if native_op.runs(x, native):
         move = functools.partial(
             native_op.sparse_shift,
             gradients=_both_gradients(max_displacement, relu),
@@ -572,21 +572,6 @@ def _bounded(bound):
 
 def _differentiable(x):
     return "float" in keras.backend.standardize_dtype(x.dtype)
-
-
-def _choose_native(native, x):
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    if native is None:
-        return dtype in native_op.DTYPES and native_op.serves()
-    if native:
-        reason = native_op.why_unavailable()
-        if reason is None and dtype not in native_op.DTYPES:
-            reason = f"it has no kernel for {dtype}, only for {native_op.DTYPES}"
-        if reason is not None:
-            raise ValueError(
-                f"Argument native=True, but the compiled op cannot serve: {reason}"
-            )
-    return native
 
 
 def _channels_last(function, x, displacements, data_format):

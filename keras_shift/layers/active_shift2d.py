@@ -1,5 +1,6 @@
 import keras
 
+from keras_shift import native as native_op
 from keras_shift import ops
 from keras_shift.layers.shift_layer import LearnedShift
 from keras_shift.typing import Tensor
@@ -74,5 +75,5 @@ class ActiveShift2D(LearnedShift):
             self.displacements,
             max_displacement=self.max_displacement,
             data_format=self.data_format,
-            native=self._native(inputs, training),
+            native=native_op.runs(inputs, traced=training),
         )

@@ -192,7 +192,7 @@ class FusedUnit2D(keras.layers.Layer):
                 "FusedUnit2D is for inference. Train the model that it was made of, "
                 "and call keras_shift.deploy.fuse again. Received: training=True"
             )
-        if native_op.serves(traced=True):
+        if native_op.runs(inputs, traced=True):
             return native_op.fused_unit(
                 inputs,
                 self.expand_panels,

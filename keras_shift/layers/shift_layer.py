@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 from keras_shift import initializers
-from keras_shift import native as native_op
 from keras_shift.constraints import BoundedDisplacements
 from keras_shift.ops import check_data_format, check_max_displacement
 from keras_shift.typing import (
@@ -75,14 +74,6 @@ class ShiftLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}
-
-    def _native(self, inputs: Tensor, training: bool | None) -> bool | None:
-        # In a training step, `True` runs the op even while TensorFlow traces the step.
-        # Other functions may be traced for export, and there `None` lets the function
-        # in keras_shift.ops decide.
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
-        kernel = dtype in native_op.DTYPES and native_op.serves(training)
-        return True if kernel else None
 
 
 class LearnedShift(ShiftLayer):

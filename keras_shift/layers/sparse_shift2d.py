@@ -2,6 +2,7 @@ from typing import Any
 
 import keras
 
+from keras_shift import native as native_op
 from keras_shift import ops
 from keras_shift.layers.shift_layer import LearnedShift
 from keras_shift.typing import DataFormat, InitializerLike, RegularizerLike, Tensor
@@ -111,7 +112,7 @@ class SparseShift2D(LearnedShift):
             self.displacements,
             max_displacement=self.max_displacement,
             data_format=self.data_format,
-            native=self._native(inputs, training),
+            native=native_op.runs(inputs, traced=training),
             relu=self.relu,
         )
 
