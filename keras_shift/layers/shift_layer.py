@@ -13,7 +13,6 @@ from keras_shift.typing import (
     InitializerLike,
     RegularizerLike,
     Shape,
-    Tensor,
 )
 
 
