@@ -25,8 +25,7 @@ from records import write  # noqa: E402
 
 import keras_shift  # noqa: E402
 from keras_shift.deploy import LiteRTModel, to_tflite, verify  # noqa: E402
-from keras_shift.deploy.timing import time_alternately  # noqa: E402
-from keras_shift.deploy.timing import warm_up  # noqa: E402
+from keras_shift.deploy.timing import time_alternately, warm_up  # noqa: E402
 from keras_shift.environment import machine  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -32,8 +32,7 @@ from records import write  # noqa: E402
 
 from keras_shift import zoo  # noqa: E402
 from keras_shift.deploy import LiteRTModel, to_tflite  # noqa: E402
-from keras_shift.deploy.timing import time_alternately  # noqa: E402
-from keras_shift.deploy.timing import warm_up  # noqa: E402
+from keras_shift.deploy.timing import time_alternately, warm_up  # noqa: E402
 from keras_shift.environment import machine  # noqa: E402
 from keras_shift.files import replacing  # noqa: E402
 from keras_shift.layers.shift_layer import LearnedShift  # noqa: E402

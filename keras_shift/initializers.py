@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_shift.ops import grouped_displacements
@@ -61,8 +62,8 @@ def get(identifier: InitializerLike) -> Callable[..., Tensor]:
     """Returns the initializer that an identifier stands for.
 
     Args:
-        identifier: Anything that `keras.initializers.get` takes, or `"grouped"` for
-            `GroupedDisplacements()`.
+        identifier: Anything that `keras.initializers.get` takes, an array of
+            displacements, or `"grouped"` for `GroupedDisplacements()`.
 
     Returns:
         A `keras.initializers.Initializer`, or the function that was given.
@@ -70,9 +71,11 @@ def get(identifier: InitializerLike) -> Callable[..., Tensor]:
     Raises:
         ValueError: If `keras.initializers.get` does not know the identifier.
     """
-    # An array has no one truth value when it is compared.
     if isinstance(identifier, str) and identifier == "grouped":
         return GroupedDisplacements()
+    if isinstance(identifier, np.ndarray):
+        # What Keras makes of an array cannot be saved.
+        return keras.initializers.Constant(identifier)
     return keras.initializers.get(identifier)
 
 

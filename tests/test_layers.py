@@ -96,6 +96,9 @@ def test_displacements_start_at_an_array():
     layer = SparseShift2D(displacement_initializer=start)
     layer.build((None, 4, 4, 3))
     np.testing.assert_array_equal(layer.displacement_array(), start)
+    again = SparseShift2D.from_config(layer.get_config())
+    again.build((None, 4, 4, 3))
+    np.testing.assert_array_equal(again.displacement_array(), start)
 
 
 @every_layer

@@ -126,8 +126,12 @@ def test_the_optimizer_decays_as_the_formula_says():
     assert math.log(left) == pytest.approx(-2 * 2e-4 * 5 * 0.1 / 0.1 * 400, rel=0.05)
 
 
-def test_recipes_of_the_zoo_set_it_when_they_compile():
-    recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.fenet_0.5.sparse")
+def test_recipes_set_it_when_they_compile():
+    recipe = dataclasses.replace(
+        keras_shift.zoo.recipes.get_recipe("tiny_imagenet.fenet_0.5.sparse"),
+        displacement_decay=20,
+        displacement_costs="pixels",
+    )
     model = keras_shift.zoo.recipes.build(recipe)
     keras_shift.training.trainer.compile_model(model, recipe, 1000)
     by_pixels = {

@@ -19,6 +19,8 @@ def test_figures_are_those_that_were_measured():
     for path in tool.DOCUMENTS:
         text = path.read_text()
         assert tool.updated(text) == text, "run tools/update_readme.py"
+        opened = len(re.findall("<!-- (?:table|value): ", text))
+        assert len(tool.MARKED.findall(text)) == opened == text.count("<!-- end -->")
 
 
 def test_every_table_stands_in_a_document():

@@ -246,6 +246,38 @@ def test_an_interrupted_recipe_ends_with_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
+def test_recipes_that_take_shifts_away_need_tensorflow(tmp_path, monkeypatch):
+    recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.fenet_0.75.sparse")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="needs TensorFlow. Received: backend jax"):
+        train(None, recipe, None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("use_ema", [False, True])
+def test_nothing_goes_by_that_begins_between_executions(use_ema):
+    """Executions begin at steps 0 and 5, and all shifts are due from 1 to 3."""
+    model = network()
+    model.compile(
+        keras.optimizers.SGD(0.01, use_ema=use_ema, ema_momentum=0.5),
+        "sparse_categorical_crossentropy",
+        steps_per_execution=5,
+    )
+    times = {"begin": 0.2, "end": 0.5}
+    fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7, **times), epochs=1)
+    after = patterns(model)
+    assert share_unshifted(after) == pytest.approx(0.7, abs=1e-2)
+    for pattern in after:
+        np.testing.assert_array_equal(pattern, np.rint(pattern))
+
+
+@pytest.mark.parametrize("times", [{"begin": 1.0}, {"begin": 0.99, "end": 1.0}])
+def test_the_last_step_is_not_too_late(times):
+    model = network()
+    fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7, **times), epochs=1)
+    assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
+
+
 def test_a_recipe_may_begin_with_published_weights():
     recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.fenet_1.0.sparsified")
     model = keras_shift.zoo.recipes.build(recipe)

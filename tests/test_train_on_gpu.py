@@ -88,7 +88,7 @@ def test_data_arrive_as_they_are(tool, toy, tmp_path, monkeypatch, capsys):
 
 def test_plan_names_recipes(tool, capsys):
     tool.plan(None)
-    assert "tiny_imagenet.fenet_0.75.sparse:2" in capsys.readouterr().out
+    assert "tiny_imagenet.fenet_0.75:2" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_is_said(tool, tmp_path, monkeypatch, capsys):

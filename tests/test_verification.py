@@ -145,6 +145,11 @@ class TestDamagedFiles:
 
         with open(path, "rb") as file:
             content = file.read()
+        with open(path, "rb") as file:
+            unknown = flatbuffer.parse(file.read())
+        for code in unknown.operatorCodes:
+            code.builtinCode = 9999
+        self.refused(use, tmp_path / "broken.tflite", flatbuffer.pack(unknown))
         for harm in (
             lambda graph: setattr(graph.operators[0], "inputs", np.array([99])),
             lambda graph: setattr(graph.operators[0], "opcodeIndex", 99),

@@ -9,7 +9,8 @@ from keras_shift.zoo.record import Record
 
 _NO_IMAGENET = (
     "FE-Net's authors never released weights, and nobody has trained ours on ImageNet "
-    'yet; `keras_shift.zoo.recipes.list_recipes("imagenet2012.*")` lists how. '
+    'yet; `keras_shift.zoo.recipes.list_recipes("imagenet2012.*")` lists the recipes '
+    "that there are. "
 )
 
 

@@ -5,7 +5,7 @@ import functools
 import json
 import math
 import re
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from keras_shift.zoo import predictions
 
@@ -155,7 +155,7 @@ class Record:
             )
         return cls(**found)
 
-    def refuse(self, field: str, rule: str) -> None:
+    def refuse(self, field: str, rule: str) -> NoReturn:
         """Raises the error for a field that cannot be true.
 
         Args:

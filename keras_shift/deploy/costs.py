@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from keras_shift.deploy.images import CALIBRATION_IMAGES, collect
 from keras_shift.deploy.interpreter import LiteRTModel
-from keras_shift.deploy.tflite import to_tflite
+from keras_shift.deploy.tflite import check_export, to_tflite
 from keras_shift.deploy.timing import machine, time_alternately, warm_up
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 from keras_shift.table import to_text
@@ -154,6 +154,7 @@ def shift_costs(
             "Argument `model` has no layers with learned shifts. "
             f"Received: model={model.name!r}"
         )
+    check_export(model, "model.tflite", quantize, representative_data, batch_size=1)
     if representative_data is not None:
         # An iterable may give its images once, and they are needed for every file.
         shape, name = tuple(model.input_shape[1:]), "representative_data"

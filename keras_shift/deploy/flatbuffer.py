@@ -144,7 +144,7 @@ def operations(model: "ModelT") -> tuple[Counter[str], Counter[str]]:
                 other[code.customCode.decode()] += 1
             else:
                 number = max(code.builtinCode, code.deprecatedBuiltinCode)
-                builtin[names[number]] += 1
+                builtin[names.get(number, f"BUILTIN_{number}")] += 1
     return builtin, other
 
 

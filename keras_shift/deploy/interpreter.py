@@ -56,10 +56,6 @@ class LiteRTModel:
         num_threads = int(num_threads)
         self.path = os.fspath(path)
         content, file = flatbuffer.read(self.path)
-        self.operations, self.not_builtin = (
-            dict(counter.most_common()) for counter in flatbuffer.operations(file)
-        )
-        self.bytes = len(content)
         try:
             self._interpreter = Interpreter(
                 model_content=content, num_threads=num_threads
@@ -67,6 +63,10 @@ class LiteRTModel:
             self._interpreter.allocate_tensors()
         except RuntimeError as error:
             raise ValueError(f"LiteRT cannot run {self.path}: {error}") from error
+        self.operations, self.not_builtin = (
+            dict(counter.most_common()) for counter in flatbuffer.operations(file)
+        )
+        self.bytes = len(content)
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:

@@ -32,8 +32,7 @@ _COMPARED_IMAGES = 32
 _NAMED = 4
 
 # A file is wrong if its outputs differ from the model's by more than this share of the
-# range of the model's outputs. No right file does, not even in int8 or with random
-# weights.
+# range of the model's outputs.
 _WRONG_DIFFERENCE = 0.5
 
 # A file with int8 weights may still be right if at least this share of the images have
@@ -161,7 +160,7 @@ def to_tflite(
         RuntimeError: If the model cannot be converted: it needs operations that
             are not builtin, or one of its activations is always zero (int8).
     """
-    _check(model, path, quantize, representative_data, batch_size)
+    check_export(model, path, quantize, representative_data, batch_size)
     _check_interface(quantize, input_type, output_type, input_name, output_name)
     _check_normalization(normalization)
     labels = _checked_labels(labels, model)
@@ -236,7 +235,20 @@ def _warn_if_wrong(same, quantize, step, path):
     )
 
 
-def _check(model, path, quantize, representative_data, batch_size):
+def check_export(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    quantize: str | None,
+    representative_data: Any,
+    batch_size: int,
+) -> None:
+    """Refuses what `to_tflite` cannot export, before it reads any images.
+
+    The arguments are those of `to_tflite`.
+
+    Raises:
+        ValueError: If an argument is not one that `to_tflite` takes.
+    """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "LiteRT's converter reads TensorFlow's graphs. Save the model as .keras "

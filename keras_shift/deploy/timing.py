@@ -182,8 +182,12 @@ def with_random_biases(model: keras.Model) -> keras.Model:
         The same model.
     """
     random = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.center:
+    layers = list(model.layers)
+    # The list grows during the loop by the layers of models inside of the model.
+    for layer in layers:
+        if isinstance(layer, keras.Model):
+            layers += layer.layers
+        elif isinstance(layer, keras.layers.BatchNormalization) and layer.center:
             layer.beta.assign(random.normal(0, 0.5, layer.beta.shape))
     return model
 

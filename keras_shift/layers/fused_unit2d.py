@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -276,7 +276,7 @@ def _positive(value: int, name: str) -> int:
 
 
 def _pair(value: int | Sequence[int], name: str) -> tuple[int, ...]:
-    numbers = tuple(value) if isinstance(value, Sequence) else (value, value)
+    numbers = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(numbers) != 2:
         raise ValueError(
             f"Argument `{name}` must be one or two integers. Received: {name}={value}"

@@ -149,8 +149,10 @@ class SparsifyShifts(keras.callbacks.Callback):
         steps = self.params["epochs"] * self.params["steps"]
         share = np.arange(self.stages) / self.stages
         share = self.begin + (self.end - self.begin) * share
-        self._moments = np.unique(np.rint(share * steps).astype(int))
+        moments = np.minimum(np.rint(share * steps), steps - 1)
+        self._moments = np.unique(moments.astype(int))
         self._done: np.intp | None = None
+        self._patterns: list[keras.Variable] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch_begins = epoch * self.params["steps"]
@@ -159,17 +161,23 @@ class SparsifyShifts(keras.callbacks.Callback):
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
         step = self._epoch_begins + batch
-        reached = np.searchsorted(self._moments, step, side="right")
-        if not reached:
-            return
         if self._done is None:
             # A training that was resumed has already passed these moments.
             self._done = np.searchsorted(self._moments, step)
+        reached = np.searchsorted(self._moments, step, side="right")
+        if reached and not self._patterns:
             self._hold_still()
         if reached > self._done:
             count = len(self._moments)
             self._take_away(1 - ((count - reached) / (count - self._done)) ** 3)
             self._done = reached
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        # A moving average of the weights has taken their place.
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", None)
+        if self._patterns and (optimizer or self.model.optimizer).use_ema:
+            for layer, pattern in zip(self._layers, self._patterns):
+                layer.displacements.assign(pattern)
 
     def _hold_still(self):
         """Rounds displacements. From now on only `_pin` changes them."""

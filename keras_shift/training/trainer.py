@@ -168,12 +168,17 @@ def train(
             another process is training into it.
         FloatingPointError: If the loss becomes infinite or NaN.
         ValueError: If the network does not have one output for each class, if the
-            recipe's batches cannot be divided among the devices, if the checkpoint is
-            damaged or belongs to another recipe, or if an image of a `StreamedData`
-            cannot be read.
+            recipe takes shifts away on another backend than TensorFlow, if its batches
+            cannot be divided among the devices, if the checkpoint is damaged or belongs
+            to another recipe, or if an image of a `StreamedData` cannot be read.
     """
     directory = Path(directory)
     check_directory(directory, resume)
+    if recipe.unshifted is not None and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"The recipe {recipe.name} takes shifts away, which needs TensorFlow. "
+            f"Received: backend {keras.backend.backend()}"
+        )
     if model.output_shape[-1] != len(data.class_names):
         raise ValueError(
             f"The dataset {data.name} has {len(data.class_names)} classes, and the "
