@@ -137,15 +137,17 @@ def start_of(constructor, alpha, weights):
             "--weights` shows, or the path of a .weights.h5 file. "
             f"Received: --weights {weights}"
         )
-    # Weights of the same dataset take the place of those that a network does not have.
-    every = {record.weights for record in records}
-    names = every if weights == "published" else {weights, weights.split(".")[0]}
     own = [
         record
         for record in records
         if (record.constructor, record.arguments.get("alpha")) == (constructor, alpha)
-        and record.weights in names
     ]
+    if weights != "published":
+        # Those of the same dataset take the place of weights that there are not.
+        for name in (weights, weights.split(".")[0]):
+            if name in {record.weights for record in own}:
+                return name
+        return None
     fewest = max(own, key=lambda record: record.shift_sparsity or 0.0, default=None)
     return fewest and fewest.weights
 

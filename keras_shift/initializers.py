@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_shift.ops import grouped_displacements
@@ -58,7 +59,41 @@ class GroupedDisplacements(keras.initializers.Initializer):
         return {"kernel_size": self.kernel_size, "dilation_rate": self.dilation_rate}
 
 
-def get(identifier: InitializerLike) -> Callable[..., Tensor]:
+@keras.saving.register_keras_serializable(package="keras_shift")
+class GivenDisplacements(keras.initializers.Initializer):
+    """Initializes displacements with an array, whose layer can be saved.
+
+    What `keras.initializers.get` makes of an array cannot be found by its name when a
+    layer is loaded.
+
+    Example:
+
+    >>> start = keras_shift.initializers.GivenDisplacements([[0, 1, 0], [1, 0, 0]])
+    >>> layer = keras_shift.layers.SparseShift2D(displacement_initializer=start)
+
+    Args:
+        displacements: Array of shape `(2, channels)`, in pixels.
+
+    Raises:
+        ValueError: When it is called, if the shape is not that of the array.
+    """
+
+    def __init__(self, displacements: npt.ArrayLike) -> None:
+        self.displacements = np.array(displacements, "float32")
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
+        if tuple(shape) != self.displacements.shape:
+            raise ValueError(
+                f"Argument `displacements` must have the shape {tuple(shape)} of the "
+                f"layer's displacements. Received: {self.displacements.shape}"
+            )
+        return ops.convert_to_tensor(self.displacements, dtype or keras.config.floatx())
+
+    def get_config(self) -> dict[str, Any]:
+        return {"displacements": self.displacements.tolist()}
+
+
+def get(identifier: InitializerLike | np.ndarray) -> Callable[..., Tensor]:
     """Returns the initializer that an identifier stands for.
 
     Args:
@@ -74,12 +109,11 @@ def get(identifier: InitializerLike) -> Callable[..., Tensor]:
     if isinstance(identifier, str) and identifier == "grouped":
         return GroupedDisplacements()
     if isinstance(identifier, np.ndarray):
-        # What Keras makes of an array cannot be saved.
-        return keras.initializers.Constant(identifier)
+        return GivenDisplacements(identifier)
     return keras.initializers.get(identifier)
 
 
-def fresh(identifier: InitializerLike) -> Callable[..., Tensor]:
+def fresh(identifier: InitializerLike | np.ndarray) -> Callable[..., Tensor]:
     """Returns a copy of an initializer, for one weight.
 
     A random initializer without a seed gives the same values to all weights of the

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
-
 # Keras and TensorFlow tensors, symbolic or with values. This is `Any` because neither
 # library ships types, and because a NumPy array serves wherever they take a tensor.
 Tensor = Any
@@ -17,5 +15,5 @@ DataFormat = Literal["channels_last", "channels_first"]
 
 # What layers take for an initializer or a regularizer: a name, a serialized object, a
 # function, or an object of Keras' classes, which can be called like a function.
-InitializerLike = str | dict[str, Any] | np.ndarray | Callable[..., Tensor]
+InitializerLike = str | dict[str, Any] | Callable[..., Tensor]
 RegularizerLike = str | dict[str, Any] | Callable[[Tensor], Tensor]

@@ -134,6 +134,17 @@ def test_times_real_files():
     np.testing.assert_array_equal(before, predict(model, images.astype("float32")))
 
 
+def test_refuses_what_cannot_be_exported_before_it_reads_images(clock):
+    images = (np.zeros((8, 8, 3)) for _ in range(2))
+    inputs = keras.Input((None, None, 3))
+    of_any_size = keras.Model(inputs, keras_shift.layers.SparseShift2D()(inputs))
+    with pytest.raises(ValueError, match="fixed image size"):
+        shift_costs(of_any_size, "int8", images)
+    with pytest.raises(ValueError, match="Received: representative_data=None"):
+        shift_costs(two_units(), "int8")
+    assert clock == [] and len(list(images)) == 2
+
+
 def test_refuses_a_model_without_learned_shifts():
     model = keras_shift.zoo.FENet((32, 32, 3), 0.25, spatial="none")
     with pytest.raises(ValueError, match="no layers with learned shifts"):

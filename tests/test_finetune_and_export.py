@@ -188,6 +188,9 @@ class TestNetworks:
     def test_starts_from_the_weights_of_a_name(self, example):
         assert example.start_of("FENet", 1.0, "tiny_imagenet") == "tiny_imagenet"
         assert example.start_of("FENet", 0.3, "tiny_imagenet") is None
+        sparsified = "tiny_imagenet.sparsified"
+        assert example.start_of("FENet", 1.0, sparsified) == sparsified
+        assert example.start_of("MobileNetV2", 1.0, sparsified) == "tiny_imagenet"
 
     def test_refuses_weights_that_no_network_has(self, example):
         with pytest.raises(SystemExit, match="Received: --weights tiny_imagnet"):

@@ -162,8 +162,9 @@ def test_wrong_images(arguments, message):
 
 
 def test_one_number_of_strides_is_for_both_sides():
-    layer = FusedUnit2D(filters=4, wide_channels=8, strides=2)
-    assert layer.strides == (2, 2)
+    for strides in (2, np.array([2, 2])):
+        layer = FusedUnit2D(filters=4, wide_channels=8, strides=strides)
+        assert layer.strides == (2, 2)
     assert layer.compute_output_shape((None, 5, 4, 6)) == (None, 3, 2, 4)
 
 

@@ -99,6 +99,8 @@ def test_displacements_start_at_an_array():
     again = SparseShift2D.from_config(layer.get_config())
     again.build((None, 4, 4, 3))
     np.testing.assert_array_equal(again.displacement_array(), start)
+    with pytest.raises(ValueError, match=r"shape \(2, 4\).*Received: \(2, 3\)"):
+        SparseShift2D(displacement_initializer=start).build((None, 4, 4, 4))
 
 
 @every_layer

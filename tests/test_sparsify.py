@@ -278,6 +278,13 @@ def test_the_last_step_is_not_too_late(times):
     assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
 
 
+def test_an_execution_as_long_as_an_epoch_does_it_all_at_once():
+    model = network()
+    model.compile("sgd", "sparse_categorical_crossentropy", steps_per_execution=6)
+    fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7), epochs=2)
+    assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
+
+
 def test_a_recipe_may_begin_with_published_weights():
     recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.fenet_1.0.sparsified")
     model = keras_shift.zoo.recipes.build(recipe)

@@ -124,9 +124,9 @@ class TestDamagedFiles:
             "benchmark": lambda path: benchmark(path, repeats=1),
         }[request.param]
 
-    def refused(self, use, path, content):
+    def refused(self, use, path, content, match="(?s)undamaged.*broken.tflite"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="(?s)undamaged.*broken.tflite"):
+        with pytest.raises(ValueError, match=match):
             use(path)
 
     def test_truncated(self, use, path, tmp_path):
@@ -140,16 +140,23 @@ class TestDamagedFiles:
         for content in (b"PK\3\4 some archive", b"\0\0\0\0TFL3", b"\xff" * 4 + b"TFL3"):
             self.refused(use, tmp_path / "broken.tflite", content)
 
-    def test_indices_into_nowhere(self, use, path, tmp_path):
+    def test_indices_into_nowhere(self, use, model, tmp_path):
         from keras_shift.deploy import flatbuffer
 
-        with open(path, "rb") as file:
-            content = file.read()
-        with open(path, "rb") as file:
-            unknown = flatbuffer.parse(file.read())
+        # Without labels, which `pack` does not write.
+        to_tflite(model, tmp_path / "whole.tflite")
+        content = flatbuffer.pack(flatbuffer.read(tmp_path / "whole.tflite")[1])
+        (tmp_path / "packed.tflite").write_bytes(content)
+        use(tmp_path / "packed.tflite")
+        unknown = flatbuffer.parse(content)
         for code in unknown.operatorCodes:
             code.builtinCode = 9999
-        self.refused(use, tmp_path / "broken.tflite", flatbuffer.pack(unknown))
+        self.refused(
+            use,
+            tmp_path / "broken.tflite",
+            flatbuffer.pack(unknown),
+            match="cannot run.*broken.tflite",
+        )
         for harm in (
             lambda graph: setattr(graph.operators[0], "inputs", np.array([99])),
             lambda graph: setattr(graph.operators[0], "opcodeIndex", 99),

@@ -8,7 +8,7 @@ from keras_shift import training
 from keras_shift.cli.messages import say
 from keras_shift.cli.recipe_errors import network_of_recipe
 from keras_shift.training import distribution
-from keras_shift.training.trainer import WEIGHTS, check_directory
+from keras_shift.training.trainer import WEIGHTS, check_backend, check_directory
 from keras_shift.zoo import recipes
 
 
@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = _changed(_recipe(arguments.recipe), arguments)
     output = arguments.output or os.path.join("runs", recipe.name)
     check_directory(output, arguments.resume)
+    check_backend(recipe)
     with distribution.fail_fast(), distribution.scope():
         distribution.division().check_batch_size(recipe.batch_size)
         with network_of_recipe(arguments.recipe):

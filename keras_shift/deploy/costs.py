@@ -142,6 +142,7 @@ def shift_costs(
         ValueError: If the model has no learned shifts, and as `to_tflite` does.
         RuntimeError: As `to_tflite` does.
     """
+    check_export(model, "model.tflite", quantize, representative_data, batch_size=1)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     layers = {
@@ -154,7 +155,6 @@ def shift_costs(
             "Argument `model` has no layers with learned shifts. "
             f"Received: model={model.name!r}"
         )
-    check_export(model, "model.tflite", quantize, representative_data, batch_size=1)
     if representative_data is not None:
         # An iterable may give its images once, and they are needed for every file.
         shape, name = tuple(model.input_shape[1:]), "representative_data"

@@ -61,7 +61,7 @@ class LiteRTModel:
                 model_content=content, num_threads=num_threads
             )
             self._interpreter.allocate_tensors()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise ValueError(f"LiteRT cannot run {self.path}: {error}") from error
         self.operations, self.not_builtin = (
             dict(counter.most_common()) for counter in flatbuffer.operations(file)

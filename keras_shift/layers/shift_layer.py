@@ -98,7 +98,7 @@ class LearnedShift(ShiftLayer):
 
     def __init__(
         self,
-        displacement_initializer: InitializerLike = "grouped",
+        displacement_initializer: InitializerLike | np.ndarray = "grouped",
         displacement_regularizer: RegularizerLike | None = None,
         max_displacement: int | None = None,
         data_format: DataFormat | None = None,

@@ -1,6 +1,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_shift import native as native_op
 from keras_shift import ops
@@ -89,7 +90,7 @@ class SparseShift2D(LearnedShift):
 
     def __init__(
         self,
-        displacement_initializer: InitializerLike = "grouped",
+        displacement_initializer: InitializerLike | np.ndarray = "grouped",
         displacement_regularizer: RegularizerLike | None = None,
         max_displacement: int | None = None,
         data_format: DataFormat | None = None,

@@ -33,7 +33,8 @@ class SparsifyShifts(keras.callbacks.Callback):
     share `t` of these moments, the share `1 - (1 - t) ** 3` of the shifts that must go
     is gone (Zhu and Gupta, 2017). From `begin` on, displacements are whole pixels, and
     the remaining ones do not change any more, even in later calls of `fit` (see
-    `keras_shift.callbacks.thaw_shifts`).
+    `keras_shift.callbacks.thaw_shifts`). With the optimizer's `use_ema`, later calls need
+    the callback again, since the average remembers the displacements before it.
 
     Example:
 
@@ -146,11 +147,14 @@ class SparsifyShifts(keras.callbacks.Callback):
             )
         self._layers = layers
         self._costs = costs_per_channel(layers, self.costs)
-        steps = self.params["epochs"] * self.params["steps"]
         share = np.arange(self.stages) / self.stages
         share = self.begin + (self.end - self.begin) * share
-        moments = np.minimum(np.rint(share * steps), steps - 1)
-        self._moments = np.unique(moments.astype(int))
+        epochs, steps = self.params["epochs"], self.params["steps"]
+        # Callbacks are called where an execution of one or more steps begins.
+        in_epoch = np.arange(0, steps, self.model.steps_per_execution)
+        begins = (steps * np.arange(epochs)[:, None] + in_epoch).ravel()
+        places = np.searchsorted(begins, np.rint(share * epochs * steps))
+        self._moments = np.unique(begins[np.minimum(places, len(begins) - 1)])
         self._done: np.intp | None = None
         self._patterns: list[keras.Variable] = []
 
@@ -200,7 +204,7 @@ class SparsifyShifts(keras.callbacks.Callback):
 
     def _take_away(self, share):
         """Takes away a share of the shifts that exceed the budget."""
-        patterns = [layer.displacement_array().copy() for layer in self._layers]
+        patterns = [pattern.numpy().copy() for pattern in self._patterns]
         present = self._measure(patterns)
         target = present - share * (present - self._budget())
         importance = shift_importance(

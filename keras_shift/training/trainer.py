@@ -116,6 +116,22 @@ def check_directory(directory: str | os.PathLike[str], resume: bool) -> None:
         )
 
 
+def check_backend(recipe: Recipe) -> None:
+    """Refuses a recipe that Keras' backend cannot follow.
+
+    Args:
+        recipe: A `keras_shift.training.Recipe`.
+
+    Raises:
+        ValueError: If it takes shifts away and the backend is not TensorFlow.
+    """
+    if recipe.unshifted is not None and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"The recipe {recipe.name} takes shifts away, which needs TensorFlow. "
+            f"Received: backend {keras.backend.backend()}"
+        )
+
+
 def train(
     model: keras.Model,
     recipe: Recipe,
@@ -174,11 +190,7 @@ def train(
     """
     directory = Path(directory)
     check_directory(directory, resume)
-    if recipe.unshifted is not None and keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"The recipe {recipe.name} takes shifts away, which needs TensorFlow. "
-            f"Received: backend {keras.backend.backend()}"
-        )
+    check_backend(recipe)
     if model.output_shape[-1] != len(data.class_names):
         raise ValueError(
             f"The dataset {data.name} has {len(data.class_names)} classes, and the "
