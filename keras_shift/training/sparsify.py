@@ -33,8 +33,8 @@ class SparsifyShifts(keras.callbacks.Callback):
     share `t` of these moments, the share `1 - (1 - t) ** 3` of the shifts that must go
     is gone (Zhu and Gupta, 2017). From `begin` on, displacements are whole pixels, and
     the remaining ones do not change any more, even in later calls of `fit` (see
-    `keras_shift.callbacks.thaw_shifts`). With the optimizer's `use_ema`, later calls need
-    the callback again, since the average remembers the displacements before it.
+    `keras_shift.callbacks.thaw_shifts`). With the optimizer's `use_ema`, later calls
+    need the callback again, since the average remembers the displacements before it.
 
     Example:
 
