@@ -41,6 +41,7 @@ def code(network):
     if network == "FENet":
         return example
     exchanged = example.replace("zoo.FENet", f"zoo.{network}")
+    exchanged = re.sub(r"alpha=[\d.]+, ", "", exchanged)
     # Weights of the same dataset, which these have no shifts in.
     return re.sub(r'weights="(\w+)\.\w+"', r'weights="\1"', exchanged)
 

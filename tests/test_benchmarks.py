@@ -179,7 +179,7 @@ def test_the_frontier_compares_files_for_a_phones_images(monkeypatch):
 def test_the_first_example_is_readmes_for_both_networks(monkeypatch):
     first_example = load("first_example", monkeypatch)
     ours, theirs = map(first_example.code, first_example.NETWORKS)
-    assert 'weights="tiny_imagenet.sparsified"' in ours
+    assert 'alpha=0.75, weights="tiny_imagenet.sparse"' in ours
     assert "zoo.MobileNetV2(" in theirs and 'weights="tiny_imagenet"' in theirs
     assert "FENet" not in theirs
     # But for that they are the same.

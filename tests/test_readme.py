@@ -51,7 +51,7 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
     assert "same top-1 as Keras" in capsys.readouterr().out
     # What the example is for: few shifts, which fine-tuning leaves where they are, and
     # a file in which most units need not move a thing.
-    published = keras_shift.zoo.FENet(weights="tiny_imagenet.sparsified")
+    published = keras_shift.zoo.FENet(alpha=0.75, weights="tiny_imagenet.sparse")
     model = keras.saving.load_model(tmp_path / "model.keras")
     for layer in shift_layers(published):
         pattern = model.get_layer(layer.name).displacement_array()
