@@ -208,9 +208,7 @@ def test_shifts_stay_in_later_calls_of_fit():
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize(
-    "freeze_shifts, interrupted", [(None, 0), (0.25, 0), (0.25, 1)]
-)
+@pytest.mark.parametrize("freeze_shifts, interrupted", [(None, 0), (0.25, 1)])
 def test_an_interrupted_recipe_ends_with_the_same_weights(
     tmp_path, freeze_shifts, interrupted
 ):
@@ -239,7 +237,7 @@ def test_an_interrupted_recipe_ends_with_the_same_weights(
         return model.get_weights()
 
     whole = run("whole")
-    # An epoch without stages before it, with stages after it, or both.
+    # Before it, there are stages from the first step on, or from the second epoch on.
     with pytest.raises(KeyboardInterrupt):
         run("parts", callbacks=[Stop()])
     for one, other in zip(whole, run("parts", resume=True)):
