@@ -486,8 +486,9 @@ class TestErrors:
             to_tflite(model, path, "int8", images)
         named = str(refusal.value).split("comes out of ")[1].split(" more")[0]
         assert named.count(", ") == 2 and " and " in named
-        to_tflite(with_random_biases(model), path, "int8", images)
-        assert LiteRTModel(path).predict(images).std(0).min() > 0
+        report = to_tflite(with_random_biases(model), path, "int8", images)
+        assert report.agreement.largest_difference < 0.05
+        assert LiteRTModel(path).predict(images).std(1).min() > 0.01
 
 
 def interrupt(*args, **kwargs):
