@@ -288,7 +288,7 @@ def report_rows(rows, data, arguments, console):
     )
     table.add_column()
     for row in rows:
-        table.add_column(row["network"], justify="right")
+        table.add_column(row["network"], justify="right", overflow="fold")
     for key in rows[0]:
         if key not in NOT_IN_TABLE:
             table.add_row(key, *(_text(key, row[key]) for row in rows))
