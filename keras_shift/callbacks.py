@@ -1,5 +1,6 @@
 """Keras callbacks for learned shifts."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -102,11 +103,8 @@ class FreezeShifts(keras.callbacks.Callback):
         self._freeze_at(self._steps())
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        # An optimizer with `use_ema` has replaced the weights by their moving average.
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", None)
-        if self._frozen and (optimizer or self.model.optimizer).use_ema:
-            for layer in _rounding_layers(self.model):
-                layer.displacements.assign(layer.displacements.constraint.value)
+        if self._frozen:
+            restore_pinned(self.model.optimizer, _rounding_layers(self.model))
 
     def _steps(self):
         return int(self.model.optimizer.iterations.numpy())
@@ -120,8 +118,7 @@ class FreezeShifts(keras.callbacks.Callback):
             return
         self._frozen = True
         for layer in _rounding_layers(self.model):
-            # Adding zero turns -0.0 into 0.0.
-            pattern = np.rint(layer.displacement_array()) + 0.0
+            pattern = layer.whole_displacements()
             if np.mean(pattern.any(axis=0)) < self.least_shifted:
                 pattern[:] = 0.0
             layer.displacements.assign(pattern)
@@ -159,6 +156,22 @@ def thaw_shifts(model: keras.Model) -> None:
     for layer in _rounding_layers(model):
         layer.displacements.constraint = layer.displacement_constraint()
     model.make_train_function(force=True)
+
+
+def restore_pinned(
+    optimizer: keras.optimizers.Optimizer, layers: Iterable[LearnedShift]
+) -> None:
+    """Gives pinned displacements their values again at the end of a training.
+
+    An optimizer with `use_ema` has then replaced them by their moving average.
+
+    Args:
+        optimizer: The model's optimizer.
+        layers: Layers whose displacements have the constraint `Pinned`.
+    """
+    if getattr(optimizer, "inner_optimizer", optimizer).use_ema:
+        for layer in layers:
+            layer.displacements.assign(layer.displacements.constraint.value)
 
 
 def _rounding_layers(model):

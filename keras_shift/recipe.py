@@ -150,6 +150,12 @@ class Recipe:
             if not isinstance(getattr(self, field), kind):
                 self._refuse(field, f"must be {rule}")
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        # JSON has no tuples. A recipe that it has held is to equal the one before.
+        arguments = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in self.arguments.items()
+        }
+        object.__setattr__(self, "arguments", arguments)
         self._check_choice("augmentation", AUGMENTATIONS)
         self._check_choice("schedule", SCHEDULES)
         self._check_choice("displacement_start", STARTS)

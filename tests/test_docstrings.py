@@ -45,6 +45,7 @@ WITHOUT_EXAMPLE = {
     "check_max_displacement",
     "fresh",
     "get",
+    "restore_pinned",
 }
 
 

@@ -20,7 +20,7 @@ RECIPE = Recipe(
 def test_json_keeps_all_fields():
     recipe = dataclasses.replace(
         RECIPE,
-        arguments={"alpha": 0.5, "classes": 10},
+        arguments={"alpha": 0.5, "classes": 10, "input_shape": (8, 8, 3)},
         schedule="step",
         boundaries=(0.5, 0.75),
         freeze_shifts=0.75,

@@ -55,6 +55,11 @@ class ShiftLayer(keras.layers.Layer):
         """Returns the displacements as a NumPy array of shape `(2, channels)`."""
         raise NotImplementedError
 
+    def whole_displacements(self) -> np.ndarray:
+        """Returns what `displacement_array` does, rounded to whole pixels."""
+        # Adding zero turns -0.0 into 0.0.
+        return np.rint(self.displacement_array()) + 0.0
+
     @property
     def sparsity(self) -> float:
         """The share of unshifted channels, from 0 to 1.
@@ -65,7 +70,7 @@ class ShiftLayer(keras.layers.Layer):
         """
         displacements = self.displacement_array()
         if self.rounds:
-            displacements = np.rint(displacements)
+            displacements = self.whole_displacements()
         return float(np.mean(~displacements.any(axis=0)))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

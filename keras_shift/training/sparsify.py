@@ -6,6 +6,7 @@ from typing import Literal
 import keras
 import numpy as np
 
+from keras_shift.callbacks import restore_pinned
 from keras_shift.constraints import Pinned
 from keras_shift.layers import SparseShift2D
 from keras_shift.ops import check_max_displacement
@@ -177,16 +178,12 @@ class SparsifyShifts(keras.callbacks.Callback):
             self._done = reached
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        # A moving average of the weights has taken their place.
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", None)
-        if self._patterns and (optimizer or self.model.optimizer).use_ema:
-            for layer, pattern in zip(self._layers, self._patterns):
-                layer.displacements.assign(pattern)
+        if self._patterns:
+            restore_pinned(self.model.optimizer, self._layers)
 
     def _hold_still(self):
         """Rounds displacements. From now on only `_pin` changes them."""
-        # Adding zero turns -0.0 into 0.0.
-        patterns = [np.rint(layer.displacement_array()) + 0.0 for layer in self._layers]
+        patterns = [layer.whole_displacements() for layer in self._layers]
         if self.max_displacement is not None:
             bound = self.max_displacement
             patterns = [pattern.clip(-bound, bound) for pattern in patterns]
