@@ -104,7 +104,9 @@ class FreezeShifts(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._frozen:
-            restore_pinned(self.model.optimizer, _rounding_layers(self.model))
+            layers = _rounding_layers(self.model)
+            pinned = [layer.displacements.constraint.value for layer in layers]
+            restore_pinned(self.model.optimizer, layers, pinned)
 
     def _steps(self):
         return int(self.model.optimizer.iterations.numpy())
@@ -159,7 +161,9 @@ def thaw_shifts(model: keras.Model) -> None:
 
 
 def restore_pinned(
-    optimizer: keras.optimizers.Optimizer, layers: Iterable[LearnedShift]
+    optimizer: keras.optimizers.Optimizer,
+    layers: Iterable[LearnedShift],
+    values: Iterable[np.ndarray | keras.Variable],
 ) -> None:
     """Gives pinned displacements their values again at the end of a training.
 
@@ -167,11 +171,12 @@ def restore_pinned(
 
     Args:
         optimizer: The model's optimizer.
-        layers: Layers whose displacements have the constraint `Pinned`.
+        layers: The layers.
+        values: The value of each layer's displacements.
     """
     if getattr(optimizer, "inner_optimizer", optimizer).use_ema:
-        for layer in layers:
-            layer.displacements.assign(layer.displacements.constraint.value)
+        for layer, value in zip(layers, values):
+            layer.displacements.assign(value)
 
 
 def _rounding_layers(model):

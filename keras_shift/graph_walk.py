@@ -10,7 +10,7 @@ from keras_shift.typing import Tensor
 
 def walk(
     model: keras.Model,
-    note: Callable[[keras.Operation, tuple, dict, Any], None],
+    note: Callable[[keras.Operation, tuple, dict, Any], Any],
     inputs: list[Tensor] | None = None,
 ) -> keras.Model:
     """Calls a function for every call of a layer in a model's graph, in their order.
@@ -21,18 +21,20 @@ def walk(
     Args:
         model: A functional or sequential `keras.Model` that is built.
         note: Function of a layer (or an operation of `keras.ops`), the positional and
-            the keyword arguments of its call, and what the call returns.
+            the keyword arguments of its call, and what the call returns. If the
+            function itself returns something else than `None`, the copy goes on with
+            that instead.
         inputs: Inputs of the copy, which may have other sizes than those of the model,
             or `None` for inputs of the same shapes. Defaults to `None`.
 
     Returns:
-        The copy, in which layers are no longer themselves: it cannot be called.
+        The copy. It calls the model's layers but does not know them: it has no weights.
     """
 
     def call(layer, *args, **kwargs):
-        outputs = _Observer(layer)(*args, **kwargs)
-        note(layer, args, kwargs, outputs)
-        return outputs
+        outputs = _Call(layer)(*args, **kwargs)
+        instead = note(layer, args, kwargs, outputs)
+        return outputs if instead is None else instead
 
     return keras.models.clone_model(
         # `call_function` serves neither subclasses nor sequential models.
@@ -43,12 +45,15 @@ def walk(
     )
 
 
-class _Observer(keras.Operation):
+class _Call(keras.Operation):
     """Takes a layer's place in the copy, since to call the layer changes its model."""
 
     def __init__(self, layer):
         super().__init__()
         self.layer = layer
+
+    def call(self, *args, **kwargs):
+        return self.layer(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs):
         return self.layer.compute_output_spec(*args, **kwargs)

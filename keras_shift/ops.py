@@ -309,6 +309,9 @@ def _mover(max_displacement):
     """Returns the function that moves `x` by whole displacements."""
     if max_displacement is None:
         return _gather
+    if keras.backend.backend() == "jax":
+        # XLA makes one pass over memory of this. Its depthwise convolutions are slow.
+        return lambda x, displacements: _select(x, displacements, max_displacement)
     return lambda x, displacements: _convolve(
         x, _one_hot_kernel(displacements, max_displacement)
     )
@@ -332,6 +335,20 @@ def _gather(x, displacements):
     )
     moved = ops.reshape(moved, (batch, height, width, channels))
     return ops.where(inside, moved, ops.zeros_like(moved))
+
+
+def _select(x, displacements, radius):
+    """Moves pixels by choosing one of all images that are moved by at most `radius`."""
+    height, width = ops.shape(x)[1:3]
+    padded = ops.pad(x, ((0, 0), (radius, radius), (radius, radius), (0, 0)))
+    rows, columns = ops.unstack(displacements)
+    result = ops.zeros_like(x)
+    for a in range(-radius, radius + 1):
+        for b in range(-radius, radius + 1):
+            top, left = radius + a, radius + b
+            moved = padded[:, top : top + height, left : left + width]
+            result = ops.where((rows == a) & (columns == b), moved, result)
+    return result
 
 
 def _convolve(x, kernel):
@@ -388,8 +405,6 @@ def _with_both_gradients(max_displacement):
 def _both_gradients(max_displacement, relu=False):
     """Returns the function that computes Eq. 7 and Eq. 6 from an incoming gradient."""
     move = _mover(max_displacement)
-    # Eq. 6 reads up to one pixel beyond the largest displacement.
-    wider = _mover(None if max_displacement is None else max_displacement + 1)
 
     def gradients(x, upstream, displacements):
         by_image = move(upstream, -ops.round(displacements))
@@ -397,11 +412,16 @@ def _both_gradients(max_displacement, relu=False):
             by_image = ops.where(x > 0, by_image, ops.zeros_like(by_image))
             x = ops.relu(x)
         corner = ops.floor(displacements)
+        # The four neighbours of Eq. 6 lie in one image, which has one more row and one
+        # more column.
+        moved = move(ops.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0))), corner)
+        height, width = ops.shape(x)[1:3]
+        accumulate = keras.backend.result_type(x.dtype, "float32")
         sums = {}
         for offset in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            moved = wider(x, corner + _column(offset, corner.dtype))
-            accumulate = keras.backend.result_type(x.dtype, "float32")
-            product = ops.cast(moved, accumulate) * ops.cast(upstream, accumulate)
+            top, left = offset
+            neighbour = moved[:, top : top + height, left : left + width]
+            product = ops.cast(neighbour, accumulate) * ops.cast(upstream, accumulate)
             sums[offset] = ops.cast(
                 ops.sum(product, axis=(0, 1, 2)), displacements.dtype
             )

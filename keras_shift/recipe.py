@@ -101,6 +101,8 @@ class Recipe:
             `keras_shift.training.SparsifyShifts` takes the other shifts away, those of
             large maps first, in the first half of what follows `freeze_shifts` (or of
             the whole training). Defaults to `None`.
+        layer_cost: What it costs that a layer shifts at all, as a number of its
+            channels, when `unshifted` is reached. Defaults to `0.0`.
         ema_momentum: Momentum of a moving average of all trainable weights, which
             replaces the weights at the end, or `None`. Defaults to `None`.
         seed: Seed of weights, order and augmentation. Defaults to `0`.
@@ -140,6 +142,7 @@ class Recipe:
     least_shifted: float = 0.0
     initial_weights: str | None = None
     unshifted: float | None = None
+    layer_cost: float = 0.0
     ema_momentum: float | None = None
     seed: int = 0
     precision: str = "float32"
@@ -176,7 +179,8 @@ class Recipe:
             value = getattr(self, field)
             if not (_is_number(value) and value > 0):
                 self._refuse(field, "must be a positive number")
-        for field in ("weight_decay", "displacement_penalty", "displacement_decay"):
+        positive = ("weight_decay", "displacement_penalty", "displacement_decay")
+        for field in (*positive, "layer_cost"):
             value = getattr(self, field)
             if not (_is_number(value) and value >= 0):
                 self._refuse(field, "must be a number, and not negative")
@@ -200,6 +204,8 @@ class Recipe:
             self._refuse("least_shifted", "belongs to `freeze_shifts`")
         if self.least_shifted and self.unshifted is not None:
             self._refuse("least_shifted", "excludes `unshifted`")
+        if self.layer_cost and self.unshifted is None:
+            self._refuse("layer_cost", "belongs to `unshifted`")
         if not all(map(_is_number, self.boundaries)):
             self._refuse("boundaries", "must be numbers")
         increasing = sorted(set(self.boundaries))

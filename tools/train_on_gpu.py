@@ -427,9 +427,12 @@ def recipe_and_seed(run):
 
 def train_one(work, run, arguments):
     """Trains a recipe to its end: one of the processes that `train` starts."""
+    import keras
+
     from keras_shift import cli, measuring
     from keras_shift.files import replacing
 
+    keras.layers.DepthwiseConv2D.call = convolve_by_taps
     recipe, seed = recipe_and_seed(run)
     folder = work / "runs" / name_of(run)
     if not (folder / CHECKPOINT).exists():
@@ -440,6 +443,29 @@ def train_one(work, run, arguments):
     # Without the optimizer's momentum, which would come back for nothing.
     with replacing(folder / WEIGHTS) as temporary:
         measuring.read_run(folder).model.save_weights(temporary)
+
+
+def convolve_by_taps(layer, x):
+    """Calls a `keras.layers.DepthwiseConv2D` whose padding is "valid" or "same".
+
+    XLA makes one pass over memory of these sums. Its own depthwise convolutions, and
+    their gradients above all, are many times slower on a GPU.
+    """
+    from keras import ops
+
+    kernel = ops.cast(layer.kernel, x.dtype)
+    taps, stride = layer.kernel_size[0], layer.strides[0]
+    sizes = x.shape[1:3]
+    if layer.padding == "same":
+        lacking = [max(-size % stride - stride + taps, 0) for size in sizes]
+        around = [(count // 2, count - count // 2) for count in lacking]
+        x = ops.pad(x, ((0, 0), *around, (0, 0)))
+    ends = [size - taps + 1 for size in x.shape[1:3]]
+    y = 0
+    for a, b in np.ndindex(taps, taps):
+        part = x[:, a : a + ends[0] : stride, b : b + ends[1] : stride]
+        y = y + part * kernel[a, b, :, 0]
+    return y if layer.bias is None else y + layer.bias
 
 
 def collect(work, runs):

@@ -1,5 +1,6 @@
 """Defines an optimizer in which displacements have their own learning rate."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ class ShiftSGD(keras.optimizers.SGD):
             `0.01`.
         displacement_learning_rate: Float, the factor for the gradients of
             displacements. Defaults to `1.0`.
+        frozen_from: Int, the step from which on displacements keep their values,
+            counted by `iterations`, or `None` for never. Defaults to `None`.
         **options: Further arguments of `keras.optimizers.SGD`.
 
     Raises:
@@ -45,6 +48,7 @@ class ShiftSGD(keras.optimizers.SGD):
         self,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.01,
         displacement_learning_rate: float = 1.0,
+        frozen_from: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(learning_rate, **options)
@@ -54,6 +58,7 @@ class ShiftSGD(keras.optimizers.SGD):
                 f"displacement_learning_rate={displacement_learning_rate}"
             )
         self.displacement_learning_rate = displacement_learning_rate
+        self.frozen_from = frozen_from
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if not self.built:
@@ -87,11 +92,21 @@ class ShiftSGD(keras.optimizers.SGD):
             grad * factor if displaces and grad is not None else grad
             for grad, displaces in zip(grads, chosen)
         ]
+        if self.frozen_from is None or not any(chosen):
+            return super().apply(grads, trainable_variables)
+        variables = itertools.compress(
+            trainable_variables or self._trainable_variables, chosen
+        )
+        before = [(variable, variable + 0.0) for variable in variables]
+        frozen = keras.ops.greater_equal(self.iterations, self.frozen_from)
         super().apply(grads, trainable_variables)
+        for variable, value in before:
+            variable.assign(keras.ops.where(frozen, value, variable + 0.0))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config["displacement_learning_rate"] = self.displacement_learning_rate
+        config["frozen_from"] = self.frozen_from
         return config
 
 

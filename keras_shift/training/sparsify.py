@@ -11,9 +11,7 @@ from keras_shift.constraints import Pinned
 from keras_shift.layers import SparseShift2D
 from keras_shift.ops import check_max_displacement
 from keras_shift.training.layer_costs import costs_per_channel
-
-# Gradients are computed for this many images at once. Larger batches need much memory.
-_BATCH_SIZE = 50
+from keras_shift.training.shift_importance import ShiftImportance
 
 
 class SparsifyShifts(keras.callbacks.Callback):
@@ -37,6 +35,10 @@ class SparsifyShifts(keras.callbacks.Callback):
     `keras_shift.callbacks.thaw_shifts`). With the optimizer's `use_ema`, later calls
     need the callback again, since the average remembers the displacements before it.
 
+    On JAX, a compiled step would hold them as constants and would have to be compiled
+    again at every moment. There, the optimizer must hold displacements still: it must
+    be `keras_shift.training.ShiftSGD(frozen_from=...)` with the step of `begin`.
+
     Example:
 
     >>> sparsify = keras_shift.training.SparsifyShifts(
@@ -56,6 +58,9 @@ class SparsifyShifts(keras.callbacks.Callback):
             `unshifted`. Defaults to `None`.
         costs: What shifts cost, see `keras_shift.training.penalize_shifts`. Defaults to
             `"pixels"`.
+        layer_cost: Float, what it costs that a layer shifts at all, as a number of its
+            channels. The larger it is, the more layers lose all their shifts at once.
+            Defaults to `0.0`.
         max_displacement: Int, the largest displacement in pixels that is left, or
             `None`. Larger ones are reduced to it at `begin`. Shifts by at most one
             pixel are the fastest. Defaults to `None`.
@@ -68,10 +73,10 @@ class SparsifyShifts(keras.callbacks.Callback):
         stages: Int, number of moments at which shifts are taken away. Defaults to `10`.
 
     Raises:
-        ValueError: If an argument is none of the above or the backend is not
-            TensorFlow. When training begins, also if the model itself has no sparse
-            shifts (those of models inside of it do not count), or if the number of
-            steps is unknown.
+        ValueError: If an argument is none of the above or the backend is neither
+            TensorFlow nor JAX. In training, also if the model itself has no sparse
+            shifts (those of models inside of it do not count), if the number of steps
+            is unknown, or on JAX if the optimizer does not hold displacements still.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class SparsifyShifts(keras.callbacks.Callback):
         unshifted: float | None = None,
         cost: float | None = None,
         costs: Mapping[str, float] | Literal["pixels"] | None = "pixels",
+        layer_cost: float = 0.0,
         max_displacement: int | None = None,
         begin: float = 0.0,
         end: float | None = None,
@@ -101,6 +107,11 @@ class SparsifyShifts(keras.callbacks.Callback):
                     f"Argument `{name}` must be a share, from 0 to 1. "
                     f"Received: {name}={share}"
                 )
+        if not layer_cost >= 0:
+            raise ValueError(
+                "Argument `layer_cost` must be zero or more. "
+                f"Received: layer_cost={layer_cost}"
+            )
         if begin > end:
             raise ValueError(
                 "Argument `begin` must not be larger than `end`. "
@@ -116,9 +127,9 @@ class SparsifyShifts(keras.callbacks.Callback):
                 "Arguments `images` and `labels` must be of one length, and not empty. "
                 f"Received: {len(images)} images and {len(labels)} labels"
             )
-        if keras.backend.backend() != "tensorflow":
+        if keras.backend.backend() not in ("tensorflow", "jax"):
             raise ValueError(
-                "SparsifyShifts takes gradients with TensorFlow. "
+                "SparsifyShifts takes gradients with TensorFlow or JAX. "
                 f"Received: backend {keras.backend.backend()}"
             )
         self.images = images
@@ -126,10 +137,12 @@ class SparsifyShifts(keras.callbacks.Callback):
         self.unshifted = unshifted
         self.cost = cost
         self.costs = costs
+        self.layer_cost = layer_cost
         self.max_displacement = check_max_displacement(max_displacement)
         self.begin = begin
         self.end: float = end
         self.stages = stages
+        self._on_jax = keras.backend.backend() == "jax"
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         layers = [
@@ -146,8 +159,11 @@ class SparsifyShifts(keras.callbacks.Callback):
                 "SparsifyShifts must know how long the training is: pass "
                 "`steps_per_epoch` to `fit`."
             )
+        if self._on_jax and not hasattr(self.model.optimizer, "frozen_from"):
+            self._refuse_optimizer()
         self._layers = layers
         self._costs = costs_per_channel(layers, self.costs)
+        self._importance = ShiftImportance(self.model, layers)
         share = np.arange(self.stages) / self.stages
         share = self.begin + (self.end - self.begin) * share
         epochs, steps = self.params["epochs"], self.params["steps"]
@@ -170,6 +186,9 @@ class SparsifyShifts(keras.callbacks.Callback):
             # A training that was resumed has already passed these moments.
             self._done = np.searchsorted(self._moments, step)
         reached = np.searchsorted(self._moments, step, side="right")
+        if self._on_jax and (reached > self._done or reached and not self._patterns):
+            # During an epoch, Keras on JAX keeps the weights outside of the model.
+            self.model.jax_state_sync()
         if reached and not self._patterns:
             self._hold_still()
         if reached > self._done:
@@ -179,7 +198,7 @@ class SparsifyShifts(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self._patterns:
-            restore_pinned(self.model.optimizer, self._layers)
+            restore_pinned(self.model.optimizer, self._layers, self._patterns)
 
     def _hold_still(self):
         """Rounds displacements. From now on only `_pin` changes them."""
@@ -187,16 +206,19 @@ class SparsifyShifts(keras.callbacks.Callback):
         if self.max_displacement is not None:
             bound = self.max_displacement
             patterns = [pattern.clip(-bound, bound) for pattern in patterns]
-        self._first_cost = np.dot(
-            [np.count_nonzero(pattern.any(axis=0)) for pattern in patterns], self._costs
-        )
+        self._first_cost = self._cost_of(patterns)
         self._patterns = [
             keras.Variable(pattern, trainable=False) for pattern in patterns
         ]
-        for layer, pattern in zip(self._layers, self._patterns):
-            layer.displacements.constraint = Pinned(pattern)
-        # The train function that is already compiled uses the old constraints.
-        self.model.make_train_function(force=True)
+        if self._on_jax:
+            frozen_from = self.model.optimizer.frozen_from
+            if frozen_from is None or frozen_from > self.model.optimizer.iterations:
+                self._refuse_optimizer()
+        else:
+            for layer, pattern in zip(self._layers, self._patterns):
+                layer.displacements.constraint = Pinned(pattern)
+            # The train function that is already compiled uses the old constraints.
+            self.model.make_train_function(force=True)
         self._pin(patterns)
 
     def _take_away(self, share):
@@ -204,26 +226,42 @@ class SparsifyShifts(keras.callbacks.Callback):
         patterns = [pattern.numpy().copy() for pattern in self._patterns]
         present = self._measure(patterns)
         target = present - share * (present - self._budget())
-        importance = shift_importance(
-            self.model, self._layers, self.images, self.labels
-        )
-        places = [
-            (importance[index][channel] / self._costs[index], index, channel)
+        importance = self._importance(self.images, self.labels)
+        bargains = [
+            self._bargain(index, pattern, importance[index])
             for index, pattern in enumerate(patterns)
-            for channel in np.flatnonzero(pattern.any(axis=0))
         ]
-        for _, index, channel in sorted(places):
-            if self._measure(patterns) <= target:
-                break
-            patterns[index][:, channel] = 0.0
+        while self._measure(patterns) > target:
+            index = int(np.argmin([price for price, _ in bargains]))
+            patterns[index][:, bargains[index][1]] = 0.0
+            bargains[index] = self._bargain(index, patterns[index], importance[index])
         self._pin(patterns)
 
     def _measure(self, patterns):
         """Returns the share of shifted channels, or the cost if the budget is one."""
-        shifted = [np.count_nonzero(pattern.any(axis=0)) for pattern in patterns]
         if self.cost is not None:
-            return np.dot(shifted, self._costs)
-        return sum(shifted) / sum(layer.channels for layer in self._layers)
+            return self._cost_of(patterns)
+        return sum(_counts(patterns)) / sum(layer.channels for layer in self._layers)
+
+    def _cost_of(self, patterns):
+        counts = _counts(patterns)
+        return np.dot(counts + self.layer_cost * (counts > 0), self._costs)
+
+    def _bargain(self, index, pattern, importance):
+        """Returns what it is best to take from a layer next: one channel, or all.
+
+        Returns:
+            A pair: the importance that is lost for each unit of cost that is saved, and
+            the channels' numbers. If nothing is left, the first is infinite.
+        """
+        shifted = np.flatnonzero(pattern.any(axis=0))
+        if not len(shifted):
+            return np.inf, shifted
+        cost = self._costs[index]
+        least = shifted[np.argmin(importance[shifted])]
+        one = importance[least] / cost
+        whole = importance[shifted].sum() / (cost * (len(shifted) + self.layer_cost))
+        return (whole, shifted) if whole < one else (one, [least])
 
     def _budget(self):
         if self.cost is not None:
@@ -236,46 +274,16 @@ class SparsifyShifts(keras.callbacks.Callback):
             variable.assign(pattern)
             layer.displacements.assign(pattern)
 
+    def _refuse_optimizer(self):
+        raise ValueError(
+            "On JAX, the optimizer must hold displacements still when the first shifts "
+            "are taken away: use `keras_shift.training.ShiftSGD(frozen_from=...)`. "
+            f"Received: frozen_from="
+            f"{getattr(self.model.optimizer, 'frozen_from', None)} of "
+            f"{type(self.model.optimizer).__name__}"
+        )
 
-def shift_importance(
-    model: keras.Model,
-    layers: Sequence[SparseShift2D],
-    images: np.ndarray,
-    labels: np.ndarray,
-) -> list[np.ndarray]:
-    """Returns how much the shift of each channel matters for a model's loss.
 
-    Args:
-        model: A compiled functional or sequential `keras.Model`, on TensorFlow.
-        layers: List of its `SparseShift2D` layers.
-        images: Array of images.
-        labels: Array of the images' labels.
-
-    Returns:
-        A list with an array of shape `(channels,)` for each layer. It holds the squared
-        change of an image's loss without the shift, to first order, averaged over
-        images.
-    """
-    import tensorflow as tf
-
-    tensors = [layer.input for layer in layers] + [layer.output for layer in layers]
-    features = keras.Model(model.inputs, [*tensors, model.outputs[0]])
-    importance = [np.zeros(layer.channels) for layer in layers]
-    for start in range(0, len(images), _BATCH_SIZE):
-        x = tf.convert_to_tensor(images[start : start + _BATCH_SIZE], "float32")
-        y = labels[start : start + _BATCH_SIZE]
-        with tf.GradientTape() as tape:
-            *tensors, predictions = features(x, training=False)
-            # The loss is a mean over the batch, but importance is about single images.
-            loss = model.compute_loss(x=x, y=y, y_pred=predictions) * len(x)
-        unshifted, shifted = tensors[: len(layers)], tensors[len(layers) :]
-        gradients = tape.gradient(loss, shifted)
-        for index, layer in enumerate(layers):
-            inputs = unshifted[index]
-            if layer.relu:
-                inputs = keras.ops.relu(inputs)
-            change = gradients[index] * (inputs - shifted[index])
-            pixels = (1, 2) if layer.data_format == "channels_last" else (2, 3)
-            change = keras.ops.sum(keras.ops.cast(change, "float32"), pixels)
-            importance[index] += np.sum(np.square(change), axis=0) / len(images)
-    return importance
+def _counts(patterns):
+    """Returns the number of shifted channels of each layer."""
+    return np.array([np.count_nonzero(pattern.any(axis=0)) for pattern in patterns])

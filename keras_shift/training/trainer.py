@@ -65,6 +65,10 @@ def compile_model(
             None if recipe.displacement_costs == "uniform" else "pixels"
         )
         penalize_shifts(model, strength_of_decay(recipe, steps), costs)
+    frozen_from = None
+    if recipe.unshifted is not None and keras.backend.backend() == "jax":
+        # `SparsifyShifts` needs it there.
+        frozen_from = round((recipe.freeze_shifts or 0.0) * steps)
     averaging = {}
     if recipe.ema_momentum is not None:
         averaging = {"use_ema": True, "ema_momentum": recipe.ema_momentum}
@@ -74,6 +78,7 @@ def compile_model(
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             displacement_learning_rate=recipe.displacement_learning_rate,
+            frozen_from=frozen_from,
             **averaging,
         ),
         loss,
@@ -123,12 +128,12 @@ def check_backend(recipe: Recipe) -> None:
         recipe: A `keras_shift.training.Recipe`.
 
     Raises:
-        ValueError: If it takes shifts away and the backend is not TensorFlow.
+        ValueError: If it takes shifts away and the backend is torch.
     """
-    if recipe.unshifted is not None and keras.backend.backend() != "tensorflow":
+    if recipe.unshifted is not None and keras.backend.backend() == "torch":
         raise ValueError(
-            f"The recipe {recipe.name} takes shifts away, which needs TensorFlow. "
-            f"Received: backend {keras.backend.backend()}"
+            f"The recipe {recipe.name} takes shifts away, which needs TensorFlow or "
+            "JAX. Received: backend torch"
         )
 
 
@@ -184,8 +189,8 @@ def train(
             another process is training into it.
         FloatingPointError: If the loss becomes infinite or NaN.
         ValueError: If the network does not have one output for each class, if the
-            recipe takes shifts away on another backend than TensorFlow, if its batches
-            cannot be divided among the devices, if the checkpoint is damaged or belongs
+            recipe takes shifts away on torch, if its batches cannot be divided among
+            the devices, if the checkpoint is damaged or belongs
             to another recipe, or if an image of a `StreamedData` cannot be read.
     """
     directory = Path(directory)
@@ -240,7 +245,8 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
         sparsify = SparsifyShifts(
             *data.training_examples(_JUDGED_IMAGES),
             unshifted=recipe.unshifted,
-            begin=round((recipe.freeze_shifts or 0.0) * epochs) / epochs,
+            layer_cost=recipe.layer_cost,
+            begin=recipe.freeze_shifts or 0.0,
         )
         followers.insert(0, sparsify)
     elif recipe.freeze_shifts is not None:

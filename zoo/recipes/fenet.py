@@ -71,10 +71,32 @@ _TINY_IMAGENET_SPARSIFIED = dataclasses.replace(
     precision="float32",
 )
 
+# These two say what shifts bring: 3x3 depthwise convolutions in place of them, and
+# nothing.
+_TINY_IMAGENET_WITHOUT_SHIFTS = tuple(
+    dataclasses.replace(
+        _TINY_IMAGENET_DENSE,
+        name=f"tiny_imagenet.fenet_1.0.{spatial}",
+        arguments={**_TINY_IMAGENET_DENSE.arguments, "spatial": spatial},
+        displacement_learning_rate=1.0,
+        freeze_shifts=None,
+        precision="float32",
+    )
+    for spatial in ("depthwise", "none")
+)
+
 _CIFAR100 = dataclasses.replace(
     _TINY_IMAGENET_DENSE,
     name="cifar100.fenet_1.0",
     arguments={"input_shape": (32, 32, 3), "classes": 100, "output_stride": 16},
+    dataset="cifar100",
+    crop_padding=4,
+)
+
+_CIFAR100_SPARSE = dataclasses.replace(
+    _TINY_IMAGENET_SPARSE,
+    name="cifar100.fenet_1.0.sparse",
+    arguments={**_CIFAR100.arguments, "max_displacement": 1},
     dataset="cifar100",
     crop_padding=4,
 )
@@ -98,5 +120,8 @@ RECIPES = (
     _TINY_IMAGENET_SPARSE,
     *_at_other_widths(_TINY_IMAGENET_SPARSE, (0.5, 0.75)),
     _TINY_IMAGENET_SPARSIFIED,
+    *_TINY_IMAGENET_WITHOUT_SHIFTS,
     _CIFAR100,
+    _CIFAR100_SPARSE,
+    *_at_other_widths(_CIFAR100_SPARSE, (0.75,)),
 )
