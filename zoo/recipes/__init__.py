@@ -103,7 +103,10 @@ def build(recipe: Recipe, **arguments: Any) -> keras.Model:
     try:
         model = models.get_model(recipe.network, **arguments)
         if recipe.initial_weights is not None:
-            start = models.get_model(recipe.network, weights=recipe.initial_weights)
+            width = {k: v for k, v in recipe.arguments.items() if k == "alpha"}
+            start = models.get_model(
+                recipe.network, weights=recipe.initial_weights, **width
+            )
             # The weights are not loaded by the constructor, since that refuses another
             # `max_displacement` than they were trained with.
             model.set_weights(start.get_weights())

@@ -71,6 +71,16 @@ _TINY_IMAGENET_SPARSIFIED = dataclasses.replace(
     precision="float32",
 )
 
+# This recipe goes on from the sparse weights and takes away what shifts still cost: those
+# of whole layers, in large maps above all.
+_TINY_IMAGENET_EMPTIED = dataclasses.replace(
+    _TINY_IMAGENET_SPARSIFIED,
+    name="tiny_imagenet.fenet_1.0.emptied",
+    initial_weights="tiny_imagenet.sparse",
+    unshifted=0.93,
+    layer_cost=32.0,
+)
+
 # These two say what shifts bring: 3x3 depthwise convolutions in place of them, and
 # nothing.
 _TINY_IMAGENET_WITHOUT_SHIFTS = tuple(
@@ -120,6 +130,7 @@ RECIPES = (
     _TINY_IMAGENET_SPARSE,
     *_at_other_widths(_TINY_IMAGENET_SPARSE, (0.5, 0.75)),
     _TINY_IMAGENET_SPARSIFIED,
+    *_at_other_widths(_TINY_IMAGENET_EMPTIED, (0.75,)),
     *_TINY_IMAGENET_WITHOUT_SHIFTS,
     _CIFAR100,
     _CIFAR100_SPARSE,
