@@ -1,7 +1,5 @@
 """Shift layers and shift networks for Keras 3."""
 
-import os
-
 try:
     import keras as _keras  # noqa: F401
 except ImportError as error:
@@ -13,13 +11,7 @@ except ImportError as error:
         "the environment variable KERAS_BACKEND chooses among those installed."
     ) from error
 
-# In an installed package, `zoo` and `custom_ops` lie inside this folder; in a checkout
-# they lie beside it.
-_folder = os.path.dirname(os.path.abspath(__file__))
-if not os.path.isdir(os.path.join(_folder, "zoo")):
-    __path__.append(os.path.dirname(_folder))
-
-# The imports stand below the search path that they need.
+# The imports stand below what they need.
 from keras_shift import analysis  # noqa: E402
 from keras_shift import callbacks  # noqa: E402
 from keras_shift import constraints  # noqa: E402

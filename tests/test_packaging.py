@@ -2,8 +2,8 @@
 
 import ast
 import configparser
-import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -117,6 +117,11 @@ def test_nothing_is_imported_beside_keras_shift():
     assert importers(beside, *SHIPPED, "examples", "benchmarks", "tests") == []
 
 
+def test_nothing_else_of_the_checkout_lies_in_keras_shift():
+    for name in ("setup", "keras_shift", "tests"):
+        assert importlib.util.find_spec(f"keras_shift.{name}") is None
+
+
 def test_what_is_always_imported_is_required(config):
     # The standard library's modules are no requirements; TensorFlow, LiteRT and the
     # like are extras, which are imported where they are needed.
@@ -211,7 +216,8 @@ def look(search_path):
 
 def test_import_of_a_checkout():
     files, loaded = look(ROOT)
-    assert files == [str(ROOT / folder / "__init__.py") for folder in SHIPPED]
+    found = [Path(file).resolve() for file in files]
+    assert found == [ROOT / folder / "__init__.py" for folder in SHIPPED]
     heavy = {"tensorflow_datasets", "matplotlib", "tf_keras_vis", "sklearn", "PIL"}
     assert heavy.intersection(loaded) == set()
 
@@ -222,7 +228,7 @@ def test_import_of_a_checkout():
 def copy_of_the_checkout(folder):
     not_sources = shutil.ignore_patterns(".*", "*.so", "__pycache__", "*.egg-info")
     for name in (*SHIPPED, "tools"):
-        shutil.copytree(ROOT / name, folder / name, ignore=not_sources)
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=not_sources)
     for path in ROOT.iterdir():
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, folder)

@@ -66,6 +66,8 @@ def test_refuses_what_is_no_recipe(text):
         ("initial_weights", ""),
         ("initial_weights", 3),
         ("unshifted", 1.5),
+        ("layer_cost", -1),
+        ("layer_cost", 1.0),
         ("warmup", 1.0),
         ("undistorted", -0.1),
         ("freeze_shifts", 1.1),

@@ -6,12 +6,11 @@ import pytest
 
 import keras_shift
 from keras_shift.layers import SparseShift2D
-from keras_shift.training import Data, SparsifyShifts, train
+from keras_shift.training import Data, ShiftSGD, SparsifyShifts, train
 from keras_shift.training.shift_importance import ShiftImportance
 from keras_shift.zoo import blocks
 
-pytestmark = pytest.mark.tensorflow
-
+JAX = keras.backend.backend() == "jax"
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.uniform(-1, 1, (48, 16, 16, 3)).astype("float32")
 LABELS = np.arange(48) % 4
@@ -30,10 +29,10 @@ def network(**style):
     return compiled(keras.Model(images, x))
 
 
-def compiled(model):
-    model.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy"
-    )
+def compiled(model, begin=0):
+    """On JAX, the optimizer must hold displacements still from the step `begin` on."""
+    optimizer = ShiftSGD(0.01, momentum=0.9, frozen_from=begin if JAX else None)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
     return model
 
 
@@ -44,6 +43,8 @@ def fit(model, *callbacks, epochs=4):
 
 
 def patterns(model):
+    if JAX:
+        model.jax_state_sync()
     return [
         layer.displacements.numpy().copy()
         for layer in model.layers
@@ -159,6 +160,42 @@ def test_a_budget_of_cost():
     assert before / 4 - max(pixels(model)) <= cost(model) <= before / 4
 
 
+def test_a_layers_first_shift_may_cost_more_than_the_next():
+    """If all that costs is to shift at all, layers lose all shifts or none."""
+    counts = {}
+    for layer_cost in (0.0, 1e9):
+        model = network()
+        before = [pattern.any(axis=0).sum() for pattern in patterns(model)]
+        sparsify = SparsifyShifts(
+            IMAGES, LABELS, unshifted=0.6, layer_cost=layer_cost, stages=1
+        )
+        fit(model, sparsify, epochs=1)
+        counts[layer_cost] = [pattern.any(axis=0).sum() for pattern in patterns(model)]
+        assert share_unshifted(patterns(model)) >= 0.6
+    assert all(after in (0, old) for after, old in zip(counts[1e9], before))
+    assert 0 in counts[1e9] and 0 not in counts[0.0]
+
+
+def test_a_budget_of_cost_counts_layers():
+    """Without a cost of channels, one layer of five like ones is a fifth."""
+    model = network()
+    sparsify = SparsifyShifts(
+        IMAGES, LABELS, cost=0.41, costs=None, layer_cost=1e9, stages=2
+    )
+    fit(model, sparsify, epochs=1)
+    left = [pattern.any() for pattern in patterns(model)]
+    assert len(left) == 5 and sum(left) == 2
+
+
+@pytest.mark.skipif(not JAX, reason="elsewhere, a constraint holds displacements")
+@pytest.mark.parametrize("optimizer", ["sgd", ShiftSGD(), ShiftSGD(frozen_from=4)])
+def test_on_jax_the_optimizer_must_hold_displacements(optimizer):
+    model = network()
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="On JAX, the optimizer must hold"):
+        fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7), epochs=1)
+
+
 def test_cuts_what_lies_farther():
     model = network(displacement_initializer=keras.initializers.Constant(1.7))
     fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.5, max_displacement=1))
@@ -175,6 +212,7 @@ def test_displacements_learn_until_it_begins():
             self.found.append(bool((now != np.rint(now)).any()))
 
     model, fractions, observer = network(), Fractions(), Observer()
+    compiled(model, begin=12)
     before = share_unshifted(patterns(model))
     sparsify = SparsifyShifts(IMAGES, LABELS, unshifted=0.7, begin=0.5, stages=4)
     fit(model, sparsify, fractions, observer)
@@ -192,6 +230,7 @@ def test_a_model_that_has_trained_before_loses_as_many():
     assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
 
 
+@pytest.mark.tensorflow
 def test_executions_of_several_steps_pass_no_moment_by():
     model = network()
     model.compile("sgd", "sparse_categorical_crossentropy", steps_per_execution=4)
@@ -252,6 +291,7 @@ def test_recipes_that_take_shifts_away_need_tensorflow(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("use_ema", [False, True])
 def test_nothing_goes_by_that_begins_between_executions(use_ema):
     """Executions begin at steps 0 and 5, and all shifts are due from 1 to 3."""
@@ -271,11 +311,12 @@ def test_nothing_goes_by_that_begins_between_executions(use_ema):
 
 @pytest.mark.parametrize("times", [{"begin": 1.0}, {"begin": 0.99, "end": 1.0}])
 def test_the_last_step_is_not_too_late(times):
-    model = network()
+    model = compiled(network(), begin=5)
     fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7, **times), epochs=1)
     assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
 
 
+@pytest.mark.tensorflow
 def test_an_execution_as_long_as_an_epoch_does_it_all_at_once():
     model = network()
     model.compile("sgd", "sparse_categorical_crossentropy", steps_per_execution=6)
@@ -304,6 +345,7 @@ def test_a_recipe_may_begin_with_published_weights():
         ({"unshifted": 0.5, "end": 2}, "`end` must be a share"),
         ({"unshifted": 0.5, "begin": -1}, "`begin` must be a share"),
         ({"unshifted": 0.5, "begin": 0.6, "end": 0.5}, "`begin` must not be larger"),
+        ({"unshifted": 0.5, "layer_cost": -1}, "`layer_cost` must be zero or more"),
         ({"unshifted": 0.5, "stages": 0}, "`stages` must be a positive integer"),
     ],
 )

@@ -463,6 +463,26 @@ class TestShiftSGD:
         np.testing.assert_allclose(found, [-0.1, -0.8], rtol=1e-6)
 
     @pytest.mark.parametrize("named", [True, False])
+    def test_displacements_keep_their_values_from_a_step_on(self, named):
+        found = []
+        for frozen_from in (None, 2):
+            variables = [keras.Variable([1.0], name=n) for n in ("a", "displacements")]
+            optimizer = ShiftSGD(
+                0.1, momentum=0.9, weight_decay=0.01, frozen_from=frozen_from
+            )
+            optimizer.build(variables)
+            rows = []
+            for _ in range(5):
+                gradients = [keras.ops.array([0.5]), keras.ops.array([0.5])]
+                optimizer.apply(gradients, variables if named else None)
+                rows.append([variable.numpy().item() for variable in variables])
+            found.append(np.array(rows))
+        free, frozen = found
+        np.testing.assert_array_equal(frozen[:, 0], free[:, 0])
+        np.testing.assert_array_equal(frozen[:2, 1], free[:2, 1])
+        assert (frozen[2:, 1] == frozen[1, 1]).all() and free[2, 1] != free[1, 1]
+
+    @pytest.mark.parametrize("named", [True, False])
     def test_refuses_gradients_without_variables(self, named):
         variables = [keras.Variable([0.0]), keras.Variable([0.0])]
         optimizer = ShiftSGD(1.0)
@@ -472,11 +492,19 @@ class TestShiftSGD:
             optimizer.apply(gradients, variables if named else None)
 
     def test_config_round_trip(self):
-        optimizer = ShiftSGD(0.01, displacement_learning_rate=8, nesterov=True)
+        optimizer = ShiftSGD(
+            0.01, displacement_learning_rate=8, frozen_from=3, nesterov=True
+        )
         again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-        assert again.displacement_learning_rate == 8 and again.nesterov
+        assert again.displacement_learning_rate == 8 and again.frozen_from == 3
+        assert again.nesterov
 
     @pytest.mark.parametrize("factor", [0, -1, float("nan")])
     def test_refuses_factors_that_are_not_positive(self, factor):
         with pytest.raises(ValueError, match="displacement_learning_rate"):
             ShiftSGD(displacement_learning_rate=factor)
+
+    @pytest.mark.parametrize("step", [-1, 0.5, True])
+    def test_refuses_what_is_no_step(self, step):
+        with pytest.raises(ValueError, match="`frozen_from` must be .* Received: froz"):
+            ShiftSGD(frozen_from=step)

@@ -41,7 +41,8 @@ class ShiftSGD(keras.optimizers.SGD):
         **options: Further arguments of `keras.optimizers.SGD`.
 
     Raises:
-        ValueError: If `displacement_learning_rate` is not positive.
+        ValueError: If `displacement_learning_rate` is not positive, or `frozen_from` is
+            negative or no integer.
     """
 
     def __init__(
@@ -56,6 +57,13 @@ class ShiftSGD(keras.optimizers.SGD):
             raise ValueError(
                 "Argument `displacement_learning_rate` must be positive. Received: "
                 f"displacement_learning_rate={displacement_learning_rate}"
+            )
+        if frozen_from is not None and (
+            type(frozen_from) is not int or frozen_from < 0
+        ):
+            raise ValueError(
+                "Argument `frozen_from` must be None or an integer, and not negative. "
+                f"Received: frozen_from={frozen_from}"
             )
         self.displacement_learning_rate = displacement_learning_rate
         self.frozen_from = frozen_from

@@ -1,6 +1,6 @@
 """Takes shifts away from a model while it trains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import keras

@@ -71,8 +71,8 @@ _TINY_IMAGENET_SPARSIFIED = dataclasses.replace(
     precision="float32",
 )
 
-# This recipe goes on from the sparse weights and takes away what shifts still cost: those
-# of whole layers, in large maps above all.
+# This recipe goes on from the sparse weights. It takes away the shifts of whole layers,
+# above all of those with large maps.
 _TINY_IMAGENET_EMPTIED = dataclasses.replace(
     _TINY_IMAGENET_SPARSIFIED,
     name="tiny_imagenet.fenet_1.0.emptied",
