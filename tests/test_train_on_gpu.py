@@ -88,7 +88,7 @@ def test_data_arrive_as_they_are(tool, toy, tmp_path, monkeypatch, capsys):
 
 def test_plan_names_recipes(tool, capsys):
     tool.plan(None)
-    assert "tiny_imagenet.fenet_0.75:2" in capsys.readouterr().out
+    assert "tiny_imagenet.fenet_0.75.sparse:2" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_is_said(tool, tmp_path, monkeypatch, capsys):
@@ -177,3 +177,16 @@ def test_two_at_once_one_of_which_was_killed(tool, toy, tmp_path):
         assert found["backend"] == "jax"
         with h5py.File(folder / "final.weights.h5") as file:
             assert "optimizer" not in file
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides, taps", [(1, 3), (2, 3), (2, 5), (3, 2)])
+@pytest.mark.parametrize("size", [7, 8, 9])
+def test_depthwise_convolutions_by_taps(tool, padding, strides, taps, size):
+    layer = keras.layers.DepthwiseConv2D(
+        taps, strides=strides, padding=padding, bias_initializer="normal"
+    )
+    images = np.random.default_rng(0).normal(size=(2, size, size + 2, 4))
+    expected = keras.ops.convert_to_numpy(layer(images))
+    found = tool.convolve_by_taps(layer, keras.ops.convert_to_tensor(images, "float32"))
+    np.testing.assert_allclose(found, expected, atol=1e-5)

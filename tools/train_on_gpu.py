@@ -15,6 +15,14 @@ data; a call to it brings 64 MiB and takes 60 MiB away. So, in this order,
 is killed when its time is over. It goes on from its last complete epoch with the next
 `train`; on another machine, too, if `pack --runs` takes what `join` made along. What
 `join` makes of a training that has ended, tools/publish_weights.py publishes.
+
+What 15 minutes of an H200 were enough for: half a minute to start, 10 s a call to bring
+a part (move zoo/weights/*.h5 away for that, and make the next call within 30 s, or all
+parts are lost), half a minute to decode Tiny-ImageNet, and two minutes in which ten
+processes compile on 16 cores. Then the GPU is busy: ten recipes for Tiny-ImageNet, or
+`--at-once 10`, take 28 s for an epoch of each, and six take 16 s. So six are as many as
+20 epochs allow. Results are collected once a minute: a machine that hangs in its last
+call, as that one did, must not take everything along.
 """
 
 import argparse
@@ -37,14 +45,17 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".gpu"
 
-# Recipes with their seeds, what is needed most first. Those that take shifts away
-# (`unshifted`) need TensorFlow, which that machine does not have.
+# Recipes with their seeds, what is needed most first.
 PLAN = (
-    ("tiny_imagenet.mobilenet_v2_1.0", (0, 1, 2)),
-    ("tiny_imagenet.fenet_0.75", (0, 1, 2)),
-    ("tiny_imagenet.fenet_0.5", (0,)),
-    ("cifar100.fenet_1.0", (0,)),
-    ("cifar100.mobilenet_v2_1.0", (0,)),
+    ("tiny_imagenet.fenet_0.75.sparse", (0, 1, 2)),
+    ("tiny_imagenet.mobilenet_v2_1.0", (1, 2)),
+    ("tiny_imagenet.fenet_1.0.sparse", (0,)),
+    ("tiny_imagenet.fenet_0.5.sparse", (0,)),
+    ("tiny_imagenet.fenet_0.75", (0,)),
+    ("tiny_imagenet.fenet_1.0.none", (0,)),
+    ("tiny_imagenet.fenet_1.0.depthwise", (0,)),
+    ("cifar100.fenet_0.75.sparse", (0,)),
+    ("cifar100.fenet_1.0.sparse", (0,)),
     ("cifar10.shiftresnet20_ssl", (0,)),
     ("cifar10.shiftresnet20_ssl_grouped", (0,)),
     ("cifar10.shiftresnet20_ssl_1x1_only", (0,)),
@@ -63,6 +74,8 @@ TREE = 63 * 2**20
 PART = 60_000_000
 # What comes back: at most 8 files, 16 MiB each, 64 MiB together.
 PIECE, RESULTS = 15 * 2**20, 60 * 2**20
+# Seconds between two collections while trainings run.
+COLLECT_EVERY = 60
 
 # Images of an array that are encoded as one, one below the other.
 STRIP = 500
@@ -108,7 +121,7 @@ def main():
     command.add_argument("--seconds", type=float, required=True, help="then it stops")
     # A GPU runs the kernels of one process at a time; each has enough to do with its
     # images that a few together keep it busy.
-    command.add_argument("--at-once", type=int, default=3, metavar="N")
+    command.add_argument("--at-once", type=int, default=6, metavar="N")
     command.add_argument("--epochs", type=int, help="instead of the recipe's")
     command.add_argument(
         "--precision", help="instead of the recipe's, for a trial: not to be published"
@@ -381,6 +394,8 @@ def train(work, runs, seconds, at_once, epochs, precision):
         "JAX_COMPILATION_CACHE_DIR": str(work / "compiled"),
     }
     waiting = [(run, name_of(run)) for run in runs]
+    names = [name for _, name in waiting]
+    collected = time.monotonic()
     running = {}
     while (waiting or running) and time.monotonic() < end:
         while waiting and len(running) < at_once:
@@ -403,6 +418,9 @@ def train(work, runs, seconds, at_once, epochs, precision):
                 if process.returncode:
                     said = (work / "runs" / name / OUTPUT).read_text(encoding="utf-8")
                     print(f"{name} failed:\n{said[-2000:]}", flush=True)
+        if time.monotonic() > collected + COLLECT_EVERY:
+            collect(work, names)
+            collected = time.monotonic()
         time.sleep(0.2)
     for process in running.values():
         # It goes on from its last complete epoch, whenever it is killed.
@@ -410,7 +428,7 @@ def train(work, runs, seconds, at_once, epochs, precision):
         process.wait()
     for _, name in waiting:
         print(f"{name}: no time was left to begin")
-    collect(work, list(map(name_of, runs)))
+    collect(work, names)
 
 
 def name_of(run):
@@ -477,18 +495,28 @@ def collect(work, runs):
     large += [folder / CHECKPOINT for folder in folders if folder not in done]
     endings = (".csv", ".json", ".sha256", ".txt")
     small = [p for f in folders for p in sorted(f.iterdir()) if p.suffix in endings]
-    archive = Path(os.environ["OUT"]) / "results.tar"
-    left = RESULTS
+    archive, left = work / "results.tar", RESULTS
     with tarfile.open(archive, "w") as file:
-        for path in [*small, *filter(Path.exists, large)]:
+        for path in [*small, *large]:
+            try:
+                # A training that runs may replace the file at any moment.
+                content = path.read_bytes()
+            except FileNotFoundError:
+                continue
+            member = tarfile.TarInfo(str(path.relative_to(work / "runs")))
+            member.size = len(content)
             # A member has a header, and is filled up.
-            size = path.stat().st_size + 2048
-            if size <= left:
-                left -= size
-                file.add(path, path.relative_to(work / "runs"))
+            if member.size + 2048 <= left:
+                left -= member.size + 2048
+                file.addfile(member, io.BytesIO(content))
             else:
                 print(f"{path.name} did not fit: collect {path.parent.name}")
-    cut(archive, PIECE)
+    parts = cut(archive, PIECE)
+    out = Path(os.environ["OUT"])
+    for part in out.glob(f"{archive.name}.*"):
+        part.unlink()
+    for part in parts:
+        shutil.move(part, out)
     for folder in folders:
         rows = log(folder)
         last = f"{float(rows[-1]['val_accuracy']):.2%}" if rows else "none"
