@@ -17,6 +17,7 @@ from keras_shift import deploy, training, zoo
 from keras_shift.deploy.images import CALIBRATION_IMAGES
 from keras_shift.image_files import naming_unreadable
 from keras_shift.training import trainer
+from keras_shift.training.dataset import Dataset
 from keras_shift.zoo.record import Record
 
 _BATCH_SIZE = 250
@@ -99,11 +100,7 @@ def figures_of(record: Record) -> Figures:
     return Figures(record.images, record.top1, record.top5, record.int8_top1)
 
 
-def measure(
-    model: keras.Model,
-    data: training.Data | training.StreamedData,
-    int8: bool = True,
-) -> Figures:
+def measure(model: keras.Model, data: Dataset, int8: bool = True) -> Figures:
     """Measures the accuracies of a network, and of its int8 file if wanted.
 
     Args:
@@ -138,9 +135,7 @@ def _measure(model, data, int8):
     return Figures(accuracy.images, accuracy.top1, accuracy.top5, quantized.top1)
 
 
-def check_classes(
-    data: training.Data | training.StreamedData, labels: Iterable[str]
-) -> None:
+def check_classes(data: Dataset, labels: Iterable[str]) -> None:
     """Refuses a dataset whose classes are not those of a network.
 
     Args:

@@ -3,6 +3,7 @@
 from keras_shift.recipe import Recipe
 from keras_shift.training import distribution
 from keras_shift.training.data import Data, TrainingBatches, load_data
+from keras_shift.training.dataset import Dataset
 from keras_shift.training.evaluation import Accuracy, evaluate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.penalty import penalize_shifts
@@ -13,6 +14,7 @@ from keras_shift.training.trainer import train
 __all__ = [
     "Accuracy",
     "Data",
+    "Dataset",
     "Recipe",
     "ShiftSGD",
     "SparsifyShifts",

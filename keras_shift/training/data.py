@@ -120,8 +120,14 @@ class Data:
         # Devices that share batches need equal parts.
         complete = len(self.images) // division.devices * division.devices
         part = slice(division.index, complete, division.processes)
+        # Keras reads a first batch before it trains. Whether this ends an epoch depends
+        # on the version and the backend.
+        order = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: batches.start_epoch(epoch)
+        )
         return {
             "x": batches,
+            "callbacks": [order],
             "validation_data": (self.images[part], self.labels[part]),
             "validation_batch_size": division.evaluation_batch // division.processes,
         }

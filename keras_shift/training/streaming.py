@@ -227,6 +227,7 @@ class StreamedData:
         """
         return {
             "x": self.training_batches(recipe, epoch, share=division.share),
+            "callbacks": [],
             "steps_per_epoch": recipe.steps_per_epoch(len(self.train)),
             "validation_data": self.held_out_batches(
                 division.evaluation_batch, division.share, division.devices

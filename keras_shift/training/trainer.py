@@ -20,14 +20,13 @@ from keras_shift.image_files import naming_unreadable
 from keras_shift.recipe import Recipe
 from keras_shift.training import checkpoint
 from keras_shift.training.cross_entropy import CrossEntropy
-from keras_shift.training.data import Data, TrainingBatches
+from keras_shift.training.dataset import Dataset
 from keras_shift.training.distribution import alone, division
 from keras_shift.training.learning_rate import learning_rate
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.penalty import penalize_shifts, strength_of_decay
 from keras_shift.training.progress_bar import ProgressBar
 from keras_shift.training.sparsify import SparsifyShifts
-from keras_shift.training.streaming import StreamedData
 
 CHECKPOINT = "checkpoint.npz"
 WEIGHTS = "final.weights.h5"
@@ -140,7 +139,7 @@ def check_backend(recipe: Recipe) -> None:
 def train(
     model: keras.Model,
     recipe: Recipe,
-    data: Data | StreamedData,
+    data: Dataset,
     directory: str | os.PathLike[str],
     *,
     resume: bool = False,
@@ -231,16 +230,9 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
             text = json.dumps(environment(), indent=2)
             with replacing(directory / ENVIRONMENT) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-    images = data.fit_arguments(recipe, done.epoch, divided)
+    arguments = data.fit_arguments(recipe, done.epoch, divided)
     recorder = Recorder(directory, done, divided.writes)
-    followers = [ShiftSparsityLogger(), *callbacks]
-    if isinstance(images["x"], TrainingBatches):
-        # Keras reads a first batch before it trains. Whether this ends an epoch depends
-        # on the version and the backend.
-        order = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: images["x"].start_epoch(epoch)
-        )
-        followers.insert(0, order)
+    followers = [*arguments.pop("callbacks"), ShiftSparsityLogger(), *callbacks]
     if recipe.unshifted is not None:
         sparsify = SparsifyShifts(
             *data.training_examples(_JUDGED_IMAGES),
@@ -270,7 +262,7 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
         if done.epoch < epochs:
             stack.enter_context(naming_unreadable(data.files))
             model.fit(
-                **images,
+                **arguments,
                 epochs=epochs,
                 initial_epoch=done.epoch,
                 callbacks=followers,
