@@ -11,7 +11,7 @@ except ImportError as error:
         "the environment variable KERAS_BACKEND chooses among those installed."
     ) from error
 
-# The imports stand below what they need.
+# The imports stand below the check for Keras.
 from keras_shift import analysis  # noqa: E402
 from keras_shift import callbacks  # noqa: E402
 from keras_shift import constraints  # noqa: E402

@@ -105,7 +105,7 @@ class FreezeShifts(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._frozen:
             layers = _rounding_layers(self.model)
-            pinned = [layer.displacements.constraint.value for layer in layers]
+            pinned = (layer.displacements.constraint.value for layer in layers)
             restore_pinned(self.model.optimizer, layers, pinned)
 
     def _steps(self):
@@ -146,7 +146,7 @@ class FreezeShifts(keras.callbacks.Callback):
 
 
 def thaw_shifts(model: keras.Model) -> None:
-    """Makes displacements learn again after `FreezeShifts` has frozen them.
+    """Makes displacements learn again after a callback has frozen them.
 
     Example:
 
@@ -157,6 +157,9 @@ def thaw_shifts(model: keras.Model) -> None:
     """
     for layer in _rounding_layers(model):
         layer.displacements.constraint = layer.displacement_constraint()
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if hasattr(optimizer, "frozen"):
+        optimizer.frozen = False
     model.make_train_function(force=True)
 
 

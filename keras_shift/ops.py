@@ -27,6 +27,9 @@ from keras_shift.typing import DataFormat, Tensor
 # a gather otherwise.
 _LARGEST_WINDOW = 8
 
+# On JAX, displacements up to this become a choice among moved images.
+_LARGEST_CHOICE = 2
+
 
 def grouped_displacements(
     channels: int, kernel_size: int = 3, dilation_rate: int = 1
@@ -301,7 +304,7 @@ def sparse_shift(
     return _channels_last(move, x, displacements, data_format)
 
 
-# The next functions move whole pixels, in two ways. They take displacements as floats
+# The next functions move whole pixels, in three ways. They take displacements as floats
 # that hold whole numbers, because jax.custom_gradient has no gradients for integers.
 
 
@@ -310,6 +313,8 @@ def _mover(max_displacement):
     if max_displacement is None:
         return _gather
     if keras.backend.backend() == "jax":
+        if max_displacement > _LARGEST_CHOICE:
+            return _gather
         # XLA makes one pass over memory of this. Its depthwise convolutions are slow.
         return lambda x, displacements: _select(x, displacements, max_displacement)
     return lambda x, displacements: _convolve(

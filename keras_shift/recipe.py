@@ -102,7 +102,8 @@ class Recipe:
             large maps first, in the first half of what follows `freeze_shifts` (or of
             the whole training). Defaults to `None`.
         layer_cost: What it costs that a layer shifts at all, as a number of its
-            channels, when `unshifted` is reached. Defaults to `0.0`.
+            channels. The larger it is, the more layers lose all their shifts on the way
+            to `unshifted`. Defaults to `0.0`.
         ema_momentum: Momentum of a moving average of all trainable weights, which
             replaces the weights at the end, or `None`. Defaults to `None`.
         seed: Seed of weights, order and augmentation. Defaults to `0`.
@@ -179,8 +180,8 @@ class Recipe:
             value = getattr(self, field)
             if not (_is_number(value) and value > 0):
                 self._refuse(field, "must be a positive number")
-        positive = ("weight_decay", "displacement_penalty", "displacement_decay")
-        for field in (*positive, "layer_cost"):
+        decays = ("weight_decay", "displacement_penalty", "displacement_decay")
+        for field in (*decays, "layer_cost"):
             value = getattr(self, field)
             if not (_is_number(value) and value >= 0):
                 self._refuse(field, "must be a number, and not negative")

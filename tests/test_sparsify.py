@@ -10,7 +10,10 @@ from keras_shift.training import Data, ShiftSGD, SparsifyShifts, train
 from keras_shift.training.shift_importance import ShiftImportance
 from keras_shift.zoo import blocks
 
+if keras.backend.backend() == "torch":
+    pytest.skip("SparsifyShifts needs TensorFlow or JAX", allow_module_level=True)
 JAX = keras.backend.backend() == "jax"
+SGD = ShiftSGD if JAX else keras.optimizers.SGD
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.uniform(-1, 1, (48, 16, 16, 3)).astype("float32")
 LABELS = np.arange(48) % 4
@@ -29,9 +32,8 @@ def network(**style):
     return compiled(keras.Model(images, x))
 
 
-def compiled(model, begin=0):
-    """On JAX, the optimizer must hold displacements still from the step `begin` on."""
-    optimizer = ShiftSGD(0.01, momentum=0.9, frozen_from=begin if JAX else None)
+def compiled(model):
+    optimizer = SGD(0.01, momentum=0.9)
     model.compile(optimizer, "sparse_categorical_crossentropy")
     return model
 
@@ -108,7 +110,8 @@ def test_importance_is_the_squared_slope_of_every_images_loss(relu):
         np.mean(((losses(c, step) - losses(c, -step)) / (2 * step)) ** 2)
         for c in range(3)
     ]
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    # On JAX, Keras convolves in float32 whatever the dtype.
+    np.testing.assert_allclose(found, expected, rtol=2e-2 if JAX else 1e-4)
 
 
 def test_takes_away_the_share_asked_for_fast_first_and_leaves_the_rest_in_place():
@@ -161,38 +164,35 @@ def test_a_budget_of_cost():
 
 
 def test_a_layers_first_shift_may_cost_more_than_the_next():
-    """If all that costs is to shift at all, layers lose all shifts or none."""
-    counts = {}
+    emptied = {}
     for layer_cost in (0.0, 1e9):
         model = network()
-        before = [pattern.any(axis=0).sum() for pattern in patterns(model)]
         sparsify = SparsifyShifts(
             IMAGES, LABELS, unshifted=0.6, layer_cost=layer_cost, stages=1
         )
         fit(model, sparsify, epochs=1)
-        counts[layer_cost] = [pattern.any(axis=0).sum() for pattern in patterns(model)]
-        assert share_unshifted(patterns(model)) >= 0.6
-    assert all(after in (0, old) for after, old in zip(counts[1e9], before))
-    assert 0 in counts[1e9] and 0 not in counts[0.0]
+        after = patterns(model)
+        assert share_unshifted(after) >= 0.6
+        emptied[layer_cost] = sum(not pattern.any() for pattern in after)
+    assert emptied[1e9] > emptied[0.0]
 
 
 def test_a_budget_of_cost_counts_layers():
-    """Without a cost of channels, one layer of five like ones is a fifth."""
+    """If all that costs is to shift at all, the budget is a number of layers."""
     model = network()
+    before = sum(pattern.any() for pattern in patterns(model))
     sparsify = SparsifyShifts(
         IMAGES, LABELS, cost=0.41, costs=None, layer_cost=1e9, stages=2
     )
     fit(model, sparsify, epochs=1)
-    left = [pattern.any() for pattern in patterns(model)]
-    assert len(left) == 5 and sum(left) == 2
+    assert sum(pattern.any() for pattern in patterns(model)) == int(0.41 * before) > 0
 
 
 @pytest.mark.skipif(not JAX, reason="elsewhere, a constraint holds displacements")
-@pytest.mark.parametrize("optimizer", ["sgd", ShiftSGD(), ShiftSGD(frozen_from=4)])
-def test_on_jax_the_optimizer_must_hold_displacements(optimizer):
+def test_on_jax_the_optimizer_must_hold_displacements():
     model = network()
-    model.compile(optimizer, "sparse_categorical_crossentropy")
-    with pytest.raises(ValueError, match="On JAX, the optimizer must hold"):
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="Received: optimizer=SGD"):
         fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7), epochs=1)
 
 
@@ -212,7 +212,6 @@ def test_displacements_learn_until_it_begins():
             self.found.append(bool((now != np.rint(now)).any()))
 
     model, fractions, observer = network(), Fractions(), Observer()
-    compiled(model, begin=12)
     before = share_unshifted(patterns(model))
     sparsify = SparsifyShifts(IMAGES, LABELS, unshifted=0.7, begin=0.5, stages=4)
     fit(model, sparsify, fractions, observer)
@@ -230,21 +229,23 @@ def test_a_model_that_has_trained_before_loses_as_many():
     assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
 
 
-@pytest.mark.tensorflow
 def test_executions_of_several_steps_pass_no_moment_by():
     model = network()
-    model.compile("sgd", "sparse_categorical_crossentropy", steps_per_execution=4)
+    model.compile(SGD(), model.loss, steps_per_execution=4)
     fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7, stages=9), epochs=1)
     assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
 
 
-def test_shifts_stay_in_later_calls_of_fit():
+def test_shifts_stay_in_later_calls_of_fit_until_they_are_thawed():
     model = network()
     fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.9), epochs=1)
     before = patterns(model)
     fit(model, epochs=1)
     for old, new in zip(before, patterns(model)):
         np.testing.assert_array_equal(old, new)
+    keras_shift.callbacks.thaw_shifts(model)
+    fit(model, epochs=1)
+    assert any((old != new).any() for old, new in zip(before, patterns(model)))
 
 
 @pytest.mark.parametrize("freeze_shifts, interrupted", [(None, 0), (0.25, 1)])
@@ -253,8 +254,7 @@ def test_an_interrupted_recipe_ends_with_the_same_weights(
 ):
     recipe = keras_shift.training.Recipe(
         name="tiny",
-        network="FENet",
-        arguments={"alpha": 0.25, "input_shape": (16, 16, 3), "classes": 4},
+        network="the one above",
         dataset="none",
         batch_size=8,
         epochs=4,
@@ -271,7 +271,7 @@ def test_an_interrupted_recipe_ends_with_the_same_weights(
                 raise KeyboardInterrupt
 
     def run(directory, **options):
-        model = keras_shift.zoo.recipes.build(recipe)
+        model = network()
         train(model, recipe, data, tmp_path / directory, verbose=0, **options)
         return model.get_weights()
 
@@ -283,7 +283,7 @@ def test_an_interrupted_recipe_ends_with_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
-def test_recipes_that_take_shifts_away_need_tensorflow(tmp_path, monkeypatch):
+def test_recipes_that_take_shifts_away_do_not_run_on_torch(tmp_path, monkeypatch):
     recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.fenet_0.75.sparse")
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match="or JAX. Received: backend torch"):
@@ -291,16 +291,12 @@ def test_recipes_that_take_shifts_away_need_tensorflow(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("use_ema", [False, True])
 def test_nothing_goes_by_that_begins_between_executions(use_ema):
     """Executions begin at steps 0 and 5, and all shifts are due from 1 to 3."""
     model = network()
-    model.compile(
-        keras.optimizers.SGD(0.01, use_ema=use_ema, ema_momentum=0.5),
-        "sparse_categorical_crossentropy",
-        steps_per_execution=5,
-    )
+    optimizer = SGD(0.01, use_ema=use_ema, ema_momentum=0.5)
+    model.compile(optimizer, model.loss, steps_per_execution=5)
     times = {"begin": 0.2, "end": 0.5}
     fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7, **times), epochs=1)
     after = patterns(model)
@@ -311,15 +307,14 @@ def test_nothing_goes_by_that_begins_between_executions(use_ema):
 
 @pytest.mark.parametrize("times", [{"begin": 1.0}, {"begin": 0.99, "end": 1.0}])
 def test_the_last_step_is_not_too_late(times):
-    model = compiled(network(), begin=5)
+    model = network()
     fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7, **times), epochs=1)
     assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
 
 
-@pytest.mark.tensorflow
 def test_an_execution_as_long_as_an_epoch_does_it_all_at_once():
     model = network()
-    model.compile("sgd", "sparse_categorical_crossentropy", steps_per_execution=6)
+    model.compile(SGD(), model.loss, steps_per_execution=6)
     fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7), epochs=2)
     assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
 

@@ -137,6 +137,8 @@ def test_two_at_once_one_of_which_was_killed(tool, toy, tmp_path):
     toy_json.write_text(RECIPE.to_json())
     program = [sys.executable, ROOT / "tools" / "train_on_gpu.py", "--work", work]
     variables = {**python_environment(), "KERAS_BACKEND": "jax", "OUT": str(out)}
+    # As in the trainings that the tool starts: what is the same is compiled once.
+    variables["JAX_COMPILATION_CACHE_DIR"] = str(work / "compiled")
 
     def started(*arguments):
         return subprocess.Popen(

@@ -16,13 +16,13 @@ is killed when its time is over. It goes on from its last complete epoch with th
 `train`; on another machine, too, if `pack --runs` takes what `join` made along. What
 `join` makes of a training that has ended, tools/publish_weights.py publishes.
 
-What 15 minutes of an H200 were enough for: half a minute to start, 10 s a call to bring
-a part (move zoo/weights/*.h5 away for that, and make the next call within 30 s, or all
-parts are lost), half a minute to decode Tiny-ImageNet, and two minutes in which ten
-processes compile on 16 cores. Then the GPU is busy: ten recipes for Tiny-ImageNet, or
-`--at-once 10`, take 28 s for an epoch of each, and six take 16 s. So six are as many as
-20 epochs allow. Results are collected once a minute: a machine that hangs in its last
-call, as that one did, must not take everything along.
+This is what 15 minutes of an H200 were enough for: half a minute to start, 10 s a call
+to bring a part (move zoo/weights/*.h5 away for that, and make the next call within 30
+s, or all parts are lost), half a minute to decode Tiny-ImageNet, and two minutes in
+which ten processes compile on 16 cores. Then the GPU is busy: ten recipes for Tiny-
+ImageNet at once take 28 s for an epoch of each, and six take 16 s. So six are as many
+as 20 epochs allow. Results are collected once a minute: a machine that hangs in its
+last call, as one did, must not take everything along.
 """
 
 import argparse
@@ -60,7 +60,7 @@ PLAN = (
     ("cifar10.shiftresnet20_ssl_grouped", (0,)),
     ("cifar10.shiftresnet20_ssl_1x1_only", (0,)),
 )
-# For `plan` alone.
+# `plan` tells steps from these.
 TRAINING_IMAGES = {"tiny_imagenet": 100_000, "cifar10": 50_000, "cifar100": 50_000}
 
 # What that machine lacks: in this environment's versions, for that machine's Python.
@@ -419,7 +419,10 @@ def train(work, runs, seconds, at_once, epochs, precision):
                     said = (work / "runs" / name / OUTPUT).read_text(encoding="utf-8")
                     print(f"{name} failed:\n{said[-2000:]}", flush=True)
         if time.monotonic() > collected + COLLECT_EVERY:
-            collect(work, names)
+            try:
+                collect(work, names)
+            except Exception as error:  # The trainings go on.
+                print(f"Nothing was collected: {error!r}", flush=True)
             collected = time.monotonic()
         time.sleep(0.2)
     for process in running.values():
@@ -471,6 +474,10 @@ def convolve_by_taps(layer, x):
     """
     from keras import ops
 
+    assert layer.dilation_rate == (1, 1) and layer.depth_multiplier == 1, layer.name
+    assert layer.data_format == "channels_last", layer.name
+    assert layer.activation is None or layer.activation.__name__ == "linear", layer.name
+    assert len({*layer.kernel_size}) == len({*layer.strides}) == 1, layer.name
     kernel = ops.cast(layer.kernel, x.dtype)
     taps, stride = layer.kernel_size[0], layer.strides[0]
     sizes = x.shape[1:3]
@@ -536,7 +543,8 @@ def log(folder):
 
 def sources():
     """Returns a digest of the Python files that a training depends on."""
-    digest = hashlib.sha256()
+    # `convolve_by_taps` is in this file.
+    digest = hashlib.sha256(Path(__file__).read_bytes())
     for folder in ("custom_ops", "keras_shift", "zoo"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             digest.update(f"{path.relative_to(ROOT)}\0".encode())

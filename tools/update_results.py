@@ -155,6 +155,7 @@ def document(records):
                 for record in some
                 if record.constructor in COMPARED
                 and not record.recipe.get("initial_weights")
+                and record.recipe.get("unshifted") is None
             ]
             parts.append(COMPARISON.format(" and ".join(dict.fromkeys(precisions))))
         parts.append(_table_of_weights(some))

@@ -53,10 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _zoo():
-    # In a checkout, the zoo lies beside the package, as in keras_shift/__init__.py.
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "zoo"
-    return inside if inside.is_dir() else package.parent / "zoo"
+    return Path(__file__).resolve().parents[1] / "zoo"
 
 
 def _table_of_weights(pattern):

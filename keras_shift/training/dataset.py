@@ -42,7 +42,8 @@ class Dataset(Protocol):
             division: A `keras_shift.training.distribution.Division`.
 
         Returns:
-            A dict of arguments. Its `"callbacks"`, a list, come before all others.
+            A dict of arguments. Its `"callbacks"` is a list of those that the images
+            need.
         """
 
     def held_out_batches(

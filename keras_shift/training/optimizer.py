@@ -36,20 +36,20 @@ class ShiftSGD(keras.optimizers.SGD):
             `0.01`.
         displacement_learning_rate: Float, the factor for the gradients of
             displacements. Defaults to `1.0`.
-        frozen_from: Int, the step from which on displacements keep their values,
-            counted by `iterations`, or `None` for never. Defaults to `None`.
+        frozen: Boolean, whether displacements keep their values. It is an attribute,
+            too: a train function that is made afterwards follows it. Defaults to
+            `False`.
         **options: Further arguments of `keras.optimizers.SGD`.
 
     Raises:
-        ValueError: If `displacement_learning_rate` is not positive, or `frozen_from` is
-            negative or no integer.
+        ValueError: If `displacement_learning_rate` is not positive.
     """
 
     def __init__(
         self,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.01,
         displacement_learning_rate: float = 1.0,
-        frozen_from: int | None = None,
+        frozen: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(learning_rate, **options)
@@ -58,15 +58,8 @@ class ShiftSGD(keras.optimizers.SGD):
                 "Argument `displacement_learning_rate` must be positive. Received: "
                 f"displacement_learning_rate={displacement_learning_rate}"
             )
-        if frozen_from is not None and (
-            type(frozen_from) is not int or frozen_from < 0
-        ):
-            raise ValueError(
-                "Argument `frozen_from` must be None or an integer, and not negative. "
-                f"Received: frozen_from={frozen_from}"
-            )
         self.displacement_learning_rate = displacement_learning_rate
-        self.frozen_from = frozen_from
+        self.frozen = frozen
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if not self.built:
@@ -100,21 +93,19 @@ class ShiftSGD(keras.optimizers.SGD):
             grad * factor if displaces and grad is not None else grad
             for grad, displaces in zip(grads, chosen)
         ]
-        if self.frozen_from is None or not any(chosen):
-            return super().apply(grads, trainable_variables)
-        variables = itertools.compress(
-            trainable_variables or self._trainable_variables, chosen
-        )
-        before = [(variable, variable + 0.0) for variable in variables]
-        frozen = keras.ops.greater_equal(self.iterations, self.frozen_from)
+        held = []
+        if self.frozen:
+            variables = trainable_variables or self._trainable_variables
+            # The sum is a copy of the value.
+            held = [(v, v + 0.0) for v in itertools.compress(variables, chosen)]
         super().apply(grads, trainable_variables)
-        for variable, value in before:
-            variable.assign(keras.ops.where(frozen, value, variable + 0.0))
+        for variable, value in held:
+            variable.assign(value)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config["displacement_learning_rate"] = self.displacement_learning_rate
-        config["frozen_from"] = self.frozen_from
+        config["frozen"] = self.frozen
         return config
 
 

@@ -37,7 +37,7 @@ class ShiftImportance:
 
         def mix(layer, args, kwargs, shifted):
             gate = gates.get(id(layer))
-            return gate and gate(*args, shifted)
+            return gate and gate(*keras.tree.flatten((args, kwargs))[:1], shifted)
 
         self._copy = walk(model, mix)
         self._slopes = self._of_tensorflow
@@ -66,10 +66,7 @@ class ShiftImportance:
         for start in range(0, len(images), _BATCH_SIZE):
             part = slice(start, start + _BATCH_SIZE)
             x = keras.ops.convert_to_tensor(images[part], "float32")
-            values = [
-                keras.ops.zeros((len(x), gate.layer.channels), gate.layer.compute_dtype)
-                for gate in self._gates
-            ]
+            values = [gate.zeros(len(x)) for gate in self._gates]
             slopes = self._slopes(values, x, keras.ops.convert_to_tensor(labels[part]))
             for total, slope in zip(importance, slopes):
                 slope = np.asarray(keras.ops.convert_to_numpy(slope), "float64")
@@ -104,11 +101,20 @@ class _Gate(keras.Operation):
         self.layer = layer
         self.value = None
 
+    def zeros(self, count):
+        """Returns values for a number of images.
+
+        Their derivatives are sums over pixels, for which half precision is too little.
+        """
+        dtype = keras.backend.result_type(self.layer.compute_dtype, "float32")
+        return keras.ops.zeros((count, self.layer.channels), dtype)
+
     def call(self, x, shifted):
         x = keras.ops.relu(x) if self.layer.relu else x
         channels_last = self.layer.data_format == "channels_last"
         value = keras.ops.expand_dims(self.value, (1, 2) if channels_last else (2, 3))
-        return shifted + value * (x - shifted)
+        change = value * keras.ops.cast(x - shifted, value.dtype)
+        return shifted + keras.ops.cast(change, shifted.dtype)
 
     def compute_output_spec(self, x, shifted):
         return keras.KerasTensor(shifted.shape, shifted.dtype)

@@ -11,6 +11,7 @@ from keras_shift.constraints import Pinned
 from keras_shift.layers import SparseShift2D
 from keras_shift.ops import check_max_displacement
 from keras_shift.training.layer_costs import costs_per_channel
+from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.shift_importance import ShiftImportance
 
 
@@ -35,9 +36,9 @@ class SparsifyShifts(keras.callbacks.Callback):
     `keras_shift.callbacks.thaw_shifts`). With the optimizer's `use_ema`, later calls
     need the callback again, since the average remembers the displacements before it.
 
-    On JAX, a compiled step would hold them as constants and would have to be compiled
-    again at every moment. There, the optimizer must hold displacements still: it must
-    be `keras_shift.training.ShiftSGD(frozen_from=...)` with the step of `begin`.
+    On JAX, the optimizer must be a `keras_shift.training.ShiftSGD`, which is frozen at
+    `begin`. (Constraints on the displacements would be constants there, and the train
+    function would have to be compiled anew at every moment.)
 
     Example:
 
@@ -76,7 +77,7 @@ class SparsifyShifts(keras.callbacks.Callback):
         ValueError: If an argument is none of the above or the backend is neither
             TensorFlow nor JAX. In training, also if the model itself has no sparse
             shifts (those of models inside of it do not count), if the number of steps
-            is unknown, or on JAX if the optimizer does not hold displacements still.
+            is unknown, or on JAX if the optimizer is another.
     """
 
     def __init__(
@@ -159,8 +160,15 @@ class SparsifyShifts(keras.callbacks.Callback):
                 "SparsifyShifts must know how long the training is: pass "
                 "`steps_per_epoch` to `fit`."
             )
-        if self._on_jax and not hasattr(self.model.optimizer, "frozen_from"):
-            self._refuse_optimizer()
+        optimizer = self.model.optimizer
+        # Keras wraps an optimizer to scale losses.
+        self._optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if self._on_jax and not isinstance(self._optimizer, ShiftSGD):
+            raise ValueError(
+                "On JAX, SparsifyShifts needs the optimizer "
+                "`keras_shift.training.ShiftSGD`, which can hold displacements still. "
+                f"Received: optimizer={type(self._optimizer).__name__}"
+            )
         self._layers = layers
         self._costs = costs_per_channel(layers, self.costs)
         self._importance = ShiftImportance(self.model, layers)
@@ -211,14 +219,12 @@ class SparsifyShifts(keras.callbacks.Callback):
             keras.Variable(pattern, trainable=False) for pattern in patterns
         ]
         if self._on_jax:
-            frozen_from = self.model.optimizer.frozen_from
-            if frozen_from is None or frozen_from > self.model.optimizer.iterations:
-                self._refuse_optimizer()
+            self._optimizer.frozen = True
         else:
             for layer, pattern in zip(self._layers, self._patterns):
                 layer.displacements.constraint = Pinned(pattern)
-            # The train function that is already compiled uses the old constraints.
-            self.model.make_train_function(force=True)
+        # The train function that is already compiled lets displacements learn.
+        self.model.make_train_function(force=True)
         self._pin(patterns)
 
     def _take_away(self, share):
@@ -273,15 +279,6 @@ class SparsifyShifts(keras.callbacks.Callback):
         for layer, variable, pattern in zip(self._layers, self._patterns, patterns):
             variable.assign(pattern)
             layer.displacements.assign(pattern)
-
-    def _refuse_optimizer(self):
-        raise ValueError(
-            "On JAX, the optimizer must hold displacements still when the first shifts "
-            "are taken away: use `keras_shift.training.ShiftSGD(frozen_from=...)`. "
-            f"Received: frozen_from="
-            f"{getattr(self.model.optimizer, 'frozen_from', None)} of "
-            f"{type(self.model.optimizer).__name__}"
-        )
 
 
 def _counts(patterns):

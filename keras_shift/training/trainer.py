@@ -64,11 +64,7 @@ def compile_model(
             None if recipe.displacement_costs == "uniform" else "pixels"
         )
         penalize_shifts(model, strength_of_decay(recipe, steps), costs)
-    frozen_from = None
-    if recipe.unshifted is not None and keras.backend.backend() == "jax":
-        # `SparsifyShifts` needs it there.
-        frozen_from = round((recipe.freeze_shifts or 0.0) * steps)
-    averaging = {}
+    averaging: dict[str, Any] = {}
     if recipe.ema_momentum is not None:
         averaging = {"use_ema": True, "ema_momentum": recipe.ema_momentum}
     model.compile(
@@ -77,7 +73,6 @@ def compile_model(
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             displacement_learning_rate=recipe.displacement_learning_rate,
-            frozen_from=frozen_from,
             **averaging,
         ),
         loss,

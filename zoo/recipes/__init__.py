@@ -103,7 +103,7 @@ def build(recipe: Recipe, **arguments: Any) -> keras.Model:
     try:
         model = models.get_model(recipe.network, **arguments)
         if recipe.initial_weights is not None:
-            width = {k: v for k, v in recipe.arguments.items() if k == "alpha"}
+            width = {k: v for k, v in arguments.items() if k == "alpha"}
             start = models.get_model(
                 recipe.network, weights=recipe.initial_weights, **width
             )
