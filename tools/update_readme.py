@@ -88,6 +88,31 @@ def phones():
     return header, rows
 
 
+def first_example():
+    """README's first example with either network, as means over seeds."""
+    cells = _read("first_example.csv")
+    rows = []
+    for network in dict.fromkeys(cell["network"] for cell in cells):
+        own = [cell for cell in cells if cell["network"] == network]
+        means = {
+            column: statistics.mean(float(cell[column]) for cell in own)
+            for column in own[0]
+            if column not in ("network", "machine") and own[0][column]
+        }
+        unshifted = f"{means['unshifted']:.0%}" if "unshifted" in means else ""
+        rows.append(
+            (
+                network,
+                f"{means['top1']:.1%}",
+                f"{means['int8_top1']:.1%}",
+                unshifted,
+                *(f"{means[f'{kind}_ratio']:.2f}" for kind in KINDS),
+            )
+        )
+    header = ("", "top-1", "int8 top-1", "unshifted", "float32 time", "int8 time")
+    return header, rows
+
+
 def frontier(dataset):
     """All that benchmarks/frontier.py measured of networks for one dataset."""
     rows = []
@@ -435,6 +460,7 @@ TABLES = {
     "accuracies": accuracies,
     "demo": demo,
     "files": files,
+    "first example": first_example,
     "frontier cifar100": lambda: frontier("cifar100"),
     "frontier tiny_imagenet": lambda: frontier("tiny_imagenet"),
     "kernels": kernels,
