@@ -123,6 +123,7 @@ def test_takes_away_the_share_asked_for_fast_first_and_leaves_the_rest_in_place(
     assert share_unshifted(after) == pytest.approx(0.7, abs=1 / channels)
     for old, new in zip(before, after):
         shifted = new.any(axis=0)
+        assert shifted.any() == old.any()
         np.testing.assert_array_equal(new[:, shifted], np.rint(old)[:, shifted])
     # 6 steps in each of 4 epochs; a stage at the beginning of steps 0, 3, 6 and 9.
     shares = np.array(observer.shares)
@@ -164,17 +165,14 @@ def test_a_budget_of_cost():
 
 
 def test_a_layers_first_shift_may_cost_more_than_the_next():
-    emptied = {}
-    for layer_cost in (0.0, 1e9):
-        model = network()
-        sparsify = SparsifyShifts(
-            IMAGES, LABELS, unshifted=0.6, layer_cost=layer_cost, stages=1
-        )
-        fit(model, sparsify, epochs=1)
-        after = patterns(model)
-        assert share_unshifted(after) >= 0.6
-        emptied[layer_cost] = sum(not pattern.any() for pattern in after)
-    assert emptied[1e9] > emptied[0.0]
+    model = network()
+    before = sum(pattern.any() for pattern in patterns(model))
+    sparsify = SparsifyShifts(IMAGES, LABELS, unshifted=0.6, layer_cost=1e9, stages=1)
+    fit(model, sparsify, epochs=1)
+    after = patterns(model)
+    assert share_unshifted(after) >= 0.6
+    # Without this cost, every layer keeps some (see the first test of this callback).
+    assert 0 < sum(pattern.any() for pattern in after) < before
 
 
 def test_a_budget_of_cost_counts_layers():
@@ -248,7 +246,10 @@ def test_shifts_stay_in_later_calls_of_fit_until_they_are_thawed():
     assert any((old != new).any() for old, new in zip(before, patterns(model)))
 
 
-@pytest.mark.parametrize("freeze_shifts, interrupted", [(None, 0), (0.25, 1)])
+@pytest.mark.parametrize(
+    "freeze_shifts, interrupted",
+    [pytest.param(None, 0, marks=pytest.mark.exhaustive), (0.25, 1)],
+)
 def test_an_interrupted_recipe_ends_with_the_same_weights(
     tmp_path, freeze_shifts, interrupted
 ):
