@@ -181,14 +181,23 @@ def test_two_at_once_one_of_which_was_killed(tool, toy, tmp_path):
             assert "optimizer" not in file
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("strides, taps", [(1, 3), (2, 3), (2, 5), (3, 2)])
-@pytest.mark.parametrize("size", [7, 8, 9])
-def test_depthwise_convolutions_by_taps(tool, padding, strides, taps, size):
-    layer = keras.layers.DepthwiseConv2D(
-        taps, strides=strides, padding=padding, bias_initializer="normal"
+def test_collects_while_trainings_run(tool, tmp_path, monkeypatch, capsys):
+    """An error in between neither ends the trainings nor the collecting."""
+    started = subprocess.Popen
+    monkeypatch.setattr(
+        tool.subprocess, "Popen", lambda *_, **options: started(["sleep", "2"])
     )
-    images = np.random.default_rng(0).normal(size=(2, size, size + 2, 4))
-    expected = keras.ops.convert_to_numpy(layer(images))
-    found = tool.convolve_by_taps(layer, keras.ops.convert_to_tensor(images, "float32"))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    monkeypatch.setattr(tool, "COLLECT_EVERY", 0.3)
+    collected = []
+
+    def collect(work, runs):
+        collected.append(runs)
+        if len(collected) == 1:
+            raise OSError("full")
+
+    monkeypatch.setattr(tool, "collect", collect)
+    tool.train(tmp_path, ["some.json:1"], 60, 1, None, None)
+    assert "Nothing was collected: OSError('full')" in capsys.readouterr().out
+    assert len(collected) > 3 and {tuple(runs) for runs in collected} == {
+        ("some.seed1",)
+    }
