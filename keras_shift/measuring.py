@@ -126,7 +126,7 @@ def _measure(model, data, int8):
         return Figures(accuracy.images, accuracy.top1, accuracy.top5, None)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.tflite"
-        calibration = data.training_sample(CALIBRATION_IMAGES)
+        calibration, _ = data.training_examples(CALIBRATION_IMAGES)
         deploy.to_tflite(model, path, "int8", calibration)
         file = deploy.LiteRTModel(path)
         quantized = training.evaluate(

@@ -58,23 +58,13 @@ class Dataset(Protocol):
             An iterable of pairs, images and labels.
         """
 
-    def training_sample(self, count: int) -> np.ndarray:
-        """Returns training images of all classes, always the same ones.
-
-        Args:
-            count: Int, number of images. If the dataset has fewer, all are returned.
-
-        Returns:
-            An array of shape `(count, height, width, channels)`.
-        """
-
     def training_examples(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the images that `training_sample` returns, and their labels.
+        """Returns training images of all classes, always the same ones, and labels.
 
         Args:
-            count: Int, number of images. If the dataset has fewer, all are returned.
+            count: Int, the largest number of images.
 
         Returns:
-            A pair of arrays, of shape `(count, height, width, channels)` and of shape
-            `(count,)`.
+            A pair of arrays, images of shape `(count, height, width, channels)` and
+            labels of shape `(count,)`.
         """
