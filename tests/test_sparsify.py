@@ -320,10 +320,11 @@ def test_an_execution_as_long_as_an_epoch_does_it_all_at_once():
     assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
 
 
-def test_a_recipe_may_begin_with_published_weights():
-    recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.fenet_1.0.sparsified")
+@pytest.mark.parametrize("alpha, suffix", [(1.0, "sparsified"), (0.75, "emptied")])
+def test_a_recipe_may_begin_with_published_weights(alpha, suffix):
+    recipe = keras_shift.zoo.recipes.get_recipe(f"tiny_imagenet.fenet_{alpha}.{suffix}")
     model = keras_shift.zoo.recipes.build(recipe)
-    published = keras_shift.zoo.FENet(weights=recipe.initial_weights)
+    published = keras_shift.zoo.FENet(alpha=alpha, weights=recipe.initial_weights)
     for one, other in zip(model.get_weights(), published.get_weights()):
         np.testing.assert_array_equal(one, other)
     other = dataclasses.replace(recipe, initial_weights="nothing")
