@@ -87,6 +87,9 @@ COMPARISON = """\
 FE-Net and MobileNetV2 under the same recipe, but for what concerns shifts, and for the
 precision, which is each network's fastest on a CPU: {}.
 """
+ELSEWHERE = """\
+`{}` was trained with {} on {}.
+"""
 CONTINUED = """\
 `{}` goes on from `{}`, for {} more epochs.
 """
@@ -163,6 +166,11 @@ def document(records):
             CONTINUED.format(record.weights, start, record.recipe["epochs"])
             for record in some
             if (start := record.recipe.get("initial_weights"))
+        ]
+        parts += [
+            ELSEWHERE.format(record.name, record.backend, record.device)
+            for record in some
+            if record.backend != "tensorflow"
         ]
     parts.append(CURVES if records else "None yet.\n")
     learned = [record for record in records if record.moved]

@@ -103,8 +103,8 @@ _CIFAR100 = dataclasses.replace(
     crop_padding=4,
 )
 
-# Here, too, what is left lies in small maps alone: the first shift of a layer costs as
-# much as 64 more.
+# This recipe counts the first shift of a layer as 64 more, which leaves shifts in three
+# layers with small maps. For accuracy, that is too few of them (docs/frontier.md).
 _CIFAR100_SPARSE = dataclasses.replace(
     _TINY_IMAGENET_SPARSE,
     name="cifar100.fenet_1.0.sparse",
