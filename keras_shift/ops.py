@@ -315,7 +315,7 @@ def _mover(max_displacement):
     if keras.backend.backend() == "jax":
         if max_displacement > _LARGEST_CHOICE:
             return _gather
-        # XLA makes one pass over memory of this. Its depthwise convolutions are slow.
+        # XLA makes one pass over memory of this.
         return lambda x, displacements: _select(x, displacements, max_displacement)
     return lambda x, displacements: _convolve(
         x, _one_hot_kernel(displacements, max_displacement)
