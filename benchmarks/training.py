@@ -86,7 +86,7 @@ def step(build, precision, batch_size):
     finally:
         keras.config.set_dtype_policy("float32")
     model.compile(
-        ShiftSGD(0.01, momentum=0.9, displacement_learning_rate=10),
+        ShiftSGD(0.01, momentum=0.9, displacement_gradient_factor=10),
         "sparse_categorical_crossentropy",
     )
     random = np.random.default_rng(0)

@@ -132,16 +132,16 @@ class FreezeShifts(keras.callbacks.Callback):
 
     def _check_reach(self):
         learned = [w for w in self.model.trainable_weights if w.name == "displacements"]
-        found = [
+        within_reach = [
             layer
             for layer in shift_layers(self.model)
             if isinstance(layer, LearnedShift) and layer.trainable
         ]
-        if len(learned) > len(found):
+        if len(learned) > len(within_reach):
             raise ValueError(
                 "FreezeShifts finds the layers of models inside of models, but not "
                 "those inside of custom layers. Received: a model with "
-                f"{len(learned)} learned shifts, of which {len(found)} are found"
+                f"{len(learned)} learned shifts, of which {len(within_reach)} are found"
             )
 
 

@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the libraries that compute, by name."""
-    found = {
+    numbers = {
         "python": platform.python_version(),
         "keras": keras.__version__,
         "keras_shift": __version__,
@@ -40,10 +40,10 @@ def versions() -> dict[str, str]:
     backend = keras.backend.backend()
     for package in ("numpy", *_PACKAGES.get(backend, (backend,))):
         try:
-            found[package] = importlib.metadata.version(package)
+            numbers[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def git_commit() -> str | None:
@@ -88,8 +88,8 @@ def _accelerators(backend: str) -> list[str]:
         import tensorflow as tf
 
         details = tf.config.experimental.get_device_details
-        found = tf.config.list_physical_devices("GPU")
-        return [details(gpu).get("device_name", gpu.name) for gpu in found]
+        gpus = tf.config.list_physical_devices("GPU")
+        return [details(gpu).get("device_name", gpu.name) for gpu in gpus]
     if backend == "torch":
         import torch
 

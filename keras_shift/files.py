@@ -76,13 +76,13 @@ def _is_stream(path: str | os.PathLike[str]) -> bool:
     """Returns whether a path is a device, a pipe, or the file that is printed to."""
     if not os.path.exists(path):
         return False
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        return not stat.S_ISDIR(found.st_mode)
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        return not stat.S_ISDIR(status.st_mode)
     for descriptor in (1, 2):
         # The descriptor may be closed, which is no error here.
         with contextlib.suppress(OSError):
-            if os.path.samestat(found, os.fstat(descriptor)):
+            if os.path.samestat(status, os.fstat(descriptor)):
                 return True
     return False
 

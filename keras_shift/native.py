@@ -1,20 +1,16 @@
 """Calls the compiled TensorFlow op, with its gradients, and tells where it can run."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Literal
 
 import keras
 
-from keras_shift import custom_ops, tracing
+from keras_shift import custom_ops, portable_shift, tracing
 from keras_shift.typing import Shape, Tensor
 
 # The dtypes for which the op has kernels.
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int8")
-
-# Displacements of this size and above move everything out of any image. They are
-# clipped to it, so that neither the cast to integers nor the sum with a pixel's index
-# can overflow. This number is exact in float32.
-FAR = 2.0**29
 
 
 def why_unavailable() -> str | None:
@@ -93,73 +89,35 @@ def shift(x: Tensor, displacements: Tensor) -> Tensor:
     """Shifts NHWC images by displacements that are whole numbers (Eq. 1 and 7)."""
     import tensorflow as tf
 
-    op = _op()
-    threads = _threads(tf)
-
-    @tf.custom_gradient
-    def shift(x, displacements):
-        def gradient(upstream):
-            return shift(upstream, -displacements), None
-
-        whole = _whole(tf, displacements)
-        y = op.keras_shift_shift2d(x=x, displacements=whole, num_threads=threads)
-        return y, gradient
-
-    return shift(x, displacements)
+    return _op().keras_shift_shift2d(
+        x=x, displacements=_whole(tf, displacements), num_threads=_threads(tf)
+    )
 
 
-def sparse_shift(
-    x: Tensor,
-    displacements: Tensor,
-    gradients: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
-    relu: bool = False,
-) -> Tensor:
+def sparse_shift(x: Tensor, displacements: Tensor, input_relu: bool = False) -> Tensor:
     """Shifts NHWC images by rounded displacements, with both gradients (Eq. 5 to 7).
 
     Args:
         x: A float tensor of images.
         displacements: A float tensor of shape `(2, channels)`.
-        gradients: A function of `x`, the incoming gradient and `displacements` that
-            computes the gradients of both arguments with `keras.ops`. Gradients of
-            second order are taken from it, because the compiled gradient has none.
-        relu: Boolean, whether `relu(x)` takes the place of `x`, without a further
+        input_relu: Boolean, whether `relu(x)` takes the place of `x`, without another
             pass over memory. Defaults to `False`.
     """
     import tensorflow as tf
 
     op = _op()
-    threads = _threads(tf)
-
-    @tf.custom_gradient
-    def both_gradients(x, upstream, displacements):
-        def gradient(*upstreams):
-            arguments = x, upstream, displacements
-            with tf.GradientTape() as tape:
-                tape.watch(arguments)
-                results = gradients(*arguments)
-            return tape.gradient(results, arguments, upstreams)
-
-        result = op.keras_shift_sparse_shift2d_grad(
-            x=x,
-            upstream=upstream,
-            displacements=displacements,
-            relu=relu,
-            num_threads=threads,
-        )
-        return (result.input_gradient, result.displacement_gradient), gradient
+    options = {"relu": input_relu, "num_threads": _threads(tf)}
 
     @tf.custom_gradient
     def sparse_shift(x, displacements):
         def gradient(upstream):
-            return both_gradients(x, upstream, displacements)
+            result = op.keras_shift_sparse_shift2d_grad(
+                x=x, upstream=upstream, displacements=displacements, **options
+            )
+            return result.input_gradient, result.displacement_gradient
 
-        y = op.keras_shift_shift2d(
-            x=x,
-            displacements=_whole(tf, tf.round(displacements)),
-            relu=relu,
-            num_threads=threads,
-        )
-        return y, gradient
+        whole = _whole(tf, tf.round(displacements))
+        return op.keras_shift_shift2d(x=x, displacements=whole, **options), gradient
 
     return sparse_shift(x, displacements)
 
@@ -172,8 +130,8 @@ def fused_unit(
     *,
     filters: int,
     strides: Sequence[int],
-    pool: Literal["valid", "same"] | None,
-    relu: bool,
+    pool_padding: Literal["valid", "same"] | None,
+    output_relu: bool,
     residual: bool,
     output_shape: Shape,
 ) -> Tensor:
@@ -191,8 +149,8 @@ def fused_unit(
         displacements=displacements,
         filters=filters,
         strides=strides,
-        pool=pool or "none",
-        relu=relu,
+        pool=pool_padding or "none",
+        relu=output_relu,
         residual=residual,
         num_threads=_threads(tf),
     )
@@ -203,9 +161,8 @@ def fused_unit(
 
 
 def _whole(tf, displacements):
-    far = tf.clip_by_value(displacements, -FAR, FAR)
     # A displacement that is NaN moves its channel out of the image.
-    far = tf.cast(FAR, displacements.dtype)
+    far = tf.cast(portable_shift.FAR, displacements.dtype)
     return tf.cast(
         tf.where(tf.math.is_nan(displacements), far, displacements), tf.int32
     )
@@ -215,7 +172,39 @@ def _op():
     op = custom_ops.load()
     if op is None:
         raise RuntimeError(f"The compiled op cannot run: {why_unavailable()}")
+    _register_gradients()
     return op
+
+
+@functools.cache
+def _register_gradients():
+    """Tells TensorFlow the gradients of the compiled ops.
+
+    Gradients of second order and those in forward mode are made of them.
+    """
+    import tensorflow as tf
+
+    @tf.RegisterGradient("KerasShift>Shift2D")
+    def shift_gradient(operation, upstream):
+        x, displacements = operation.inputs
+        by_image = _op().keras_shift_shift2d(
+            x=upstream,
+            displacements=-displacements,
+            num_threads=operation.get_attr("num_threads"),
+        )
+        if operation.get_attr("relu"):
+            by_image = tf.where(x > 0, by_image, tf.zeros_like(by_image))
+        return by_image, None
+
+    @tf.RegisterGradient("KerasShift>SparseShift2DGrad")
+    def second_gradient(operation, *upstreams):
+        # There is no compiled op for it.
+        gradients = portable_shift.both_gradients(None, operation.get_attr("relu"))
+        inputs = list(operation.inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            results = gradients(*inputs)
+        return tape.gradient(results, inputs, upstreams)
 
 
 def _threads(tf):

@@ -1,4 +1,4 @@
-"""Shifts as functions: the equations of both papers, written with `keras.ops`.
+"""Shifts as functions: the equations of both papers.
 
 A shift moves every channel of an image by its own displacement. Where it would
 read outside the image, it reads zero. All functions here take displacements of
@@ -21,14 +21,12 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_shift import native as native_op
+from keras_shift import portable_shift
 from keras_shift.typing import DataFormat, Tensor
 
 # Displacements with known values become a convolution if none is larger than this, and
 # a gather otherwise.
 _LARGEST_WINDOW = 8
-
-# On JAX, displacements up to this become a choice among moved images.
-_LARGEST_CHOICE = 2
 
 
 def grouped_displacements(
@@ -157,9 +155,9 @@ def shift(
     if native_op.runs(x, native):
         move = native_op.shift
     elif _differentiable(x):
-        move = _with_input_gradient(max_displacement)
+        move = portable_shift.integer_shift(max_displacement)
     else:
-        move = _gather  # Convolutions take floats only.
+        move = portable_shift.gather  # Convolutions take floats only.
     return _channels_last(move, x, displacements, data_format)
 
 
@@ -211,11 +209,11 @@ def active_shift(
         displacements, x, data_format, max_displacement
     )
     if native_op.runs(x, native):
-        interpolate = _interpolation(native_op.shift)
+        interpolate = portable_shift.interpolation(native_op.shift)
     elif max_displacement is None:
-        interpolate = _interpolation(_with_input_gradient(None))
+        interpolate = portable_shift.interpolation(portable_shift.integer_shift(None))
     else:
-        interpolate = _bilinear_convolution(max_displacement)
+        interpolate = portable_shift.bilinear_convolution(max_displacement)
     return _channels_last(interpolate, x, displacements, data_format)
 
 
@@ -225,7 +223,7 @@ def sparse_shift(
     max_displacement: int | None = None,
     data_format: DataFormat | None = None,
     native: bool | None = None,
-    relu: bool = False,
+    input_relu: bool = False,
 ) -> Tensor:
     """Shifts by rounded displacements that can be learned (SSL paper, Eq. 5-7).
 
@@ -254,8 +252,11 @@ def sparse_shift(
     NaN moves its channel out of the image, and makes NaN appear in the gradient of
     the channel's displacements.
 
-    With `relu=True`, `max(x, 0)` takes the place of `x` in all formulas, and the
+    With `input_relu=True`, `max(x, 0)` takes the place of `x` in all formulas, and the
     gradient of `x` goes through that ReLU.
+
+    Eq. 6 is a custom gradient. In forward mode (`tf.autodiff.ForwardAccumulator`),
+    TensorFlow does not know custom gradients, and displacements count as constants.
 
     Example:
 
@@ -276,8 +277,8 @@ def sparse_shift(
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             Keras' `image_data_format()`. Defaults to `None`.
         native: As in `keras_shift.ops.shift`. Defaults to `None`.
-        relu: Boolean, whether `x` goes through a ReLU first. In the compiled op this
-            costs next to nothing, while a separate ReLU passes over the memory of
+        input_relu: Boolean, whether `x` goes through a ReLU first. In the compiled op
+            this costs next to nothing, while a separate ReLU passes over the memory of
             the whole tensor once more, forward and backward. Defaults to `False`.
 
     Returns:
@@ -293,193 +294,11 @@ def sparse_shift(
         displacements, x, data_format, max_displacement
     )
     if native_op.runs(x, native):
-        move = functools.partial(
-            native_op.sparse_shift,
-            gradients=_both_gradients(max_displacement, relu),
-            relu=relu,
-        )
+        move = functools.partial(native_op.sparse_shift, input_relu=input_relu)
     else:
-        x = ops.relu(x) if relu else x
-        move = _with_both_gradients(max_displacement)
+        x = ops.relu(x) if input_relu else x
+        move = portable_shift.rounded_shift(max_displacement)
     return _channels_last(move, x, displacements, data_format)
-
-
-# The next functions move whole pixels, in three ways. They take displacements as floats
-# that hold whole numbers, because jax.custom_gradient has no gradients for integers.
-
-
-def _mover(max_displacement):
-    """Returns the function that moves `x` by whole displacements."""
-    if max_displacement is None:
-        return _gather
-    if keras.backend.backend() == "jax":
-        if max_displacement > _LARGEST_CHOICE:
-            return _gather
-        # XLA makes one pass over memory of this.
-        return lambda x, displacements: _select(x, displacements, max_displacement)
-    return lambda x, displacements: _convolve(
-        x, _one_hot_kernel(displacements, max_displacement)
-    )
-
-
-def _gather(x, displacements):
-    """Moves pixels with one gather from the flattened image, by any displacement."""
-    batch, height, width, channels = ops.shape(x)
-    # A displacement that is NaN moves its channel out of the image, as in the op.
-    far = ops.where(ops.isnan(displacements), native_op.FAR, displacements)
-    rows, columns = ops.unstack(ops.cast(far, "int32"))
-    rows = ops.arange(height, dtype="int32")[:, None, None] + rows
-    columns = ops.arange(width, dtype="int32")[None, :, None] + columns
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    index = (rows * width + columns) * channels + ops.arange(channels, dtype="int32")
-    index = ops.where(inside, index, ops.zeros_like(index))
-    moved = ops.take(
-        ops.reshape(x, (batch, height * width * channels)),
-        ops.reshape(index, (-1,)),
-        axis=1,
-    )
-    moved = ops.reshape(moved, (batch, height, width, channels))
-    return ops.where(inside, moved, ops.zeros_like(moved))
-
-
-def _select(x, displacements, radius):
-    """Moves pixels by choosing one of all images that are moved by at most `radius`."""
-    height, width = ops.shape(x)[1:3]
-    padded = ops.pad(x, ((0, 0), (radius, radius), (radius, radius), (0, 0)))
-    rows, columns = ops.unstack(displacements)
-    result = ops.zeros_like(x)
-    for a in range(-radius, radius + 1):
-        for b in range(-radius, radius + 1):
-            top, left = radius + a, radius + b
-            moved = padded[:, top : top + height, left : left + width]
-            result = ops.where((rows == a) & (columns == b), moved, result)
-    return result
-
-
-def _convolve(x, kernel):
-    return ops.depthwise_conv(
-        x, ops.cast(kernel, x.dtype), padding="same", data_format="channels_last"
-    )
-
-
-def _one_hot_kernel(displacements, radius):
-    """Returns kernels with a single 1, of shape `(taps, taps, channels, 1)`."""
-    # A displacement that is NaN gets a negative index, for which no tap is 1.
-    index = ops.where(ops.isnan(displacements), -radius - 1, displacements)
-    index = ops.cast(index, "int32") + radius
-    rows, columns = ops.unstack(ops.one_hot(index, 2 * radius + 1, axis=1))
-    return ops.expand_dims(rows[:, None, :] * columns[None, :, :], -1)
-
-
-# The next functions return the three differentiable shifts, each as a function of
-# (x, displacements). Keras passes the incoming gradient to a custom gradient as a
-# positional argument on TensorFlow and JAX, and as `upstream` on torch.
-
-
-def _with_input_gradient(max_displacement):
-    """Returns the integer shift, whose gradient is the inverse shift (Eq. 7)."""
-    move = _mover(max_displacement)
-
-    @ops.custom_gradient
-    def shift(x, displacements):
-        def gradient(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
-            return move(upstream, -displacements), ops.zeros_like(displacements)
-
-        return move(x, displacements), gradient
-
-    return shift
-
-
-def _with_both_gradients(max_displacement):
-    """Returns the rounded shift, whose gradients are Eq. 7 and Eq. 6."""
-    move = _mover(max_displacement)
-    gradients = _both_gradients(max_displacement)
-
-    @ops.custom_gradient
-    def sparse_shift(x, displacements):
-        def gradient(*args, upstream=None):
-            upstream = args[0] if upstream is None else upstream
-            return gradients(x, upstream, displacements)
-
-        return move(x, ops.round(displacements)), gradient
-
-    return sparse_shift
-
-
-def _both_gradients(max_displacement, relu=False):
-    """Returns the function that computes Eq. 7 and Eq. 6 from an incoming gradient."""
-    move = _mover(max_displacement)
-
-    def gradients(x, upstream, displacements):
-        by_image = move(upstream, -ops.round(displacements))
-        if relu:
-            by_image = ops.where(x > 0, by_image, ops.zeros_like(by_image))
-            x = ops.relu(x)
-        corner = ops.floor(displacements)
-        # The four neighbours of Eq. 6 lie in one image, which has one more row and one
-        # more column.
-        moved = move(ops.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0))), corner)
-        height, width = ops.shape(x)[1:3]
-        accumulate = keras.backend.result_type(x.dtype, "float32")
-        sums = {}
-        for offset in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            top, left = offset
-            neighbour = moved[:, top : top + height, left : left + width]
-            product = ops.cast(neighbour, accumulate) * ops.cast(upstream, accumulate)
-            sums[offset] = ops.cast(
-                ops.sum(product, axis=(0, 1, 2)), displacements.dtype
-            )
-        rows, columns = ops.unstack(displacements - corner)
-        by_rows = (1 - columns) * (sums[1, 0] - sums[0, 0]) + columns * (
-            sums[1, 1] - sums[0, 1]
-        )
-        by_columns = (1 - rows) * (sums[0, 1] - sums[0, 0]) + rows * (
-            sums[1, 1] - sums[1, 0]
-        )
-        return by_image, ops.stack([by_rows, by_columns])
-
-    return gradients
-
-
-def _interpolation(move):
-    """Returns the bilinear shift as the weighted sum of four integer shifts."""
-
-    def active_shift(x, displacements):
-        corner = ops.floor(ops.stop_gradient(displacements))
-        upper = displacements - corner
-        weights = (1 - upper, upper)
-        total = 0
-        for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            weight = ops.cast(weights[a][0] * weights[b][1], x.dtype)
-            total = total + weight * move(x, corner + _column((a, b), corner.dtype))
-        return total
-
-    return active_shift
-
-
-def _bilinear_convolution(max_displacement):
-    """Returns the bilinear shift as a depthwise convolution."""
-    taps = 2 * max_displacement + 3
-
-    def active_shift(x, displacements):
-        corner = ops.floor(ops.stop_gradient(displacements))
-        upper = (displacements - corner)[:, None, :]
-        index = ops.cast(corner, "int32") + (max_displacement + 1)
-        dtype = displacements.dtype
-        lines = (1 - upper) * ops.one_hot(index, taps, axis=1, dtype=dtype)
-        lines = lines + upper * ops.one_hot(index + 1, taps, axis=1, dtype=dtype)
-        rows, columns = ops.unstack(lines)
-        return _convolve(x, ops.expand_dims(rows[:, None, :] * columns[None], -1))
-
-    return active_shift
-
-
-def _column(pair, dtype):
-    return ops.convert_to_tensor(np.reshape(pair, (2, 1)), dtype)
-
-
-# The next functions check arguments.
 
 
 def check_data_format(data_format: DataFormat | None) -> DataFormat:
@@ -578,7 +397,7 @@ def _check_displacements(displacements, x, data_format, max_displacement):
             f"(2, {channels}): rows first, columns second. "
             f"Received: displacements.shape={shape}"
         )
-    bound = native_op.FAR if max_displacement is None else max_displacement
+    bound = portable_shift.FAR if max_displacement is None else max_displacement
     return _bounded(bound)(displacements)
 
 

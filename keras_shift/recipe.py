@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from typing import Any, Self
+
+from keras_shift.former_names import with_new_names
 
 AUGMENTATIONS = ("none", "flip", "flip_crop", "inception")
 SCHEDULES = ("constant", "step", "linear", "cosine")
@@ -12,13 +15,87 @@ PENALTIES = ("l1", "l2")
 COSTS = ("uniform", "pixels")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
-# The types of the fields that are neither numbers nor one of a few texts.
-_TYPES: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("name", "network", "dataset", "source"), (str, "a text")),
-    "arguments": (dict, "a dict of arguments by their names"),
-    "boundaries": ((tuple, list), "a tuple or list"),
-    "nesterov": (bool, "True or False"),
-}
+_NEW_NAMES = {"displacement_learning_rate": "displacement_gradient_factor"}
+
+
+def _is_integer(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value):
+    return _is_integer(value) or isinstance(value, float) and math.isfinite(value)
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+# What the value of a field must be: as a function, in words, and for which fields.
+_RULES: tuple[tuple[Callable[[Any], bool], str, tuple[str, ...]], ...] = (
+    (_is_text, "must be a text", ("name", "network", "dataset", "source")),
+    (
+        lambda value: isinstance(value, dict),
+        "must be a dict of arguments by their names",
+        ("arguments",),
+    ),
+    (
+        lambda value: isinstance(value, (tuple, list)) and all(map(_is_number, value)),
+        "must be numbers",
+        ("boundaries",),
+    ),
+    (lambda value: isinstance(value, bool), "must be True or False", ("nesterov",)),
+    *(
+        (choices.__contains__, f"must be one of {choices}", (field,))
+        for field, choices in (
+            ("augmentation", AUGMENTATIONS),
+            ("schedule", SCHEDULES),
+            ("displacement_start", STARTS),
+            ("displacement_norm", PENALTIES),
+            ("displacement_costs", COSTS),
+            ("precision", PRECISIONS),
+        )
+    ),
+    (
+        lambda value: value is None or _is_integer(value) and value > 0,
+        "must be a positive integer",
+        ("epochs", "steps"),
+    ),
+    (
+        lambda value: _is_integer(value) and value > 0,
+        "must be a positive integer",
+        ("batch_size",),
+    ),
+    (
+        lambda value: _is_integer(value) and value >= 0,
+        "must be an integer, and not negative",
+        ("crop_padding", "seed"),
+    ),
+    (
+        lambda value: _is_number(value) and value > 0,
+        "must be a positive number",
+        ("learning_rate", "displacement_gradient_factor"),
+    ),
+    (
+        lambda value: _is_number(value) and value >= 0,
+        "must be a number, and not negative",
+        ("weight_decay", "displacement_penalty", "displacement_decay", "layer_cost"),
+    ),
+    (
+        lambda value: _is_number(value) and 0 <= value < 1,
+        "must be at least 0 and less than 1",
+        ("undistorted", "warmup", "label_smoothing", "momentum", "least_shifted"),
+    ),
+    (
+        lambda value: value is None or _is_number(value) and 0 <= value <= 1,
+        "must be None or between 0 and 1",
+        ("freeze_shifts", "ema_momentum", "unshifted"),
+    ),
+    (
+        lambda value: value is None or _is_text(value) and value != "",
+        "must be None or a name",
+        ("initial_weights",),
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,9 +150,9 @@ class Recipe:
         displacement_start: Where learned displacements start. `"grouped"` is the
             pattern of the grouped shift, and `"fractional"` is uniform in [-1, 2), as
             in the SSL authors' later code. Defaults to `"grouped"`.
-        displacement_learning_rate: Factor of the learning rate for displacements, whose
-            gradients are tiny. It multiplies the gradient of their penalty, too.
-            Defaults to `1.0`.
+        displacement_gradient_factor: Factor for the gradients of displacements, which
+            are tiny. It multiplies the gradient of their penalty, too. Defaults to
+            `1.0`.
         displacement_penalty: λ of Eq. 4 of the SSL paper. Defaults to `0.0`.
         displacement_norm: `"l2"` for λ times the sum of squares, which the paper's
             experiments use, or `"l1"` for λ times the sum of absolute values, as in
@@ -134,7 +211,7 @@ class Recipe:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     displacement_start: str = "grouped"
-    displacement_learning_rate: float = 1.0
+    displacement_gradient_factor: float = 1.0
     displacement_penalty: float = 0.0
     displacement_norm: str = "l2"
     displacement_decay: float = 0.0
@@ -150,9 +227,10 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self) -> None:
-        for field, (kind, rule) in _TYPES.items():
-            if not isinstance(getattr(self, field), kind):
-                self._refuse(field, f"must be {rule}")
+        for holds, rule, fields in _RULES:
+            for field in fields:
+                if not holds(getattr(self, field)):
+                    self._refuse(field, rule)
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
         # JSON has no tuples. A recipe that it has held is to equal the one before.
         arguments = {
@@ -160,43 +238,12 @@ class Recipe:
             for key, value in self.arguments.items()
         }
         object.__setattr__(self, "arguments", arguments)
-        self._check_choice("augmentation", AUGMENTATIONS)
-        self._check_choice("schedule", SCHEDULES)
-        self._check_choice("displacement_start", STARTS)
-        self._check_choice("displacement_norm", PENALTIES)
-        self._check_choice("displacement_costs", COSTS)
-        self._check_choice("precision", PRECISIONS)
+        self._check_together()
+
+    def _check_together(self):
+        """Refuses fields that contradict each other."""
         if (self.epochs is None) == (self.steps is None):
             self._refuse("epochs", "or `steps` must be given, and not both")
-        for field in ("batch_size", "epochs", "steps"):
-            value = getattr(self, field)
-            if value is not None and not (_is_integer(value) and value > 0):
-                self._refuse(field, "must be a positive integer")
-        for field in ("crop_padding", "seed"):
-            value = getattr(self, field)
-            if not (_is_integer(value) and value >= 0):
-                self._refuse(field, "must be an integer, and not negative")
-        for field in ("learning_rate", "displacement_learning_rate"):
-            value = getattr(self, field)
-            if not (_is_number(value) and value > 0):
-                self._refuse(field, "must be a positive number")
-        decays = ("weight_decay", "displacement_penalty", "displacement_decay")
-        for field in (*decays, "layer_cost"):
-            value = getattr(self, field)
-            if not (_is_number(value) and value >= 0):
-                self._refuse(field, "must be a number, and not negative")
-        shares = ("undistorted", "warmup", "label_smoothing", "momentum")
-        for field in (*shares, "least_shifted"):
-            value = getattr(self, field)
-            if not (_is_number(value) and 0 <= value < 1):
-                self._refuse(field, "must be at least 0 and less than 1")
-        for field in ("freeze_shifts", "ema_momentum", "unshifted"):
-            value = getattr(self, field)
-            if value is not None and not (_is_number(value) and 0 <= value <= 1):
-                self._refuse(field, "must be None or between 0 and 1")
-        start = self.initial_weights
-        if start is not None and not (isinstance(start, str) and start):
-            self._refuse("initial_weights", "must be None or a name")
         if self.displacement_penalty and self.displacement_decay:
             self._refuse("displacement_decay", "excludes `displacement_penalty`")
         if self.displacement_costs != "uniform" and not self.displacement_decay:
@@ -207,8 +254,6 @@ class Recipe:
             self._refuse("least_shifted", "excludes `unshifted`")
         if self.layer_cost and self.unshifted is None:
             self._refuse("layer_cost", "belongs to `unshifted`")
-        if not all(map(_is_number, self.boundaries)):
-            self._refuse("boundaries", "must be numbers")
         increasing = sorted(set(self.boundaries))
         if list(self.boundaries) != increasing or any(
             not 0 < boundary < 1 for boundary in increasing
@@ -270,24 +315,15 @@ class Recipe:
             ValueError: If the text is no recipe.
         """
         try:
-            return cls(**json.loads(text))
+            saved = json.loads(text)
+            if not isinstance(saved, dict):
+                raise TypeError(f"it is a {type(saved).__name__} and not an object")
+            return cls(**with_new_names(saved, _NEW_NAMES))
         except (TypeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(f"This is no recipe: {error}") from error
-
-    def _check_choice(self, field, allowed):
-        if getattr(self, field) not in allowed:
-            self._refuse(field, f"must be one of {allowed}")
 
     def _refuse(self, field, rule):
         raise ValueError(
             f"Argument `{field}` of a recipe {rule}. "
             f"Received: {field}={getattr(self, field)!r}"
         )
-
-
-def _is_integer(value):
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value):
-    return _is_integer(value) or isinstance(value, float) and math.isfinite(value)

@@ -215,7 +215,7 @@ class TestErrors:
                 path,
                 "--threads",
                 "100000000",
-            ): "`threads` must be a positive integer, 256 at most",
+            ): "`num_threads` must be a positive integer, 256 at most",
             ("summary", "FENet", "--classes", "9" * 9): "--classes must be 100,000",
             ("export", saved, path, "--batch-size", "9" * 9): "--batch-size 999999999",
         }.items():

@@ -32,8 +32,8 @@ class TestArrays:
         data = load_data("tiny", (6, 5), tmp_path)
         np.testing.assert_array_equal(data.train_images, IMAGES)
         np.testing.assert_array_equal(data.train_labels, LABELS)
-        np.testing.assert_array_equal(data.images, IMAGES[:7])
-        np.testing.assert_array_equal(data.labels, LABELS[:7])
+        np.testing.assert_array_equal(data.held_out_images, IMAGES[:7])
+        np.testing.assert_array_equal(data.held_out_labels, LABELS[:7])
         assert data.class_names == ["a", "b", "c"]
 
     def test_classes_without_names_are_numbers(self, tmp_path):
@@ -136,7 +136,9 @@ class TestFolders:
             data.train_images[:, 1, 1, 0], [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]
         )
         np.testing.assert_array_equal(data.train_labels, [0] * 5 + [1] * 5)
-        np.testing.assert_array_equal(data.images[:, 0, 0, 0], [0, 1, 100, 101])
+        np.testing.assert_array_equal(
+            data.held_out_images[:, 0, 0, 0], [0, 1, 100, 101]
+        )
 
     @pytest.mark.parametrize("name", NO_IMAGES)
     @pytest.mark.parametrize("split", ["train", "val"])
@@ -167,7 +169,7 @@ class TestTFDS:
         with tfds.testing.mock_data(num_examples=11):
             data = load_data("cifar10", (32, 32))
             small = load_data("cifar10", (8, 16))
-        assert data.train_images.shape == data.images.shape == (11, 32, 32, 3)
+        assert data.train_images.shape == data.held_out_images.shape == (11, 32, 32, 3)
         assert small.train_images.shape == (11, 8, 16, 3)
         assert len(data.class_names) == 10  # not their names, which mocks lack
         np.testing.assert_array_equal(small.train_labels, data.train_labels)

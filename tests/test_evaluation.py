@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift import measuring, ops, zoo
+from keras_shift import ops, publishing, zoo
 from keras_shift.cli import main
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.training import Accuracy, evaluate, load_data, train
@@ -260,7 +260,7 @@ class TestPublishing:
         }
         assert record.recipe_name == TOY.name and record.seed == 3
         assert list(record.unshifted)[0] == "group1_module1_shift"
-        trained = measuring.read_run(toy / "run").model
+        trained = publishing.read_run(toy / "run").model
         for layer in shift_layers(trained):
             # The default start is that of a grouped shift.
             start = ops.grouped_displacements(layer.channels)
@@ -272,7 +272,7 @@ class TestPublishing:
         ]
 
     def test_network_is_the_one_that_was_trained(self, toy, weights):
-        trained = measuring.read_run(toy / "run").model
+        trained = publishing.read_run(toy / "run").model
         model = zoo.ShiftResNet20(alpha=0.25, weights="toy.ssl")
         images = pixels(2, 12, 12, 3)
         np.testing.assert_array_equal(predict(model, images), predict(trained, images))
@@ -293,7 +293,7 @@ class TestPublishing:
     def test_what_trained_it(self, tool, toy, tmp_path, told):
         run = tmp_path / "run"
         shutil.copytree(toy / "run", run)
-        with pytest.raises(SystemExit, match="name it .--commit."):
+        with pytest.raises(ValueError, match="name it .--commit."):
             tool.publish(run, str(toy))
         head = tool.full_hash("HEAD")
         if told:
@@ -312,29 +312,29 @@ class TestPublishing:
         tool.publish(toy / "run", str(toy), "HEAD")
         folder = tmp_path / "weights"
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
-        write_run(tmp_path / "other", tool.dataclasses.replace(TOY, seed=8))
+        write_run(tmp_path / "other", dataclasses.replace(TOY, seed=8))
         with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
-            patch.setattr(tool, "moved", lambda *args: 1 / 0)
+            patch.setattr(publishing, "_moved", lambda *args: 1 / 0)
             tool.publish(tmp_path / "other", str(toy), "HEAD")
         after = {path.name: path.read_bytes() for path in folder.iterdir()}
         assert after == before
 
     def test_other_seeds_are_published(self, tool, tmp_path):
-        recipe = tool.dataclasses.replace(TOY, seed=8)
+        recipe = dataclasses.replace(TOY, seed=8)
         write_run(tmp_path / "run", recipe)
         data_dir = write_data(tmp_path)
         assert tool.publish(tmp_path / "run", data_dir, "HEAD").seed == 8
 
     def test_other_recipes_are_refused(self, tool, toy, tmp_path, monkeypatch):
-        changed = tool.dataclasses.replace(TOY, epochs=2)
+        changed = dataclasses.replace(TOY, epochs=2)
         publisher(monkeypatch, tmp_path / "weights", tmp_path / "golden", changed)
-        with pytest.raises(SystemExit, match="was not trained by toy.shiftresnet20"):
+        with pytest.raises(ValueError, match="was not trained by toy.shiftresnet20"):
             tool.publish(toy / "run", str(toy), "HEAD")
 
     def test_trainings_that_have_not_ended_are_refused(self, tool, toy, tmp_path):
         shutil.copytree(toy / "run", tmp_path / "run")
         (tmp_path / "run" / "log.csv").write_text("epoch,loss\n")
-        with pytest.raises(SystemExit, match="0 epochs of 1"):
+        with pytest.raises(ValueError, match="0 epochs of 1"):
             tool.publish(tmp_path / "run", str(toy), "HEAD")
         (tmp_path / "run" / "final.weights.h5").unlink()
         with pytest.raises(ValueError, match="training that has ended"):
@@ -368,10 +368,17 @@ class TestPublishing:
             ("imagenet2012.shiftnet_a", "ShiftNetA", 1.0, "shiftnet_a imagenet2012"),
         ],
     )
-    def test_names(self, tool, recipe, network, alpha, expected):
-        dataset = recipe.split(".")[0]
-        recipe = tool.dataclasses.replace(TOY, name=recipe, dataset=dataset)
-        assert " ".join(tool.names(recipe, network, alpha)) == expected
+    def test_names(self, recipe, network, alpha, expected):
+        recipe = dataclasses.replace(
+            TOY,
+            name=recipe,
+            dataset=recipe.split(".")[0],
+            network=network,
+            arguments={"alpha": alpha},
+        )
+        network, weights = expected.split()
+        assert publishing.names(recipe) == (f"{network}.{weights}", weights)
+        assert publishing.names(recipe, "toy") == (f"{network}.toy", "toy")
 
     def test_of_a_real_training(self, tool, toy, tmp_path, monkeypatch):
         data = load_data("toy", (12, 12), str(toy))
@@ -379,7 +386,7 @@ class TestPublishing:
         train(model, TOY, data, tmp_path / "run", verbose=0)
         record = tool.publish(tmp_path / "run", str(toy), "HEAD")
         trained = zoo.ShiftResNet20(alpha=0.25, weights="toy.ssl")
-        accuracy = evaluate(model, data.images, data.labels)
+        accuracy = evaluate(model, data.held_out_images, data.held_out_labels)
         assert (record.top1, record.seconds > 0) == (accuracy.top1, True)
         for one, two in zip(trained.weights, model.weights, strict=True):
             np.testing.assert_array_equal(one, two)
@@ -395,7 +402,7 @@ class TestPublishing:
 
     def test_classes_of_imagenet_stand_in_the_record(self, tool, tmp_path, monkeypatch):
         """No file has them, since Keras downloads their names."""
-        recipe = tool.dataclasses.replace(
+        recipe = dataclasses.replace(
             TOY, name="imagenet2012.shiftresnet20_ssl", dataset="imagenet2012"
         )
         monkeypatch.setitem(recipes._RECIPES, recipe.name, recipe)
@@ -409,5 +416,5 @@ class TestPublishing:
         assert "ImageNet's terms" in record.licence
 
     def test_commits(self, tool):
-        with pytest.raises(SystemExit, match="--commit no-such-commit"):
+        with pytest.raises(ValueError, match="--commit no-such-commit"):
             tool.full_hash("no-such-commit")

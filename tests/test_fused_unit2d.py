@@ -11,16 +11,22 @@ from reference import integer_shift
 # Arguments, and the shape of the images.
 CASES = [
     ({"filters": 5, "wide_channels": 40}, (2, 6, 5, 7)),
-    ({"filters": 33, "wide_channels": 1, "relu": True}, (1, 6, 5, 1)),
+    ({"filters": 33, "wide_channels": 1, "output_relu": True}, (1, 6, 5, 1)),
     ({"filters": 7, "wide_channels": 16, "residual": True}, (3, 1, 1, 7)),
     ({"filters": 4, "wide_channels": 50, "strides": (2, 3)}, (2, 7, 8, 5)),
-    ({"filters": 4, "wide_channels": 50, "pool": "valid"}, (2, 7, 8, 5)),
-    ({"filters": 4, "wide_channels": 5, "pool": "same", "relu": True}, (2, 7, 1, 5)),
+    ({"filters": 4, "wide_channels": 50, "pool_padding": "valid"}, (2, 7, 8, 5)),
+    (
+        {"filters": 4, "wide_channels": 5, "pool_padding": "same", "output_relu": True},
+        (2, 7, 1, 5),
+    ),
     (
         {"filters": 3, "wide_channels": 20, "channels": 3, "residual": True},
         (2, 6, 5, 11),
     ),
-    ({"filters": 9, "wide_channels": 20, "channels": 4, "relu": True}, (2, 6, 5, 6)),
+    (
+        {"filters": 9, "wide_channels": 20, "channels": 4, "output_relu": True},
+        (2, 6, 5, 6),
+    ),
 ]
 every_case = pytest.mark.parametrize("arguments, shape", CASES)
 
@@ -34,7 +40,7 @@ def matrices(arguments, channels, seed=1):
         "expand_bias": random.normal(size=wide),
         "project_kernel": random.normal(size=(wide, filters)),
         "project_bias": random.normal(size=filters),
-        "displacements": None if "pool" in arguments else displacements,
+        "displacements": None if "pool_padding" in arguments else displacements,
     }
 
 
@@ -67,14 +73,14 @@ def expected(arguments, inputs):
     inputs = inputs.astype("float64")
     x, rest = inputs[..., :channels], inputs[..., channels:]
     wide = np.maximum(x @ of["expand_kernel"] + of["expand_bias"], 0)
-    pool = arguments.get("pool")
+    pool = arguments.get("pool_padding")
     if pool is None:
         wide = integer_shift(wide, of["displacements"])
     else:
         wide = pooled(wide, pool)
     rows, columns = arguments.get("strides", (1, 1))
     y = wide[:, ::rows, ::columns] @ of["project_kernel"] + of["project_bias"]
-    y = np.maximum(y, 0) if arguments.get("relu") else y
+    y = np.maximum(y, 0) if arguments.get("output_relu") else y
     y = x + y if arguments.get("residual") else y
     return np.concatenate([y, rest], axis=-1) if rest.shape[-1] else y
 
@@ -137,7 +143,7 @@ def test_panels():
         ({"filters": 0}, "(?s)`filters`.*Received: filters=0"),
         ({"strides": (1, -1)}, "(?s)`strides`.*Received: strides=-1"),
         ({"strides": (1, 2, 1)}, r"(?s)`strides`.*Received: strides=\(1, 2, 1\)"),
-        ({"pool": "full"}, "(?s)`pool`.*Received: pool=full"),
+        ({"pool_padding": "full"}, "(?s)`pool_padding`.*Received: pool_padding=full"),
         ({"dtype": "mixed_float16"}, "float32 only.*Received: dtype=mixed_float16"),
     ],
 )
@@ -151,7 +157,7 @@ def test_wrong_arguments(arguments, message):
     [
         ({"channels": 9}, "`channels` is 9"),
         ({"residual": True}, "residual=True.*Received: channels=6, filters=4"),
-        ({"channels": 4, "pool": "same"}, "keeps its size.*pool=same"),
+        ({"channels": 4, "pool_padding": "same"}, "keeps its size.*pool_padding=same"),
         ({"channels": 4, "strides": (1, 2)}, r"keeps its size.*strides=\(1, 2\)"),
     ],
 )

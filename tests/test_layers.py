@@ -22,7 +22,7 @@ LAYERS = [
     (ActiveShift2D, {}),
     (ActiveShift2D, {"max_displacement": 2}),
     (SparseShift2D, {}),
-    (SparseShift2D, {"relu": True}),
+    (SparseShift2D, {"input_relu": True}),
     (
         SparseShift2D,
         {
@@ -267,7 +267,7 @@ def test_learned_shifts_are_those_of_the_oracle(max_displacement, training):
 @pytest.mark.parametrize("training", [False, True])
 def test_relu_is_that_of_a_layer_in_front(training):
     x = images((2, 6, 5, 20))
-    layer = scatter(SparseShift2D(relu=True), x.shape)
+    layer = scatter(SparseShift2D(input_relu=True), x.shape)
     bare = SparseShift2D()
     bare.build(x.shape)
     bare.set_weights(layer.get_weights())

@@ -167,7 +167,9 @@ def test_sparse_shift_of_relu(path, kind, data_format):
     assert (x == 0).any()
     axes = (0, 1, 2, 3) if data_format == "channels_last" else (0, 3, 1, 2)
     y, (by_x, by_d) = value_and_gradients(
-        lambda x, d: sparse_shift(x, d, data_format=data_format, relu=True, **path),
+        lambda x, d: sparse_shift(
+            x, d, data_format=data_format, input_relu=True, **path
+        ),
         (x.transpose(axes), d),
         upstream.transpose(axes),
     )
@@ -383,7 +385,7 @@ def test_gradients_of_gradients(traced, relu):
     def first(x, d, native):
         with tf.GradientTape() as tape:
             tape.watch([x, d])
-            y = sparse_shift(x, d, native=native, relu=relu)
+            y = sparse_shift(x, d, native=native, input_relu=relu)
             loss = tf.reduce_sum(upstream * y * y)
         by_x, by_d = tape.gradient(loss, [x, d])
         return tf.reduce_sum(tf.sin(by_x)) + tf.reduce_sum(by_d * by_d)
@@ -403,6 +405,65 @@ def test_gradients_of_gradients(traced, relu):
     change = first(x + step, d, False) - first(x - step, d, False)
     by_x, _ = second(x, d, True)
     np.testing.assert_allclose(by_x[1, 2, 3, 2], change / 2e-6, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("function", [shift, sparse_shift, active_shift])
+def test_gradients_in_forward_mode(function, traced):
+    """Those of the compiled op are those of `keras.ops`, and transposes of its own."""
+    import tensorflow as tf
+
+    shape = (2, 5, 7, 4)
+    x, tangent, upstream = (
+        tf.constant(images(shape, "float64", seed)) for seed in range(3)
+    )
+    d = points("between", 4)
+    d = tf.constant(np.rint(d) if function is shift else d)
+    d_tangent = tf.constant(displacements(4, seed=3))
+
+    def forward(native):
+        with tf.autodiff.ForwardAccumulator([x, d], [tangent, d_tangent]) as forward:
+            y = function(x, d, native=native)
+        return forward.jvp(y)
+
+    found = (tf.function(forward) if traced else forward)(True)
+    np.testing.assert_allclose(found, forward(False), rtol=1e-12, atol=1e-12)
+    with tf.GradientTape() as tape:
+        tape.watch([x, d])
+        y = function(x, d, native=True)
+    by_x, by_d = tape.gradient(y, [x, d], upstream, unconnected_gradients="zero")
+    if function is sparse_shift:
+        # In forward mode, TensorFlow differentiates what it computes, which is constant
+        # between two whole displacements, and not the custom gradient.
+        by_d = np.zeros((2, 4))
+    backward = np.sum(by_x * tangent) + np.sum(by_d * d_tangent)
+    np.testing.assert_allclose(np.sum(found * upstream), backward, rtol=1e-9)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("relu", [False, True])
+def test_products_with_second_derivatives_in_forward_mode(relu):
+    """The product of the Hessian and a vector is the tangent of the gradient."""
+    import tensorflow as tf
+
+    x, tangent = (
+        tf.constant(images((2, 5, 7, 4), "float64", seed)) for seed in range(2)
+    )
+    d = tf.constant(points("between", 4))
+
+    def product(native):
+        with tf.autodiff.ForwardAccumulator(x, tangent) as forward:
+            with tf.GradientTape() as tape:
+                tape.watch([x, d])
+                y = sparse_shift(x, d, native=native, input_relu=relu)
+                loss = tf.reduce_sum(tf.sin(y))
+            gradients = tape.gradient(loss, [x, d])
+        return forward.jvp(gradients)
+
+    for found, expected in zip(product(True), product(False), strict=True):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("function", [shift, sparse_shift, active_shift])

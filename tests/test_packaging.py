@@ -149,35 +149,6 @@ def test_environments_of_make_can_run_setup_py():
     assert f'"{needed}"' in line
 
 
-def test_imports_run_one_way():
-    # custom_ops <- ops <- layers <- these four, which do not know each other.
-    inner = {
-        "analysis",
-        "callbacks",
-        "cli",
-        "deploy",
-        "layers",
-        "ops",
-        "training",
-        "zoo",
-    }
-    allowed = {
-        "custom_ops": set(),
-        "keras_shift/layers": {"layers", "ops"},
-        "keras_shift/analysis": {"analysis", "layers", "ops"},
-        "keras_shift/deploy": {"deploy", "layers", "ops"},
-        "keras_shift/training": {"callbacks", "layers", "ops", "training"},
-        "zoo": {"layers", "ops", "zoo"},
-    }
-    found = []
-    for folder, known in allowed.items():
-        names = "|".join(re.escape(name) for name in sorted(known))
-        foreign = "|".join(sorted(inner - known))
-        pattern = rf"keras_shift\.(?!({names})(\.|$))({foreign})(\.|$)"
-        found += importers(pattern, folder)
-    assert found == []
-
-
 def test_files_are_named_after_what_they_hold():
     vague = {"utils", "util", "helpers", "helper", "common", "misc"}
     files = python_files(*SHIPPED, "examples", "benchmarks", "tests")

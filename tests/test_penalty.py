@@ -21,7 +21,7 @@ RECIPE = Recipe(
     schedule="cosine",
     warmup=0.05,
     nesterov=True,
-    displacement_learning_rate=10,
+    displacement_gradient_factor=10,
     displacement_decay=3.0,
     displacement_costs="pixels",
     freeze_shifts=0.6,
@@ -104,7 +104,7 @@ def test_decay_is_what_is_left_of_a_displacement(steps, nesterov):
     schedule = learning_rate(recipe, steps)
     displacement, velocity = 1.0, 0.0
     for step in range(round(recipe.freeze_shifts * steps)):
-        rate = float(schedule(step)) * recipe.displacement_learning_rate
+        rate = float(schedule(step)) * recipe.displacement_gradient_factor
         gradient = 2 * strength * displacement
         velocity = recipe.momentum * velocity - rate * gradient
         displacement += (
@@ -117,7 +117,7 @@ def test_decay_is_what_is_left_of_a_displacement(steps, nesterov):
 def test_the_optimizer_decays_as_the_formula_says():
     layer = keras_shift.layers.SparseShift2D(displacement_initializer="ones")
     layer.build((None, 4, 4, 2))
-    optimizer = ShiftSGD(0.1, momentum=0.9, displacement_learning_rate=5)
+    optimizer = ShiftSGD(0.1, momentum=0.9, displacement_gradient_factor=5)
     optimizer.build([layer.displacements])
     for _ in range(400):
         gradient = 2 * 2e-4 * layer.displacements

@@ -84,7 +84,7 @@ def test_sequential_models():
     layers = [
         keras.Input((9, 7, 8)),
         FusedBatchNormalization(epsilon=0.1, center=False),
-        SparseShift2D(relu=True),
+        SparseShift2D(input_relu=True),
         GroupedShift2D(),
         ActiveShift2D(max_displacement=1),
         SliceChannels(1, 7),

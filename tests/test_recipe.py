@@ -55,7 +55,7 @@ def test_refuses_what_is_no_recipe(text):
         ("learning_rate", float("nan")),
         ("learning_rate", float("inf")),
         ("learning_rate", "0.1"),
-        ("displacement_learning_rate", -1),
+        ("displacement_gradient_factor", -1),
         ("weight_decay", -1e-4),
         ("displacement_penalty", -1e-4),
         ("displacement_decay", -1),

@@ -100,7 +100,7 @@ def test_the_comparison_differs_in_the_network_alone():
         assert different <= {
             "name",
             "network",
-            "displacement_learning_rate",
+            "displacement_gradient_factor",
             "freeze_shifts",
             "precision",
         }

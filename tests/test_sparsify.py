@@ -76,7 +76,7 @@ def test_importance_is_the_squared_slope_of_every_images_loss(relu):
     x = inputs = keras.Input((5, 4, 2), dtype="float64")
     dtype = {"dtype": "float64"}
     x = keras.layers.Conv2D(3, 1, **dtype)(x)
-    shift = SparseShift2D(relu=relu, name="shift", **dtype)
+    shift = SparseShift2D(input_relu=relu, name="shift", **dtype)
     x = shift(x)
     after = [
         keras.layers.Conv2D(4, 3, activation="tanh", **dtype),

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift import environment, measuring
+from keras_shift import environment, publishing
 from keras_shift.training import Recipe, load_data
 from networks import ROOT, load_tool, python_environment
 
@@ -30,7 +30,7 @@ RECIPE = Recipe(
     batch_size=4,
     epochs=EPOCHS,
     learning_rate=0.05,
-    displacement_learning_rate=10,
+    displacement_gradient_factor=10,
     freeze_shifts=0.5,
 )
 
@@ -78,8 +78,8 @@ def test_data_arrive_as_they_are(tool, toy, tmp_path, monkeypatch, capsys):
         data = load_data(name, (8, 8), tmp_path / "work" / "data")
         np.testing.assert_array_equal(data.train_images, toy["x_train"])
         np.testing.assert_array_equal(data.train_labels, toy["y_train"])
-        np.testing.assert_array_equal(data.images, toy["x_test"])
-        np.testing.assert_array_equal(data.labels, toy["y_test"])
+        np.testing.assert_array_equal(data.held_out_images, toy["x_test"])
+        np.testing.assert_array_equal(data.held_out_labels, toy["y_test"])
         assert data.class_names == ["cat", "dog"]
     parts[1].unlink()
     with pytest.raises(SystemExit, match="must be whole"):
@@ -170,7 +170,7 @@ def test_two_at_once_one_of_which_was_killed(tool, toy, tmp_path):
     tool.join(here, out)
     for seed in (0, 1):
         folder = here / "runs" / f"toy.seed{seed}"
-        trained = measuring.read_run(folder)
+        trained = publishing.read_run(folder)
         assert trained.recipe == dataclasses.replace(RECIPE, seed=seed)
         with open(folder / "log.csv", newline="") as file:
             epochs = [int(row["epoch"]) for row in csv.DictReader(file)]

@@ -35,7 +35,7 @@ RECIPE = Recipe(
     learning_rate=0.05,
     schedule="cosine",
     warmup=0.2,
-    displacement_learning_rate=20,
+    displacement_gradient_factor=20,
     displacement_penalty=1e-3,
     freeze_shifts=0.5,
 )
@@ -421,7 +421,7 @@ class TestShiftSGD:
     def test_the_models_variables_do_not_become_the_optimizers(self):
         # JAX refuses to update one buffer in two places.
         model = tiny_model()
-        optimizer = ShiftSGD(0.01, momentum=0.9, displacement_learning_rate=8)
+        optimizer = ShiftSGD(0.01, momentum=0.9, displacement_gradient_factor=8)
         optimizer.build(model.trainable_variables)
         own = {id(variable) for variable in optimizer.variables}
         assert not own & {id(variable) for variable in model.variables}
@@ -432,7 +432,7 @@ class TestShiftSGD:
             model = tiny_model()
             before = weights_of(model)
             model.compile(
-                ShiftSGD(0.01, momentum=0.9, displacement_learning_rate=factor),
+                ShiftSGD(0.01, momentum=0.9, displacement_gradient_factor=factor),
                 CrossEntropy(3, from_logits=True),
             )
             data = tiny_data()
@@ -445,7 +445,7 @@ class TestShiftSGD:
 
     def test_keras_clips_multiplied_gradients(self):
         displacements = keras.Variable([0.0, 0.0], name="displacements")
-        optimizer = ShiftSGD(1.0, displacement_learning_rate=8, clipvalue=1.0)
+        optimizer = ShiftSGD(1.0, displacement_gradient_factor=8, clipvalue=1.0)
         optimizer.apply([keras.ops.array([0.1, 0.5])], [displacements])
         np.testing.assert_allclose(displacements.numpy(), [-0.8, -1.0], rtol=1e-6)
 
@@ -453,7 +453,7 @@ class TestShiftSGD:
         variables = [
             keras.Variable([0.0], name=name) for name in ("a", "displacements")
         ]
-        optimizer = ShiftSGD(1.0, displacement_learning_rate=8)
+        optimizer = ShiftSGD(1.0, displacement_gradient_factor=8)
         gradients = [keras.ops.array([0.1]), keras.ops.array([0.1])]
         with pytest.raises(ValueError, match="must already be built"):
             optimizer.apply(gradients)
@@ -492,13 +492,13 @@ class TestShiftSGD:
 
     def test_config_round_trip(self):
         optimizer = ShiftSGD(
-            0.01, displacement_learning_rate=8, frozen=True, nesterov=True
+            0.01, displacement_gradient_factor=8, frozen=True, nesterov=True
         )
         again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-        assert again.displacement_learning_rate == 8 and again.frozen
+        assert again.displacement_gradient_factor == 8 and again.frozen
         assert again.nesterov
 
     @pytest.mark.parametrize("factor", [0, -1, float("nan")])
     def test_refuses_factors_that_are_not_positive(self, factor):
-        with pytest.raises(ValueError, match="displacement_learning_rate"):
-            ShiftSGD(displacement_learning_rate=factor)
+        with pytest.raises(ValueError, match="displacement_gradient_factor"):
+            ShiftSGD(displacement_gradient_factor=factor)

@@ -25,13 +25,13 @@ def compute(unit, x):
     y = np.maximum(x.astype("float64") @ unit.expand_kernel + unit.expand_bias, 0)
     if unit.displacements is not None:
         y = integer_shift(y, unit.displacements)
-    if unit.pool is not None:
+    if unit.pool_padding is not None:
         y = keras.ops.convert_to_numpy(
-            keras.ops.average_pool(y, 2, padding=unit.pool, data_format="channels_last")
+            keras.ops.average_pool(y, 2, padding=unit.pool_padding, data_format="channels_last")
         )
     rows, columns = unit.strides
     y = y[:, ::rows, ::columns] @ unit.project_kernel + unit.project_bias
-    if unit.relu:
+    if unit.output_relu:
         y = np.maximum(y, 0)
     return x + y if unit.residual else y
 
@@ -92,8 +92,8 @@ class TestFindUnits:
         assert unit.expand_bias.shape == (96,) and unit.project_bias.shape == (16,)
         assert unit.displacements.shape == (2, 96)
         assert unit.map_size == (8, 8)
-        assert unit.residual and not unit.relu and unit.pool is None
-        assert found["fe_block2_unit4_expand"].pool == "same"
+        assert unit.residual and not unit.output_relu and unit.pool_padding is None
+        assert found["fe_block2_unit4_expand"].pool_padding == "same"
 
     def test_second_shift_of_sc2_modules_only(self):
         units = find_units(ShiftResNet20(module="sc2"))
@@ -304,7 +304,7 @@ class TestLowering:
     @pytest.mark.parametrize("displacement", [0, 1, -2])
     def test_relu_of_a_shift_outside_of_units(self, displacement):
         images = keras.Input((9, 7, 5))
-        x = SparseShift2D(relu=True, displacement_initializer="zeros")(images)
+        x = SparseShift2D(input_relu=True, displacement_initializer="zeros")(images)
         model = keras.Model(images, x)
         model.layers[-1].displacements.assign_add(np.full((2, 5), displacement))
         images = pixels(2, 9, 7, 5) - 128

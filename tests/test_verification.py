@@ -178,7 +178,7 @@ class TestBenchmark:
         timing = result.timings[path]
         assert 0 < timing.low <= timing.median <= timing.high < 1
         assert result.partitions == {path: 1}
-        assert (result.threads, result.repeats) == (1, 3)
+        assert (result.num_threads, result.repeats) == (1, 3)
         text = str(result)
         for part in (path, " ms", "3 runs", "1 thread,", result.machine):
             assert part in text
@@ -186,7 +186,7 @@ class TestBenchmark:
 
     def test_files_in_turns(self, model, path, folder):
         other = to_tflite(model, folder / "four.tflite", batch_size=4).path
-        result = benchmark(path, other, threads=2, repeats=3)
+        result = benchmark(path, other, num_threads=2, repeats=3)
         assert list(result.timings) == [path, other]
         assert result.timings[path].ratio == 1
         assert result.batch_sizes == {path: 1, other: 4}
@@ -194,8 +194,8 @@ class TestBenchmark:
 
     def test_errors(self, path):
         for arguments in (
-            {"threads": 0},
-            {"threads": 4096},
+            {"num_threads": 0},
+            {"num_threads": 4096},
             {"repeats": 0},
             {"repeats": 1.5},
         ):

@@ -25,7 +25,7 @@ RECIPE = keras_shift.training.Recipe(
     epochs=3,
     learning_rate=0.2,
     schedule="cosine",
-    displacement_learning_rate=10,
+    displacement_gradient_factor=10,
     freeze_shifts=0.5,
     # One that is not a multiple of anything.
     seed=7,

@@ -11,7 +11,7 @@ def unit_layers(wide=72, filters=5, shift="sparse", **options):
     """Layers of one unit by their parts in it, in order; `None` leaves one out."""
     shifts = {
         "sparse": lambda: SparseShift2D(name="shift"),
-        "sparse with ReLU": lambda: SparseShift2D(relu=True, name="shift"),
+        "sparse with ReLU": lambda: SparseShift2D(input_relu=True, name="shift"),
         "grouped": lambda: GroupedShift2D(name="shift"),
         "active": lambda: ActiveShift2D(name="shift"),
         "pool": lambda: keras.layers.AveragePooling2D(2, padding="same", name="pool"),

@@ -447,7 +447,7 @@ def recipe_and_seed(run):
 
 def train_one(work, run, arguments):
     """Trains a recipe to its end: one of the processes that `train` starts."""
-    from keras_shift import cli, measuring
+    from keras_shift import cli, publishing
     from keras_shift.files import replacing
 
     recipe, seed = recipe_and_seed(run)
@@ -459,7 +459,7 @@ def train_one(work, run, arguments):
     cli.main(["train", recipe, "--output", str(folder), "--resume", *given])
     # Without the optimizer's momentum, which would come back for nothing.
     with replacing(folder / WEIGHTS) as temporary:
-        measuring.read_run(folder).model.save_weights(temporary)
+        publishing.read_run(folder).model.save_weights(temporary)
 
 
 def collect(work, runs):

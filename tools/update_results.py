@@ -202,7 +202,7 @@ def _note(table):
 
 def _shrinking_steps(recipe):
     """In how many steps the penalty alone shrinks a displacement by e."""
-    rate = recipe.learning_rate * recipe.displacement_learning_rate
+    rate = recipe.learning_rate * recipe.displacement_gradient_factor
     rate /= 1 - recipe.momentum
     # The gradient of λ d ** 2.
     return round(1 / (2 * recipe.displacement_penalty * rate))

@@ -128,7 +128,7 @@ def spatial(
     name: str,
     kernel_size: int = 3,
     dilation_rate: int = 1,
-    relu: bool = False,
+    input_relu: bool = False,
 ) -> Tensor:
     """Exchanges information between pixels as `style.spatial` says.
 
@@ -141,13 +141,13 @@ def spatial(
             to `3`.
         dilation_rate: Distance of neighbouring positions in that window. Defaults to
             `1`.
-        relu: Whether a ReLU is applied first. In a sparse shift it is part of the
+        input_relu: Whether a ReLU is applied first. In a sparse shift it is part of the
             layer. Defaults to `False`.
 
     Returns:
         A batch of images of the same shape.
     """
-    if relu and style.spatial != "sparse_shift":
+    if input_relu and style.spatial != "sparse_shift":
         x = keras.layers.Activation("relu", name=f"{name}_relu")(x)
     if style.spatial == "none":
         return x
@@ -178,7 +178,7 @@ def spatial(
     }
     if style.spatial == "active_shift":
         return shift_layers.ActiveShift2D(**learned)(x)
-    return shift_layers.SparseShift2D(relu=relu, **learned)(x)
+    return shift_layers.SparseShift2D(input_relu=input_relu, **learned)(x)
 
 
 def average_pool(x: Tensor, name: str) -> Tensor:
@@ -217,7 +217,7 @@ def inverted_bottleneck(
     """
     y = convolution(x, wide_filters, 1, style, f"{name}_expand")
     if strides == 1:
-        y = spatial(y, style, name, relu=True)
+        y = spatial(y, style, name, input_relu=True)
     else:
         y = keras.layers.Activation("relu", name=f"{name}_relu")(y)
         y = average_pool(y, f"{name}_pool")
@@ -339,7 +339,7 @@ def conv_shift_conv(
         if shift_twice:
             x = spatial(x, style, f"{name}_input", **window)
         x = convolution(x, wide_filters, 1, style, f"{name}_expand")
-        x = spatial(x, style, name, relu=True, **window)
+        x = spatial(x, style, name, input_relu=True, **window)
         return convolution(
             x, filters, 1, style, f"{name}_project", strides, activation="relu"
         )
@@ -347,7 +347,7 @@ def conv_shift_conv(
     if shift_twice:
         x = spatial(x, style, f"{name}_input", **window)
     x = convolution(x, wide_filters, 1, style, f"{name}_expand")
-    x = spatial(x, style, name, relu=True, **window)
+    x = spatial(x, style, name, input_relu=True, **window)
     return bare_convolution(x, filters, 1, style, f"{name}_project", strides)
 
 

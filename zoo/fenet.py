@@ -124,43 +124,9 @@ def FENet(
         squeeze_excite=squeeze_excite,
         squeeze_ratio=squeeze_ratio,
     )
-    # These are the strides of the stem, the IB-Pool, and three of the FE-blocks.
-    left_out = _OUTPUT_STRIDES.index(output_stride)
-    strides = iter([1] * left_out + [2] * (5 - left_out))
-
-    def wide_filters(expansion):
-        def rule(channels, filters):
-            return expansion * (channels if expand_from == "input" else filters)
-
-        return rule
 
     def body(x):
-        stem = _width(16, alpha)
-        x = blocks.convolution(x, stem, 3, style, "stem", strides=next(strides))
-        x = blocks.inverted_bottleneck(
-            x, stem, wide_filters(4)(stem, stem), style, "unit1"
-        )
-        filters = _width(32, alpha, divisor=_divisor(_FE_BLOCKS[0]))
-        x = blocks.inverted_bottleneck(
-            x,
-            filters,
-            wide_filters(5)(stem, filters),
-            style,
-            "unit2",
-            strides=next(strides),
-        )
-        followers = [*_FE_BLOCKS[1:], None]
-        for index, (block, follower) in enumerate(zip(_FE_BLOCKS, followers)):
-            filters, units, stride = block
-            x = blocks.fe_block(
-                x,
-                _width(filters, alpha, divisor=_divisor(follower)),
-                units,
-                wide_filters(6),
-                style,
-                f"fe_block{index + 1}",
-                strides=next(strides) if stride == 2 else 1,
-            )
+        x = _units(x, alpha, output_stride, expand_from, style)
         return blocks.convolution(x, head_filters, 1, style, "head", activation="relu")
 
     return network.assemble(
@@ -177,6 +143,42 @@ def FENet(
         kernel_regularizer=kernel_regularizer,
         dropout_rate=dropout_rate,
     )
+
+
+def _units(x, alpha, output_stride, expand_from, style):
+    """Applies all layers of Table 4 before the last 1x1 convolution."""
+    # These are the strides of the stem, the IB-Pool, and three of the FE-blocks.
+    left_out = _OUTPUT_STRIDES.index(output_stride)
+    strides = iter([1] * left_out + [2] * (5 - left_out))
+
+    def wide_filters(expansion):
+        def rule(channels, filters):
+            return expansion * (channels if expand_from == "input" else filters)
+
+        return rule
+
+    stem = _width(16, alpha)
+    x = blocks.convolution(x, stem, 3, style, "stem", strides=next(strides))
+    wide = wide_filters(4)(stem, stem)
+    x = blocks.inverted_bottleneck(x, stem, wide, style, "unit1")
+    filters = _width(32, alpha, divisor=_divisor(_FE_BLOCKS[0]))
+    wide = wide_filters(5)(stem, filters)
+    x = blocks.inverted_bottleneck(
+        x, filters, wide, style, "unit2", strides=next(strides)
+    )
+    followers = [*_FE_BLOCKS[1:], None]
+    for index, (block, follower) in enumerate(zip(_FE_BLOCKS, followers)):
+        filters, units, stride = block
+        x = blocks.fe_block(
+            x,
+            _width(filters, alpha, divisor=_divisor(follower)),
+            units,
+            wide_filters(6),
+            style,
+            f"fe_block{index + 1}",
+            strides=next(strides) if stride == 2 else 1,
+        )
+    return x
 
 
 def _divisor(block):

@@ -123,15 +123,15 @@ def _dataset_of(preds):
     """Returns the dataset that has as many classes as there are scores."""
     counts = {dataset: len(class_names(dataset)) for dataset in _listed()}
     counts[_IMAGENET] = _IMAGENET_CLASSES
-    found = [
+    fitting = [
         name
         for name, count in counts.items()
         if preds.shape[1:] == (count,) and count >= _TELLING
     ]
-    if len(found) != 1:
+    if len(fitting) != 1:
         raise ValueError(
             "Argument `dataset` must be given, for the number of classes does not tell "
             f"which one it is ({counts}). Received: preds of shape {preds.shape}, "
             "dataset=None"
         )
-    return found[0]
+    return fitting[0]

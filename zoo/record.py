@@ -143,17 +143,17 @@ class Record:
             ValueError: If the text is no record, or if the record cannot be true.
         """
         try:
-            found = json.loads(text)
+            saved = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"This is no JSON: {error}") from error
         fields = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(found, dict) or set(found) != fields:
-            keys = set(found) if isinstance(found, dict) else set()
+        if not isinstance(saved, dict) or set(saved) != fields:
+            keys = set(saved) if isinstance(saved, dict) else set()
             raise ValueError(
                 f"A record has the fields {sorted(fields)}. Received: one without "
                 f"{sorted(fields - keys)} and with {sorted(keys - fields)} beside them"
             )
-        return cls(**found)
+        return cls(**saved)
 
     def refuse(self, field: str, rule: str) -> NoReturn:
         """Raises the error for a field that cannot be true.

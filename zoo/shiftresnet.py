@@ -108,18 +108,7 @@ def _cifar_constructor(depth):
         arguments.check_choice("wiring", wiring, tuple(DEFAULT_SPATIAL))
         arguments.check_choice("module", module, shiftnet.MODULES)
         groups = resnet.cifar_groups(depth)
-        modules = [
-            [f"group{index + 1}_module{number + 1}" for number in range(count)]
-            for index, (count, _, _) in enumerate(groups)
-        ]
-        known = sum(modules, [])
-        if not isinstance(without_shift, (tuple, list)) or any(
-            module_name not in known for module_name in without_shift
-        ):
-            raise ValueError(
-                "Argument `without_shift` must be a tuple of names of modules, of "
-                f"{known}. Received: without_shift={without_shift!r}"
-            )
+        _check_without_shift(without_shift, groups)
         style = blocks.BlockStyle(
             spatial=DEFAULT_SPATIAL[wiring] if spatial is None else spatial,
             displacement_initializer=displacement_initializer,
@@ -129,19 +118,12 @@ def _cifar_constructor(depth):
             kernel_regularizer=kernel_regularizer,
             batch_norm_momentum=batch_norm_momentum,
         )
-
         still = dataclasses.replace(style, spatial="none")
 
         def body(x):
-            x = blocks.convolution(
-                x,
-                resnet.width(groups[0][1], alpha),
-                3,
-                style,
-                "stem",
-                activation="relu",
-            )
-            for (_, filters, first_stride), names in zip(groups, modules):
+            stem = resnet.width(groups[0][1], alpha)
+            x = blocks.convolution(x, stem, 3, style, "stem", activation="relu")
+            for (_, filters, first_stride), names in zip(groups, _module_names(groups)):
                 for module_name in names:
                     x = _module(
                         x,
@@ -274,6 +256,25 @@ def ShiftResNet50(
         include_preprocessing=include_preprocessing,
         kernel_regularizer=kernel_regularizer,
     )
+
+
+def _module_names(groups):
+    """Returns a list for each group with the names of its modules."""
+    return [
+        [f"group{index + 1}_module{number + 1}" for number in range(count)]
+        for index, (count, _, _) in enumerate(groups)
+    ]
+
+
+def _check_without_shift(without_shift, groups):
+    known = sum(_module_names(groups), [])
+    if not isinstance(without_shift, (tuple, list)) or any(
+        module_name not in known for module_name in without_shift
+    ):
+        raise ValueError(
+            "Argument `without_shift` must be a tuple of names of modules, of "
+            f"{known}. Received: without_shift={without_shift!r}"
+        )
 
 
 def _module(x, filters, expansion, style, name, *, wiring, strides, shift_twice):

@@ -18,6 +18,6 @@ def run(arguments: argparse.Namespace) -> None:
     """
     with quiet(arguments.verbose):
         result = deploy.benchmark(
-            *arguments.files, threads=arguments.threads, repeats=arguments.repeats
+            *arguments.files, num_threads=arguments.threads, repeats=arguments.repeats
         )
     print(result)

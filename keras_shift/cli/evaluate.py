@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from keras_shift import measuring, training, zoo
+from keras_shift import publishing, training, zoo
 from keras_shift.cli.messages import disagree
 from keras_shift.cli.quiet import quiet
 from keras_shift.cli.recipe_errors import network_of_recipe
@@ -30,20 +30,20 @@ def run(arguments: argparse.Namespace) -> None:
         dataset, model.input_shape[1:3], arguments.data_dir, augmentation
     )
     if record is not None:
-        measuring.check_classes(data, record.labels())
+        publishing.check_classes(data, record.labels())
     with quiet(arguments.verbose):
-        figures = measuring.measure(model, data, arguments.int8)
-    found = figures.rows()
-    expected = {} if record is None else measuring.figures_of(record).rows()
-    print(_table(arguments.weights, found, expected))
+        figures = publishing.measure(model, data, arguments.int8)
+    here = figures.rows()
+    expected = {} if record is None else publishing.figures_of(record).rows()
+    print(_table(arguments.weights, here, expected))
     print(f"\n{figures.images:,} images of {dataset}, {model.name}")
     if record is not None:
-        _compare(found, expected, record)
+        _compare(here, expected, record)
 
 
 def _of_training(path):
     with network_of_recipe(path):
-        trained = measuring.read_run(path)
+        trained = publishing.read_run(path)
     return trained.model, trained.recipe.dataset, trained.recipe.augmentation
 
 
@@ -61,10 +61,8 @@ def _table(weights, found, expected):
     return to_text(table)
 
 
-def _compare(found, expected, record):
-    different = [
-        name for name in found if found[name] != expected.get(name, found[name])
-    ]
+def _compare(here, expected, record):
+    different = [name for name in here if here[name] != expected.get(name, here[name])]
     if different:
         disagree(
             f"{' and '.join(different)} are not as on record, which was measured on "

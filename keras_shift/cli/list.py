@@ -37,13 +37,13 @@ def run(arguments: argparse.Namespace) -> None:
         ("Name", "Input"), numbers=("MAdds", "Parameters", "Displacements")
     )
     for name in names:
-        of = counts[name]
+        counted = counts[name]
         table.add_row(
             name,
-            of["input_shape"],
-            f"{int(of['multiply_adds']) / 1e6:,.1f} M",
-            f"{int(of['parameters']) / 1e6:,.2f} M",
-            f"{int(of['displacements']):,}",
+            counted["input_shape"],
+            f"{int(counted['multiply_adds']) / 1e6:,.1f} M",
+            f"{int(counted['parameters']) / 1e6:,.2f} M",
+            f"{int(counted['displacements']):,}",
         )
     print(to_text(table))
     print(
@@ -80,14 +80,14 @@ def _table_of_weights(pattern):
 
 
 def _row_of_weights(path):
-    of = json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(path.read_text(encoding="utf-8"))
     return (
-        of["name"],
-        of["constructor"],
-        of["weights"],
-        "x".join(map(str, of["input_shape"])),
-        f"{of['top1']:.2%}",
-        f"{of['top5']:.2%}",
-        "" if of["int8_top1"] is None else f"{of['int8_top1']:.2%}",
-        f"{of['bytes'] / 1e6:.1f}",
+        record["name"],
+        record["constructor"],
+        record["weights"],
+        "x".join(map(str, record["input_shape"])),
+        f"{record['top1']:.2%}",
+        f"{record['top5']:.2%}",
+        "" if record["int8_top1"] is None else f"{record['int8_top1']:.2%}",
+        f"{record['bytes'] / 1e6:.1f}",
     )

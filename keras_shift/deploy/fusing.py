@@ -104,8 +104,8 @@ def _write_unit(unit, x):
         wide_channels=len(unit.expand_bias),
         channels=len(unit.expand_kernel),
         strides=unit.strides,
-        pool=unit.pool,
-        relu=unit.relu,
+        pool_padding=unit.pool_padding,
+        output_relu=unit.output_relu,
         residual=unit.residual,
         name=f"{unit.name}_fused",
     )

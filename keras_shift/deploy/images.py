@@ -116,15 +116,15 @@ def collect(
     Raises:
         ValueError: If there is no image, and as `batches` does.
     """
-    found, missing = [], most
+    parts, missing = [], most
     for images, _ in batches(data, shape, argument):
-        found.append(images[:missing])
-        missing -= len(found[-1])
+        parts.append(images[:missing])
+        missing -= len(parts[-1])
         if not missing:
             break
     if missing == most:
         raise no_image(argument)
-    return np.concatenate(found)
+    return np.concatenate(parts)
 
 
 def no_image(argument: str) -> ValueError:

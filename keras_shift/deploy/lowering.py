@@ -19,7 +19,7 @@ from keras_shift.layers import (
     SparseShift2D,
 )
 from keras_shift.layers.shift_layer import shift_layers
-from keras_shift.native import FAR
+from keras_shift.portable_shift import FAR
 
 # The number of unshifted channels that a split unit computes apart from the others is a
 # multiple of this: of how many channels XNNPACK's matrix kernels compute at a time.
@@ -146,7 +146,7 @@ class _Writer:
         ]
         functions: dict[str, Callable] = {}
         for unit in units.found:
-            how = "no shift" if unit.pool is None else "pooling"
+            how = "no shift" if unit.pool_padding is None else "pooling"
             if unit.displacements is not None:
                 how = "depthwise"
                 shorter = unit.without_zeros()
@@ -163,16 +163,16 @@ class _Writer:
         unit = unit.by_displacement()
         channels = np.arange(len(unit.expand_bias))
         apart = self._apart(unit)
-        some = [channels[:apart]] if apart else []
-        some += self._together(unit.take(channels[apart:]), channels[apart:])
+        groups = [channels[:apart]] if apart else []
+        groups += self._together(unit.take(channels[apart:]), channels[apart:])
         parts = [
             self._write_part(unit.take(part), x, number)
-            for number, part in enumerate(some)
+            for number, part in enumerate(groups)
         ]
         y = parts[0]
         if len(parts) > 1:
             y = keras.layers.Add(name=f"{unit.name}_both", dtype="float32")(parts)
-        if unit.relu:
+        if unit.output_relu:
             y = keras.layers.ReLU(name=f"{unit.name}_output", dtype="float32")(y)
         if unit.residual:
             y = keras.layers.Add(name=f"{unit.name}_residual", dtype="float32")([x, y])
@@ -277,7 +277,7 @@ def shift_as_convolution(
         if None not in sizes:
             # A displacement by the map's size already moves everything out of it.
             displacements[axis] = displacements[axis].clip(-max(sizes), max(sizes))
-    relu = getattr(layer, "relu", False)
+    relu = isinstance(layer, SparseShift2D) and layer.input_relu
     if not (displacements.any() or gone.any()):
         nothing = keras.layers.ReLU if relu else keras.layers.Identity
         return nothing(name=layer.name, dtype="float32"), []

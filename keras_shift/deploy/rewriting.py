@@ -134,15 +134,15 @@ def _copy_adapted(layer, twin):
 
 def _with_parts(layer):
     """Returns a layer and the layers inside of it, in the order of their creation."""
-    found = [layer]
+    layers = [layer]
     # The list grows during the loop.
-    for part in found:
+    for part in layers:
         for value in vars(part).values():
             inside = value if isinstance(value, (list, tuple)) else [value]
             for one in inside:
-                if isinstance(one, keras.layers.Layer) and one not in found:
-                    found.append(one)
-    return found
+                if isinstance(one, keras.layers.Layer) and one not in layers:
+                    layers.append(one)
+    return layers
 
 
 def _check_plain(layer):

@@ -202,9 +202,13 @@ def to_tflite(
         temporary.write_bytes(content)
         verification = verify(temporary, model, images[:_COMPARED_IMAGES])
         _warn_if_wrong(verification.agreement, quantize, output_step(file), path)
-    found = {**vars(verification), "path": os.fspath(path), "compared_on": compared_on}
+    checked = {
+        **vars(verification),
+        "path": os.fspath(path),
+        "compared_on": compared_on,
+    }
     return TFLiteReport(
-        **found,
+        **checked,
         quantize=quantize,
         labels=len(labels or ()),
         units=lowered.units,

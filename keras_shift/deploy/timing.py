@@ -55,7 +55,7 @@ class Benchmark:
         batch_sizes: How many images one run takes, by path.
         partitions: Into how many parts XNNPACK cut a file, by path. See
             `keras_shift.deploy.LiteRTModel.partitions`.
-        threads: Number of threads.
+        num_threads: Number of threads.
         repeats: Number of counted runs of every file.
         machine: The processor and its number of cores.
     """
@@ -63,7 +63,7 @@ class Benchmark:
     timings: dict[str, Timing]
     batch_sizes: dict[str, int]
     partitions: dict[str, int | None]
-    threads: int
+    num_threads: int
     repeats: int
     machine: str
 
@@ -94,7 +94,7 @@ class Benchmark:
                 ]
             table.add_row(*row)
         turns = " of each file, in turns" if several else ""
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
         return (
             f"{to_text(table)}\n\n{self.repeats} runs{turns}, {threads}, "
             f"{self.machine}."
@@ -104,7 +104,7 @@ class Benchmark:
 def benchmark(
     path: str | os.PathLike[str],
     *others: str | os.PathLike[str],
-    threads: int = 1,
+    num_threads: int = 1,
     repeats: int = 50,
 ) -> Benchmark:
     """Times .tflite files with LiteRT on this machine.
@@ -123,7 +123,7 @@ def benchmark(
     Args:
         path: Path of a file.
         *others: Paths of files to compare with it.
-        threads: Int, number of threads that LiteRT may use, 256 at most. Defaults
+        num_threads: Int, number of threads that LiteRT may use, 256 at most. Defaults
             to 1.
         repeats: Int, number of runs that are counted. Some runs before them are not.
             Defaults to 50.
@@ -138,14 +138,14 @@ def benchmark(
     paths = [os.fspath(name) for name in (path, *others)]
     if len(set(paths)) < len(paths):
         raise ValueError(f"Every file must be named once. Received: {paths}")
-    check_threads(threads, "threads")
+    check_threads(num_threads, "num_threads")
     if repeats != int(repeats) or repeats < 1:
         raise ValueError(
             "Argument `repeats` must be a positive integer. "
             f"Received: repeats={repeats}"
         )
-    threads, repeats = int(threads), int(repeats)
-    files = {name: LiteRTModel(name, num_threads=threads) for name in paths}
+    num_threads, repeats = int(num_threads), int(repeats)
+    files = {name: LiteRTModel(name, num_threads=num_threads) for name in paths}
     for lite in files.values():
         warm_up(lite)
     return Benchmark(
@@ -154,7 +154,7 @@ def benchmark(
         ),
         batch_sizes={name: lite.input_shape[0] for name, lite in files.items()},
         partitions={name: lite.partitions() for name, lite in files.items()},
-        threads=threads,
+        num_threads=num_threads,
         repeats=repeats,
         machine=machine(),
     )

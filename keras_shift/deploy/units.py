@@ -13,7 +13,7 @@ from keras_shift.deploy.folding import (
 from keras_shift.deploy.graph import Graph
 from keras_shift.layers import GroupedShift2D, SliceChannels, SparseShift2D
 from keras_shift.layers.shift_layer import ShiftLayer
-from keras_shift.native import FAR
+from keras_shift.portable_shift import FAR
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Unit:
     wide = relu(x @ expand_kernel + expand_bias)
     moved = shift(wide, displacements), or the mean of 2x2 pixels, or wide
     y = moved[:, ::strides[0], ::strides[1]] @ project_kernel + project_bias
-    y = relu(y) if relu
+    y = relu(y) if output_relu
     y = x + y if residual
     ```
 
@@ -39,10 +39,10 @@ class Unit:
         project_bias: float32 array of shape `(filters,)`.
         displacements: int32 array of shape `(2, wide_channels)`, or `None` if
             nothing moves.
-        pool: Padding of the 2x2 average pooling, `"valid"` or `"same"`, or
+        pool_padding: Padding of the 2x2 average pooling, `"valid"` or `"same"`, or
             `None` without it.
         strides: Strides of the second convolution.
-        relu: Whether a ReLU follows the second convolution.
+        output_relu: Whether a ReLU follows the second convolution.
         residual: Whether the input is added to the result.
         map_size: Height and width of the input, each of them `None` if not known.
     """
@@ -53,9 +53,9 @@ class Unit:
     project_kernel: np.ndarray
     project_bias: np.ndarray
     displacements: np.ndarray | None = None
-    pool: str | None = None
+    pool_padding: str | None = None
     strides: tuple[int, int] = (1, 1)
-    relu: bool = False
+    output_relu: bool = False
     residual: bool = False
     map_size: tuple[int | None, int | None] = (None, None)
 
@@ -171,7 +171,7 @@ def find_units(model: keras.Model) -> Units:
     """
     graph = Graph(model)
     taken: set[str] = set()
-    found = []
+    matches = []
     # Of several 1x1 convolutions in a row, the two around a shift belong together. So
     # units with a shift are searched for first.
     for middle in (_is_whole_shift, _is_pooling, None):
@@ -180,8 +180,8 @@ def find_units(model: keras.Model) -> Units:
             if chain is None or any(c.layer.name in taken for c in chain.values()):
                 continue
             taken.update(c.layer.name for c in chain.values())
-            found.append((index, chain))
-    chains = [chain for _, chain in sorted(found, key=lambda pair: pair[0])]
+            matches.append((index, chain))
+    chains = [chain for _, chain in sorted(matches, key=lambda pair: pair[0])]
     return Units(
         found=tuple(map(_fold, chains)),
         left_alone=tuple(
@@ -217,7 +217,7 @@ def _match(graph, expand, middle):
     follow("expand_relu", _is_relu)
     if middle is not None and not follow("middle", middle):
         return None
-    if "expand_relu" not in chain and not getattr(last.layer, "relu", False):
+    if "expand_relu" not in chain and not _has_input_relu(last.layer):
         return None
     if not follow("project", _is_pointwise):
         return None
@@ -261,6 +261,10 @@ def _is_relu(layer):
     )
 
 
+def _has_input_relu(layer):
+    return isinstance(layer, SparseShift2D) and layer.input_relu
+
+
 def _is_whole_shift(layer):
     return (
         type(layer) in (SparseShift2D, GroupedShift2D)
@@ -294,9 +298,9 @@ def _fold(chain):
         project_kernel=project_kernel[0, 0],
         project_bias=project_bias,
         displacements=displacements,
-        pool=getattr(middle, "padding", None),
+        pool_padding=getattr(middle, "padding", None),
         strides=tuple(layers["project"].strides),
-        relu="project_relu" in layers,
+        output_relu="project_relu" in layers,
         residual="add" in layers,
         map_size=tuple(chain["expand"].inputs[0].shape[1:3]),
     )
@@ -307,9 +311,9 @@ def _write_backs(graph, chains):
     by_input = {id(chain["expand"].inputs[0]): chain for chain in chains}
     for chain in chains:
         first = graph.maker(chain["expand"].inputs[0])
-        found = first and _follow_write_back(graph, by_input, first)
-        if found:
-            yield found
+        write_back = first and _follow_write_back(graph, by_input, first)
+        if write_back:
+            yield write_back
 
 
 def _follow_write_back(graph, by_input, first):

@@ -132,7 +132,9 @@ def verify(
         classes = _classes(labels, outputs.shape)
         if classes is not None:
             labelled += len(classes)
-            right += [np.sum(of.argmax(1) == classes) for of in (outputs, reference)]
+            right += [
+                np.sum(scores.argmax(1) == classes) for scores in (outputs, reference)
+            ]
     if not agreements:
         raise no_image("data")
     accuracies = right / labelled if labelled else (None, None)

@@ -1,7 +1,7 @@
 import keras
 
 from keras_shift import native as native_op
-from keras_shift import ops
+from keras_shift import ops as shift_ops
 from keras_shift.layers.shift_layer import LearnedShift
 from keras_shift.typing import Tensor
 
@@ -70,7 +70,7 @@ class ActiveShift2D(LearnedShift):
     rounds = False
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        return ops.active_shift(
+        return shift_ops.active_shift(
             inputs,
             self.displacements,
             max_displacement=self.max_displacement,

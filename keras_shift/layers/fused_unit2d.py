@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_shift import native as native_op
 from keras_shift import ops as shift_ops
+from keras_shift.former_names import with_new_names
 from keras_shift.typing import Shape, Tensor
 
 # The number of columns in a panel, the same as in the compiled op.
@@ -25,12 +26,12 @@ class FusedUnit2D(keras.layers.Layer):
     wide  = relu(x @ E + expand_bias)
     moved[n, i, j, c] = wide[n, i + d[0, c], j + d[1, c], c]
     y     = moved[:, ::strides[0], ::strides[1]] @ P + project_bias
-    y     = relu(y) if relu
+    y     = relu(y) if output_relu
     y     = x + y if residual
     ```
 
-    where `wide` is zero outside the image. With `pool`, `moved` is the mean of 2x2
-    pixels of `wide` instead. The output is `y`, followed by the remaining channels
+    where `wide` is zero outside the image. With `pool_padding`, `moved` is the mean of
+    2x2 pixels of `wide` instead. The output is `y`, followed by the remaining channels
     of the input, which are unchanged.
 
     On TensorFlow, on machines without other devices than CPUs, a compiled op does
@@ -59,9 +60,9 @@ class FusedUnit2D(keras.layers.Layer):
             for all of them. Defaults to `None`.
         strides: Int, or a pair of ints, the strides of the second matrix. Defaults to
             `(1, 1)`.
-        pool: `"valid"` or `"same"` for 2x2 average pooling with this padding in
+        pool_padding: `"valid"` or `"same"` for 2x2 average pooling with this padding in
             place of the shift, or `None` for the shift. Defaults to `None`.
-        relu: Boolean, whether a ReLU follows the second matrix. Defaults to
+        output_relu: Boolean, whether a ReLU follows the second matrix. Defaults to
             `False`.
         residual: Boolean, whether `x` is added at the end. Defaults to `False`.
 
@@ -83,8 +84,8 @@ class FusedUnit2D(keras.layers.Layer):
         wide_channels: int,
         channels: int | None = None,
         strides: int | Sequence[int] = (1, 1),
-        pool: Literal["valid", "same"] | None = None,
-        relu: bool = False,
+        pool_padding: Literal["valid", "same"] | None = None,
+        output_relu: bool = False,
         residual: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -96,17 +97,17 @@ class FusedUnit2D(keras.layers.Layer):
                 "FusedUnit2D computes in float32 only. "
                 f"Received: dtype={self.dtype_policy.name}"
             )
-        if pool not in (None, "valid", "same"):
+        if pool_padding not in (None, "valid", "same"):
             raise ValueError(
-                'Argument `pool` must be "valid", "same" or None. '
-                f"Received: pool={pool}"
+                'Argument `pool_padding` must be "valid", "same" or None. '
+                f"Received: pool_padding={pool_padding}"
             )
         self.filters = _positive(filters, "filters")
         self.wide_channels = _positive(wide_channels, "wide_channels")
         self.channels = None if channels is None else _positive(channels, "channels")
         self.strides = _pair(strides, "strides")
-        self.pool = pool
-        self.relu = bool(relu)
+        self.pool_padding = pool_padding
+        self.output_relu = bool(output_relu)
         self.residual = bool(residual)
         self.input_spec = keras.layers.InputSpec(ndim=4)
         if keras.backend.backend() == "tensorflow":
@@ -122,18 +123,18 @@ class FusedUnit2D(keras.layers.Layer):
                 f"Argument `channels` is {channels}, so images must have that many "
                 f"at least. Received: input_shape={tuple(input_shape)}"
             )
-        in_place = self.strides == (1, 1) and self.pool is None
+        in_place = self.strides == (1, 1) and self.pool_padding is None
         if self.residual and not (in_place and channels == self.filters):
             raise ValueError(
                 "With residual=True, the unit's output must have the shape of what "
                 f"it reads. Received: channels={channels}, filters={self.filters}, "
-                f"strides={self.strides}, pool={self.pool}"
+                f"strides={self.strides}, pool_padding={self.pool_padding}"
             )
         if image_channels > channels and not in_place:
             raise ValueError(
                 "Channels can pass by only where the image keeps its size. "
                 f"Received: channels={channels}, input_shape={tuple(input_shape)}, "
-                f"strides={self.strides}, pool={self.pool}"
+                f"strides={self.strides}, pool_padding={self.pool_padding}"
             )
         self.channels = channels
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: image_channels})
@@ -200,8 +201,8 @@ class FusedUnit2D(keras.layers.Layer):
                 self.displacements,
                 filters=self.filters,
                 strides=self.strides,
-                pool=self.pool,
-                relu=self.relu,
+                pool_padding=self.pool_padding,
+                output_relu=self.output_relu,
                 residual=self.residual,
                 output_shape=self.compute_output_shape(inputs.shape),
             )
@@ -210,18 +211,22 @@ class FusedUnit2D(keras.layers.Layer):
     def _compute(self, inputs):
         x = inputs[..., : self.channels]
         wide = ops.relu(_product(x, self.expand_panels, self.wide_channels))
-        if self.pool is None:
+        if self.pool_padding is None:
             displacements = ops.cast(self.displacements, "float32")
             wide = shift_ops.shift(
                 wide, displacements, data_format="channels_last", native=False
             )
         else:
             wide = ops.average_pool(
-                wide, (2, 2), (2, 2), padding=self.pool, data_format="channels_last"
+                wide,
+                (2, 2),
+                (2, 2),
+                padding=self.pool_padding,
+                data_format="channels_last",
             )
         wide = wide[:, :: self.strides[0], :: self.strides[1]]
         y = _product(wide, self.project_panels, self.filters)
-        y = ops.relu(y) if self.relu else y
+        y = ops.relu(y) if self.output_relu else y
         y = x + y if self.residual else y
         if self.channels == inputs.shape[-1]:
             return y
@@ -233,8 +238,8 @@ class FusedUnit2D(keras.layers.Layer):
         size = []
         for pixels, stride in zip((height, width), self.strides):
             if pixels is not None:
-                if self.pool is not None:
-                    pixels = (pixels + (self.pool == "same")) // 2
+                if self.pool_padding is not None:
+                    pixels = (pixels + (self.pool_padding == "same")) // 2
                 pixels = -(-pixels // stride)
             size.append(pixels)
         return (batch_size, *size, self.filters + image_channels - channels)
@@ -246,10 +251,15 @@ class FusedUnit2D(keras.layers.Layer):
             "wide_channels": self.wide_channels,
             "channels": self.channels,
             "strides": self.strides,
-            "pool": self.pool,
-            "relu": self.relu,
+            "pool_padding": self.pool_padding,
+            "output_relu": self.output_relu,
             "residual": self.residual,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "FusedUnit2D":
+        new_names = {"pool": "pool_padding", "relu": "output_relu"}
+        return super().from_config(with_new_names(config, new_names))
 
 
 def _packed(kernel: npt.ArrayLike, bias: npt.ArrayLike) -> np.ndarray:

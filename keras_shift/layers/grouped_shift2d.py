@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_shift import native as native_op
-from keras_shift import ops
+from keras_shift import ops as shift_ops
 from keras_shift.layers.shift_layer import ShiftLayer
 from keras_shift.typing import DataFormat, Tensor
 
@@ -70,17 +70,17 @@ class GroupedShift2D(ShiftLayer):
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         # This call refuses bad arguments here rather than when the layer is built.
-        ops.grouped_displacements(1, kernel_size, dilation_rate)
+        shift_ops.grouped_displacements(1, kernel_size, dilation_rate)
         self.kernel_size = kernel_size
         self.dilation_rate = dilation_rate
 
     def displacement_array(self) -> np.ndarray:
-        return ops.grouped_displacements(
+        return shift_ops.grouped_displacements(
             self.channels, self.kernel_size, self.dilation_rate
         )
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        return ops.shift(
+        return shift_ops.shift(
             inputs,
             self.displacement_array(),
             data_format=self.data_format,

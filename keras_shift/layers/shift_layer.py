@@ -158,10 +158,10 @@ def shift_layers(model: keras.Model) -> list[ShiftLayer]:
     Args:
         model: A `keras.Model`. Shift layers inside of custom layers are not found.
     """
-    found = {}
+    layers = {}
     for layer in model.layers:
         if isinstance(layer, ShiftLayer):
-            found[id(layer)] = layer
+            layers[id(layer)] = layer
         elif hasattr(layer, "layers"):
-            found.update((id(inner), inner) for inner in shift_layers(layer))
-    return list(found.values())
+            layers.update((id(inner), inner) for inner in shift_layers(layer))
+    return list(layers.values())

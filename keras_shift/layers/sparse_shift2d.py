@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from keras_shift import native as native_op
-from keras_shift import ops
+from keras_shift import ops as shift_ops
+from keras_shift.former_names import with_new_names
 from keras_shift.layers.shift_layer import LearnedShift
 from keras_shift.typing import DataFormat, InitializerLike, RegularizerLike, Tensor
 
@@ -65,8 +66,8 @@ class SparseShift2D(LearnedShift):
         data_format: A string, one of `"channels_last"` or `"channels_first"`,
             or `None` for the `image_data_format` of your Keras configuration.
             Defaults to `None`.
-        relu: Boolean, whether the input goes through a ReLU first. The result is
-            that of a `keras.layers.ReLU` before this layer, but the compiled op
+        input_relu: Boolean, whether the input goes through a ReLU first. The result
+            is that of a `keras.layers.ReLU` before this layer, but the compiled op
             needs no further pass over memory for it. Defaults to `False`.
 
     Input shape:
@@ -95,7 +96,7 @@ class SparseShift2D(LearnedShift):
         max_displacement: int | None = None,
         data_format: DataFormat | None = None,
         *,
-        relu: bool = False,
+        input_relu: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -105,17 +106,21 @@ class SparseShift2D(LearnedShift):
             data_format=data_format,
             **kwargs,
         )
-        self.relu = bool(relu)
+        self.input_relu = bool(input_relu)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        return ops.sparse_shift(
+        return shift_ops.sparse_shift(
             inputs,
             self.displacements,
             max_displacement=self.max_displacement,
             data_format=self.data_format,
             native=native_op.runs(inputs, traced=training),
-            relu=self.relu,
+            input_relu=self.input_relu,
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "relu": self.relu}
+        return {**super().get_config(), "input_relu": self.input_relu}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "SparseShift2D":
+        return super().from_config(with_new_names(config, {"relu": "input_relu"}))

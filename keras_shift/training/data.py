@@ -45,8 +45,8 @@ class Data:
         name: The dataset's name.
         train_images: Array of shape `(count, height, width, channels)`, uint8.
         train_labels: Array of shape `(count,)`, int32.
-        images: The held-out images, an array like `train_images`.
-        labels: The labels of the held-out images, an array like `train_labels`.
+        held_out_images: The held-out images, an array like `train_images`.
+        held_out_labels: Their labels, an array like `train_labels`.
         class_names: List of the classes' names.
 
     Raises:
@@ -57,15 +57,15 @@ class Data:
     name: str
     train_images: np.ndarray
     train_labels: np.ndarray
-    images: np.ndarray
-    labels: np.ndarray
+    held_out_images: np.ndarray
+    held_out_labels: np.ndarray
     class_names: list[str]
 
     def __post_init__(self) -> None:
         classes = len(self.class_names)
         for images, labels in (
             (self.train_images, self.train_labels),
-            (self.images, self.labels),
+            (self.held_out_images, self.held_out_labels),
         ):
             if np.shape(labels) != np.shape(images)[:1]:
                 raise ValueError(
@@ -118,7 +118,7 @@ class Data:
             share=division.share,
         )
         # Devices that share batches need equal parts.
-        complete = len(self.images) // division.devices * division.devices
+        complete = len(self.held_out_images) // division.devices * division.devices
         part = slice(division.index, complete, division.processes)
         # Keras reads a first batch before it trains. Whether this ends an epoch depends
         # on the version and the backend.
@@ -128,7 +128,7 @@ class Data:
         return {
             "x": batches,
             "callbacks": [order],
-            "validation_data": (self.images[part], self.labels[part]),
+            "validation_data": (self.held_out_images[part], self.held_out_labels[part]),
             "validation_batch_size": division.evaluation_batch // division.processes,
         }
 
@@ -141,7 +141,7 @@ class Data:
         Returns:
             A list of pairs of arrays, images and labels.
         """
-        return in_batches(self.images, self.labels, batch_size)
+        return in_batches(self.held_out_images, self.held_out_labels, batch_size)
 
     def training_sample(self, count: int) -> np.ndarray:
         """Returns training images of all classes, always the same ones.
@@ -184,13 +184,13 @@ class Data:
             A `Data`.
         """
         train = _first(self.train_labels, images_per_class)
-        held_out = _first(self.labels, held_out_per_class)
+        held_out = _first(self.held_out_labels, held_out_per_class)
         return dataclasses.replace(
             self,
             train_images=self.train_images[train],
             train_labels=self.train_labels[train],
-            images=self.images[held_out],
-            labels=self.labels[held_out],
+            held_out_images=self.held_out_images[held_out],
+            held_out_labels=self.held_out_labels[held_out],
         )
 
 

@@ -84,9 +84,9 @@ class Division:
             return
         from jax.experimental import multihost_utils
 
-        found = multihost_utils.process_allgather(np.array(path.exists())).tolist()
-        if len(set(found)) > 1:
-            have = [process for process, exists in enumerate(found) if exists]
+        everywhere = multihost_utils.process_allgather(np.array(path.exists())).tolist()
+        if len(set(everywhere)) > 1:
+            have = [process for process, exists in enumerate(everywhere) if exists]
             raise ValueError(
                 "All processes must find the same checkpoint, in a folder that they "
                 f"share. Received: {path}, which only the processes {have} find"

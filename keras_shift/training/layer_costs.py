@@ -34,8 +34,8 @@ def costs_per_channel(
     if isinstance(costs, str) and costs == "pixels":
         return np.array([_pixels(layer) for layer in layers], "float64")
     try:
-        found = np.array([costs[layer.name] for layer in layers], "float64")
-        right = np.isfinite(found).all() and (found > 0).all()
+        per_channel = np.array([costs[layer.name] for layer in layers], "float64")
+        right = np.isfinite(per_channel).all() and (per_channel > 0).all()
     except (KeyError, TypeError, ValueError):
         right = False
     if not right:
@@ -44,7 +44,7 @@ def costs_per_channel(
             f"number for each of the layers {[layer.name for layer in layers]}. "
             f"Received: costs={costs!r}"
         )
-    return found
+    return per_channel
 
 
 def _pixels(layer):

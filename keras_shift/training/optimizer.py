@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_shift.former_names import with_new_names
 from keras_shift.typing import Tensor
 
 
@@ -27,14 +28,14 @@ class ShiftSGD(keras.optimizers.SGD):
     Example:
 
     >>> optimizer = keras_shift.training.ShiftSGD(
-    ...     learning_rate=0.1, momentum=0.9, displacement_learning_rate=10
+    ...     learning_rate=0.1, momentum=0.9, displacement_gradient_factor=10
     ... )
     >>> model.compile(optimizer, "sparse_categorical_crossentropy")
 
     Args:
         learning_rate: Float or schedule, as in `keras.optimizers.SGD`. Defaults to
             `0.01`.
-        displacement_learning_rate: Float, the factor for the gradients of
+        displacement_gradient_factor: Float, the factor for the gradients of
             displacements. Defaults to `1.0`.
         frozen: Boolean, whether displacements keep their values. It is an attribute,
             too: a train function that is made afterwards follows it. Defaults to
@@ -42,23 +43,23 @@ class ShiftSGD(keras.optimizers.SGD):
         **options: Further arguments of `keras.optimizers.SGD`.
 
     Raises:
-        ValueError: If `displacement_learning_rate` is not positive.
+        ValueError: If `displacement_gradient_factor` is not positive.
     """
 
     def __init__(
         self,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.01,
-        displacement_learning_rate: float = 1.0,
+        displacement_gradient_factor: float = 1.0,
         frozen: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(learning_rate, **options)
-        if not displacement_learning_rate > 0:
+        if not displacement_gradient_factor > 0:
             raise ValueError(
-                "Argument `displacement_learning_rate` must be positive. Received: "
-                f"displacement_learning_rate={displacement_learning_rate}"
+                "Argument `displacement_gradient_factor` must be positive. Received: "
+                f"displacement_gradient_factor={displacement_gradient_factor}"
             )
-        self.displacement_learning_rate = displacement_learning_rate
+        self.displacement_gradient_factor = displacement_gradient_factor
         self.frozen = frozen
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -88,7 +89,7 @@ class ShiftSGD(keras.optimizers.SGD):
                 "Argument `grads` must have one gradient, or None, for each variable. "
                 f"Received: {len(grads)} gradients for {len(chosen)} variables"
             )
-        factor = self.displacement_learning_rate
+        factor = self.displacement_gradient_factor
         grads = [
             grad * factor if displaces and grad is not None else grad
             for grad, displaces in zip(grads, chosen)
@@ -104,9 +105,16 @@ class ShiftSGD(keras.optimizers.SGD):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        config["displacement_learning_rate"] = self.displacement_learning_rate
+        config["displacement_gradient_factor"] = self.displacement_gradient_factor
         config["frozen"] = self.frozen
         return config
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "ShiftSGD":
+        new_names = {"displacement_learning_rate": "displacement_gradient_factor"}
+        return super().from_config(with_new_names(config, new_names), custom_objects)
 
 
 def _are_displacements(variables):

@@ -94,5 +94,5 @@ def strength_of_decay(recipe: Recipe, steps: int) -> float:
     ]
     # The mean is a float64, which is a float.
     mean: float = np.mean(rates)  # type: ignore[assignment]
-    total = recipe.displacement_learning_rate * mean * last
+    total = recipe.displacement_gradient_factor * mean * last
     return recipe.displacement_decay * (1 - recipe.momentum) / (2 * total)

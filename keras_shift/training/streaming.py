@@ -306,10 +306,10 @@ class ClassFolders:
 
 def _is_file(path):
     """Returns whether a path is not that of a folder, and refuses empty files."""
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
         return False
-    if not found.st_size:
+    if not status.st_size:
         raise ValueError(f"{path} is an empty file, and no image.")
     return True
 

@@ -72,7 +72,7 @@ def compile_model(
             learning_rate(recipe, steps),
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
-            displacement_learning_rate=recipe.displacement_learning_rate,
+            displacement_gradient_factor=recipe.displacement_gradient_factor,
             **averaging,
         ),
         loss,
@@ -102,13 +102,13 @@ def check_directory(directory: str | os.PathLike[str], resume: bool) -> None:
             are weights but no checkpoint.
     """
     directory = Path(directory)
-    found = [name for name in (CHECKPOINT, WEIGHTS) if (directory / name).exists()]
-    if CHECKPOINT in found and not resume:
+    present = [name for name in (CHECKPOINT, WEIGHTS) if (directory / name).exists()]
+    if CHECKPOINT in present and not resume:
         raise FileExistsError(
             f"{directory} already holds a training: go on with it (`resume=True`, or "
             "--resume), or name another folder."
         )
-    if found == [WEIGHTS]:
+    if present == [WEIGHTS]:
         raise FileExistsError(
             f"{directory} holds the {WEIGHTS} of a training, and no {CHECKPOINT} to go "
             "on from: name another folder."
@@ -184,8 +184,8 @@ def train(
         FloatingPointError: If the loss becomes infinite or NaN.
         ValueError: If the network does not have one output for each class, if the
             recipe takes shifts away on torch, if its batches cannot be divided among
-            the devices, if the checkpoint is damaged or belongs
-            to another recipe, or if an image of a `StreamedData` cannot be read.
+            the devices, if the checkpoint is damaged or belongs to another recipe, or
+            if an image of a `StreamedData` cannot be read.
     """
     directory = Path(directory)
     check_directory(directory, resume)
@@ -219,28 +219,15 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
     if latest.exists():
         done = checkpoint.restore(latest, model, recipe.to_json())
     if divided.writes:
-        with replacing(directory / RECIPE) as temporary:
-            temporary.write_text(recipe.to_json(), encoding="utf-8")
-        if not done.epoch:
-            text = json.dumps(environment(), indent=2)
-            with replacing(directory / ENVIRONMENT) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        _write_origin(directory, recipe, begins=not done.epoch)
     arguments = data.fit_arguments(recipe, done.epoch, divided)
     recorder = Recorder(directory, done, divided.writes)
-    followers = [*arguments.pop("callbacks"), ShiftSparsityLogger(), *callbacks]
-    if recipe.unshifted is not None:
-        sparsify = SparsifyShifts(
-            *data.training_examples(_JUDGED_IMAGES),
-            unshifted=recipe.unshifted,
-            layer_cost=recipe.layer_cost,
-            begin=recipe.freeze_shifts or 0.0,
-        )
-        followers.insert(0, sparsify)
-    elif recipe.freeze_shifts is not None:
-        freeze = round(recipe.freeze_shifts * epochs)
-        followers.insert(
-            0, FreezeShifts(at_epoch=freeze, least_shifted=recipe.least_shifted)
-        )
+    followers = [
+        *_recipe_callbacks(recipe, data, epochs),
+        *arguments.pop("callbacks"),
+        ShiftSparsityLogger(),
+        *callbacks,
+    ]
     if recipe.ema_momentum is not None:
         followers.append(keras.callbacks.SwapEMAWeights())
     followers += [recorder, StopOnNaN(directory)]
@@ -269,12 +256,42 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
         # the training can be resumed.
         if done.epoch < epochs == len(recorder.rows):
             recorder.save()
-        with replacing(directory / WEIGHTS) as temporary, alone():
-            # HDF5 crashes the process when the disk is full. Writing as many zeros
-            # first raises an error instead.
-            temporary.write_bytes(bytes(_most_bytes(model)))
-            model.save_weights(temporary)
+        _write_weights(directory, model)
     return recorder.rows
+
+
+def _write_origin(directory, recipe, begins):
+    """Writes what trains, and on what it began."""
+    with replacing(directory / RECIPE) as temporary:
+        temporary.write_text(recipe.to_json(), encoding="utf-8")
+    if begins:
+        text = json.dumps(environment(), indent=2)
+        with replacing(directory / ENVIRONMENT) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _recipe_callbacks(recipe, data, epochs):
+    """Returns the callbacks that do to shifts what a recipe says."""
+    if recipe.unshifted is not None:
+        sparsify = SparsifyShifts(
+            *data.training_examples(_JUDGED_IMAGES),
+            unshifted=recipe.unshifted,
+            layer_cost=recipe.layer_cost,
+            begin=recipe.freeze_shifts or 0.0,
+        )
+        return [sparsify]
+    if recipe.freeze_shifts is not None:
+        freeze = round(recipe.freeze_shifts * epochs)
+        return [FreezeShifts(at_epoch=freeze, least_shifted=recipe.least_shifted)]
+    return []
+
+
+def _write_weights(directory, model):
+    with replacing(directory / WEIGHTS) as temporary, alone():
+        # HDF5 crashes the process when the disk is full. Writing as many zeros first
+        # raises an error instead.
+        temporary.write_bytes(bytes(_most_bytes(model)))
+        model.save_weights(temporary)
 
 
 def _most_bytes(model):

@@ -37,7 +37,7 @@ _TINY_IMAGENET_DENSE = Recipe(
     warmup=0.05,
     nesterov=True,
     weight_decay=1e-4,
-    displacement_learning_rate=10,
+    displacement_gradient_factor=10,
     freeze_shifts=0.6,
     precision="mixed_bfloat16",
     source="ours, for two CPU cores",
@@ -66,7 +66,7 @@ _TINY_IMAGENET_SPARSIFIED = dataclasses.replace(
     unshifted=0.85,
     epochs=5,
     learning_rate=0.05,
-    displacement_learning_rate=1.0,
+    displacement_gradient_factor=1.0,
     freeze_shifts=None,
     precision="float32",
 )
@@ -88,7 +88,7 @@ _TINY_IMAGENET_WITHOUT_SHIFTS = tuple(
         _TINY_IMAGENET_DENSE,
         name=f"tiny_imagenet.fenet_1.0.{spatial}",
         arguments={**_TINY_IMAGENET_DENSE.arguments, "spatial": spatial},
-        displacement_learning_rate=1.0,
+        displacement_gradient_factor=1.0,
         freeze_shifts=None,
         precision="float32",
     )
@@ -103,9 +103,9 @@ _CIFAR100 = dataclasses.replace(
     crop_padding=4,
 )
 
-# A phone's time hangs on which layers shift more than on how many of their channels do.
-# So this recipe leaves a fifth of the channels, and counts the first shift of a layer as
-# eight more.
+# A phone's time depends more on which layers shift than on how many of their channels
+# do. So this recipe leaves shifts to a fifth of the channels, and the first shift of a
+# layer costs as much as eight more.
 _CIFAR100_SPARSE = dataclasses.replace(
     _TINY_IMAGENET_SPARSE,
     name="cifar100.fenet_1.0.sparse",

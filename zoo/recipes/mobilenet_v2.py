@@ -11,7 +11,7 @@ def _instead(recipe):
         recipe,
         name=f"{dataset}.{network.replace('fenet', 'mobilenet_v2')}",
         network="MobileNetV2",
-        displacement_learning_rate=1.0,
+        displacement_gradient_factor=1.0,
         freeze_shifts=None,
         # Depthwise convolutions are slow in half precision on CPUs.
         precision="float32",

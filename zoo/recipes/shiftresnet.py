@@ -40,7 +40,7 @@ _SHORT = dataclasses.replace(
 # hardly any displacement moves by half a pixel.
 _LEARNED: dict[str, dict[str, Any]] = {
     "": {"freeze_shifts": 0.75, "source": "SSL paper, section 5.1"},
-    ".short": {"freeze_shifts": 0.75, "displacement_learning_rate": 20},
+    ".short": {"freeze_shifts": 0.75, "displacement_gradient_factor": 20},
 }
 
 _PENALTIES = ("1e-4", "4e-4", "5e-4")

@@ -1,0 +1,92 @@
+"""The direction of imports, as docs/design.md draws it."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the bottom up. What stands on one floor does not know each other.
+FLOORS = (
+    {"custom_ops", "tracing", "typing", "version"},
+    {"files", "former_names", "image_files", "table"},
+    {"constraints", "environment", "graph_walk", "portable_shift", "recipe"},
+    {"native"},
+    {"ops"},
+    {"initializers"},
+    {"layers"},
+    {"analysis", "callbacks", "deploy", "zoo"},
+    {"training"},
+    {"publishing"},
+    {"keras_shift"},
+    {"cli"},
+    {"__main__"},
+)
+
+
+def modules():
+    """Files of the package by the names of their modules."""
+    found = {}
+    for folder, package in (
+        ("keras_shift", ()),
+        ("zoo", ("keras_shift",)),
+        ("custom_ops", ("keras_shift",)),
+    ):
+        for path in (ROOT / folder).rglob("*.py"):
+            inside = path.relative_to(ROOT).with_suffix("").parts
+            # keras_shift/ has links to the two other folders.
+            if inside[:2] in {("keras_shift", "zoo"), ("keras_shift", "custom_ops")}:
+                continue
+            if inside[-1] == "__init__":
+                inside = inside[:-1]
+            found[".".join((*package, *inside))] = path
+    return found
+
+
+def imported(path, known):
+    """Modules of ours that a file imports, inside of its functions, too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                names.add(module if module in known else node.module)
+    return names & known
+
+
+def part(module):
+    """The package or module directly below keras_shift."""
+    return module.split(".")[1] if "." in module else module
+
+
+def test_imports_run_one_way():
+    files = modules()
+    assert {part(name) for name in files} == set.union(*FLOORS)
+    floor = {name: rank for rank, names in enumerate(FLOORS) for name in names}
+    upward = [
+        f"{name} imports {other}"
+        for name, path in files.items()
+        for other in imported(path, set(files))
+        if part(name) != part(other) and floor[part(other)] >= floor[part(name)]
+    ]
+    assert upward == []
+
+
+def test_no_two_modules_import_each_other():
+    files = modules()
+    graph = {name: imported(path, set(files)) for name, path in files.items()}
+    # It raises an error that names a circle if there is one.
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_imports_inside_of_functions_are_seen(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import json\nimport keras_shift.a\n\n"
+        "def f():\n    from keras_shift import b\n    from keras_shift.c import d\n"
+    )
+    known = {"keras_shift.a", "keras_shift.b", "keras_shift.c"}
+    assert imported(path, known) == known
