@@ -4,6 +4,7 @@ import pytest
 
 import keras_shift
 from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
+from marks import exhaustive
 
 X = np.random.default_rng(0).normal(size=(32, 6, 5, 18)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(32, 120)).astype("float32")
@@ -67,8 +68,8 @@ def fit(network, *callbacks, epochs=3, shuffle=True):
     "optimizer, at_step",
     [
         (lambda: sgd(), 12),
-        (lambda: sgd(nesterov=True, weight_decay=1e-2), 12),
-        (lambda: keras.optimizers.AdamW(0.1, weight_decay=1e-2), 12),
+        exhaustive(lambda: sgd(nesterov=True, weight_decay=1e-2), 12),
+        exhaustive(lambda: keras.optimizers.AdamW(0.1, weight_decay=1e-2), 12),
         # A step every other batch.
         (lambda: sgd(gradient_accumulation_steps=2), 6),
         (lambda: sgd(use_ema=True, ema_momentum=0.5), 12),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_shift
+from marks import exhaustive
 from networks import ROOT, pixels, predict
 
 pytestmark = pytest.mark.tensorflow
@@ -163,7 +164,7 @@ class TestNetworks:
         # The model given is as it was.
         np.testing.assert_array_equal(predict(model, images), before)
 
-    @pytest.mark.parametrize("size", [32, None])
+    @pytest.mark.parametrize("size", [exhaustive(32), None])
     def test_last_map(self, example, size):
         fenet = keras_shift.zoo.FENet((size, size, 3), alpha=0.125, classes=3)
         expected = "head_relu"

@@ -11,6 +11,7 @@ from keras_shift.analysis import multiply_adds
 from keras_shift.layers import SqueezeExcite2D
 from keras_shift.layers.shift_layer import ShiftLayer, shift_layers
 from keras_shift.zoo import FENet
+from marks import exhaustive
 from networks import parameters, pixels, predict, randomize
 
 pytestmark = pytest.mark.tensorflow
@@ -355,11 +356,11 @@ class TestGradients:
         "arguments",
         [
             {},
-            {"max_displacement": None},
+            exhaustive({"max_displacement": None}),
             {"spatial": "active_shift"},
-            {"spatial": "grouped_shift"},
+            exhaustive({"spatial": "grouped_shift"}),
             {"spatial": "depthwise"},
-            {"spatial": "none"},
+            exhaustive({"spatial": "none"}),
             {"squeeze_excite": "v1", "squeeze_ratio": 0.5},
             {"squeeze_excite": "v2", "squeeze_ratio": 1},
         ],

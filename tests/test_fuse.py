@@ -17,6 +17,7 @@ from keras_shift.layers import (
 )
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.zoo import FENet, ShiftResNet20
+from marks import exhaustive
 from networks import pixels, predict, randomize, run_python
 from unit_models import CASES, model_of, one_unit, unit_layers
 
@@ -66,12 +67,12 @@ def test_cases(case, implementation):
     "options, fused, left",
     [
         ({}, 20, 0),
-        ({"squeeze_excite": "v1"}, 20, 0),
+        exhaustive({"squeeze_excite": "v1"}, 20, 0),
         ({"squeeze_excite": "v2"}, 0, 16),
         ({"spatial": "active_shift"}, 4, 16),
         ({"spatial": "depthwise"}, 4, 0),
-        ({"spatial": "none"}, 20, 0),
-        ({"expand_from": "output"}, 20, 0),
+        exhaustive({"spatial": "none"}, 20, 0),
+        exhaustive({"expand_from": "output"}, 20, 0),
         ({"output_stride": 8}, 20, 0),
     ],
     ids=str,

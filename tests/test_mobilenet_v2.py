@@ -6,9 +6,10 @@ import pytest
 
 from keras_shift import layers, zoo
 from keras_shift.analysis import multiply_adds
+from marks import exhaustive
 
 
-@pytest.mark.parametrize("alpha", [0.35, 1.0])
+@pytest.mark.parametrize("alpha", [exhaustive(0.35), 1.0])
 def test_is_keras_applications_network(alpha):
     ours = zoo.MobileNetV2((64, 64, 3), alpha, classes=7, include_preprocessing=False)
     theirs = keras.applications.MobileNetV2((64, 64, 3), alpha, weights=None, classes=7)

@@ -10,6 +10,7 @@ from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.training import Recipe, ShiftSGD, penalize_shifts
 from keras_shift.training.learning_rate import learning_rate
 from keras_shift.training.penalty import strength_of_decay
+from marks import exhaustive
 
 RECIPE = Recipe(
     name="tiny",
@@ -96,7 +97,7 @@ def test_pixels_need_a_map_of_known_size():
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-@pytest.mark.parametrize("steps", [1500, 3000])
+@pytest.mark.parametrize("steps", [1500, exhaustive(3000)])
 def test_decay_is_what_is_left_of_a_displacement(steps, nesterov):
     """Whatever the length of the training, the learning rate and the factor."""
     recipe = dataclasses.replace(RECIPE, nesterov=nesterov)

@@ -17,16 +17,17 @@ from keras_shift.layers import (
     SqueezeExcite2D,
 )
 from keras_shift.zoo import FENet, ShiftNetC, ShiftResNet20, blocks
+from marks import exhaustive
 from networks import flat_layers, load_tool, pixels, predict, randomize, run_python
 from unit_models import one_unit
 
 STYLES = [
     {"spatial": "sparse_shift"},
-    {"spatial": "sparse_shift", "max_displacement": None},
-    {"spatial": "grouped_shift"},
+    exhaustive({"spatial": "sparse_shift", "max_displacement": None}),
+    exhaustive({"spatial": "grouped_shift"}),
     {"spatial": "active_shift"},
     {"spatial": "depthwise"},
-    {"spatial": "none"},
+    exhaustive({"spatial": "none"}),
     {"squeeze_excite": "v1"},
     {"squeeze_excite": "v2"},
 ]

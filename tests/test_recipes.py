@@ -11,6 +11,7 @@ from keras_shift import zoo
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.training import Data, Recipe, train
 from keras_shift.zoo import recipes
+from marks import exhaustive
 from networks import ROOT
 
 ALL = recipes.list_recipes()
@@ -159,21 +160,18 @@ class TestBuild:
     "name, arguments",
     [
         ("cifar10.shiftresnet20_ssl_lambda5e-4.short", {"alpha": 0.25}),
-        pytest.param(
+        exhaustive(
             "tiny_imagenet.fenet_1.0",
             {"alpha": 0.25, "input_shape": (32, 32, 3)},
-            marks=pytest.mark.exhaustive,
         ),
-        pytest.param("cifar10.resnet20", {"alpha": 0.25}, marks=pytest.mark.exhaustive),
-        pytest.param(
+        exhaustive("cifar10.resnet20", {"alpha": 0.25}),
+        exhaustive(
             "tiny_imagenet.mobilenet_v2_1.0",
             {"alpha": 0.35, "input_shape": (32, 32, 3)},
-            marks=pytest.mark.exhaustive,
         ),
-        pytest.param(
+        exhaustive(
             "imagenet2012.shiftnet_c",
             {"alpha": 0.25, "input_shape": (32, 32, 3)},
-            marks=pytest.mark.exhaustive,
         ),
     ],
 )

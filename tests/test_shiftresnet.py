@@ -7,6 +7,7 @@ import pytest
 from keras_shift.layers import ActiveShift2D, GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.zoo import ShiftResNet20, ShiftResNet50, ShiftResNet56, ShiftResNet110
+from marks import exhaustive
 from networks import pixels, predict, randomize
 
 pytestmark = pytest.mark.tensorflow
@@ -20,7 +21,7 @@ def tap(model, *names):
 
 @pytest.mark.parametrize(
     "constructor, modules",
-    [(ShiftResNet20, 3), (ShiftResNet56, 9), (ShiftResNet110, 18)],
+    [(ShiftResNet20, 3), exhaustive(ShiftResNet56, 9), exhaustive(ShiftResNet110, 18)],
 )
 def test_depth(constructor, modules):
     model = constructor(expansion=1)

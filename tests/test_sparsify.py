@@ -9,6 +9,7 @@ from keras_shift.layers import SparseShift2D
 from keras_shift.training import Data, ShiftSGD, SparsifyShifts, train
 from keras_shift.training.shift_importance import ShiftImportance
 from keras_shift.zoo import blocks
+from marks import exhaustive
 
 if keras.backend.backend() == "torch":
     pytest.skip("SparsifyShifts needs TensorFlow or JAX", allow_module_level=True)
@@ -248,7 +249,7 @@ def test_shifts_stay_in_later_calls_of_fit_until_they_are_thawed():
 
 @pytest.mark.parametrize(
     "freeze_shifts, interrupted",
-    [pytest.param(None, 0, marks=pytest.mark.exhaustive), (0.25, 1)],
+    [exhaustive(None, 0), (0.25, 1)],
 )
 def test_an_interrupted_recipe_ends_with_the_same_weights(
     tmp_path, freeze_shifts, interrupted
@@ -292,7 +293,7 @@ def test_recipes_that_take_shifts_away_do_not_run_on_torch(tmp_path, monkeypatch
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("use_ema", [False, True])
+@pytest.mark.parametrize("use_ema", [exhaustive(False), True])
 def test_nothing_goes_by_that_begins_between_executions(use_ema):
     """Executions begin at steps 0 and 5, and all shifts are due from 1 to 3."""
     model = network()
@@ -306,7 +307,9 @@ def test_nothing_goes_by_that_begins_between_executions(use_ema):
         np.testing.assert_array_equal(pattern, np.rint(pattern))
 
 
-@pytest.mark.parametrize("times", [{"begin": 1.0}, {"begin": 0.99, "end": 1.0}])
+@pytest.mark.parametrize(
+    "times", [exhaustive({"begin": 1.0}), {"begin": 0.99, "end": 1.0}]
+)
 def test_the_last_step_is_not_too_late(times):
     model = network()
     fit(model, SparsifyShifts(IMAGES, LABELS, unshifted=0.7, **times), epochs=1)
@@ -320,7 +323,9 @@ def test_an_execution_as_long_as_an_epoch_does_it_all_at_once():
     assert share_unshifted(patterns(model)) == pytest.approx(0.7, abs=1e-2)
 
 
-@pytest.mark.parametrize("alpha, suffix", [(1.0, "sparsified"), (0.75, "emptied")])
+@pytest.mark.parametrize(
+    "alpha, suffix", [exhaustive(1.0, "sparsified"), (0.75, "emptied")]
+)
 def test_a_recipe_may_begin_with_published_weights(alpha, suffix):
     recipe = keras_shift.zoo.recipes.get_recipe(f"tiny_imagenet.fenet_{alpha}.{suffix}")
     model = keras_shift.zoo.recipes.build(recipe)

@@ -23,6 +23,7 @@ from keras_shift import zoo
 from keras_shift.training import Data, Recipe, ShiftSGD, train
 from keras_shift.training.cross_entropy import CrossEntropy
 from keras_shift.training.trainer import Recorder, compile_model
+from marks import exhaustive
 
 RECIPE = Recipe(
     name="tiny",
@@ -146,7 +147,9 @@ class TestTrain:
                 pattern = keras.ops.convert_to_numpy(layer.displacements)
                 np.testing.assert_array_equal(pattern, np.rint(pattern))
 
-    @pytest.mark.parametrize("epoch, batch", [(0, 2), (1, 3), (3, 1)])
+    @pytest.mark.parametrize(
+        "epoch, batch", [exhaustive(0, 2), (1, 3), exhaustive(3, 1)]
+    )
     def test_goes_on_as_if_never_interrupted(self, ended, tmp_path, epoch, batch):
         interrupt = [Interrupt(epoch, batch)]
         options = {"directory": tmp_path, "data": tiny_data(), "verbose": 0}
@@ -162,7 +165,9 @@ class TestTrain:
         "changes",
         [
             {"ema_momentum": 0.9, "schedule": "step", "boundaries": (0.5,)},
-            {"precision": "mixed_bfloat16", "nesterov": True, "schedule": "linear"},
+            exhaustive(
+                {"precision": "mixed_bfloat16", "nesterov": True, "schedule": "linear"}
+            ),
         ],
         ids=lambda changes: next(iter(changes)),
     )
@@ -190,7 +195,7 @@ class TestTrain:
         assert_same_weights(again, model)
         assert environment.read_text() == "that of the machine which trained"
 
-    @pytest.mark.parametrize("killed", [False, True])
+    @pytest.mark.parametrize("killed", [exhaustive(False), True])
     def test_averaged_weights_survive_resuming(self, tmp_path, killed):
         recipe = dataclasses.replace(RECIPE, ema_momentum=0.9)
         whole, resumed = tiny_model(), tiny_model()

@@ -27,7 +27,9 @@ def compute(unit, x):
         y = integer_shift(y, unit.displacements)
     if unit.pool_padding is not None:
         y = keras.ops.convert_to_numpy(
-            keras.ops.average_pool(y, 2, padding=unit.pool_padding, data_format="channels_last")
+            keras.ops.average_pool(
+                y, 2, padding=unit.pool_padding, data_format="channels_last"
+            )
         )
     rows, columns = unit.strides
     y = y[:, ::rows, ::columns] @ unit.project_kernel + unit.project_bias
