@@ -1,88 +1,12 @@
-"""Calls the compiled TensorFlow op, with its gradients, and tells where it can run."""
+"""Calls the compiled TensorFlow op, and tells TensorFlow its gradients."""
 
-import functools
 from collections.abc import Sequence
 from typing import Literal
 
 import keras
 
-from keras_shift import custom_ops, portable_shift, tracing
+from keras_shift import custom_ops, portable_shift
 from keras_shift.typing import Shape, Tensor
-
-# The dtypes for which the op has kernels.
-DTYPES = ("float16", "bfloat16", "float32", "float64", "int8")
-
-
-def why_unavailable() -> str | None:
-    """Returns why the op cannot run here, or `None` where it can."""
-    if keras.backend.backend() != "tensorflow":
-        return (
-            "the op is TensorFlow's, and Keras runs on "
-            f"{keras.backend.backend()} (KERAS_BACKEND)"
-        )
-    if tracing.under_xla():
-        return "XLA compiles this function, and the op has no kernel for XLA"
-    return custom_ops.why_unavailable()
-
-
-def other_devices() -> list[str]:
-    """Returns the names of the devices that TensorFlow sees in addition to CPUs."""
-    import tensorflow as tf
-
-    devices = tf.config.get_visible_devices()
-    return [device.name for device in devices if device.device_type != "CPU"]
-
-
-def runs(x: Tensor, wish: bool | None = None, traced: bool | None = False) -> bool:
-    """Decides whether the op computes on a tensor, or keras.ops do.
-
-    This is decided here, and nowhere else.
-
-    Args:
-        x: The tensor, of any dtype.
-        wish: Boolean, what the caller asks for, or `None` for what is faster. Defaults
-            to `None`.
-        traced: Boolean, whether the function that is traced, if there is one, may
-            contain the op: see `serves`. Defaults to `False`.
-
-    Raises:
-        ValueError: If `wish` is `True` and the op cannot run here.
-    """
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    if wish is None:
-        return dtype in DTYPES and serves(traced)
-    if wish:
-        reason = why_unavailable()
-        if reason is None and dtype not in DTYPES:
-            reason = f"it has no kernel for {dtype}, only for {DTYPES}"
-        if reason is not None:
-            raise ValueError(
-                f"Argument native=True, but the compiled op cannot serve: {reason}"
-            )
-    return wish
-
-
-def serves(traced: bool | None = False) -> bool:
-    """Returns whether the op should run here and now.
-
-    The op runs on machines on which TensorFlow sees no other devices than CPUs, both
-    eagerly and in traced functions that may contain it. It does not run in functions
-    that XLA compiles, because they cannot contain custom ops.
-
-    Args:
-        traced: Boolean, whether the function that is traced, if there is one, may
-            contain the op. A training step may, and so may a model whose layers are
-            made for the op. Other functions may be traced for a SavedModel or a
-            .tflite file, which must not contain it. `None` counts as `False`.
-            Defaults to `False`.
-    """
-    if keras.backend.backend() != "tensorflow" or other_devices():
-        return False
-    import tensorflow as tf
-
-    if not (tf.executing_eagerly() or (traced and not tracing.under_xla())):
-        return False
-    return custom_ops.load() is not None
 
 
 def shift(x: Tensor, displacements: Tensor) -> Tensor:
@@ -171,12 +95,12 @@ def _whole(tf, displacements):
 def _op():
     op = custom_ops.load()
     if op is None:
-        raise RuntimeError(f"The compiled op cannot run: {why_unavailable()}")
-    _register_gradients()
+        raise RuntimeError(
+            f"The compiled op cannot run: {custom_ops.why_unavailable()}"
+        )
     return op
 
 
-@functools.cache
 def _register_gradients():
     """Tells TensorFlow the gradients of the compiled ops.
 
@@ -210,3 +134,7 @@ def _register_gradients():
 def _threads(tf):
     # Zero is TensorFlow's default and stands for all cores.
     return tf.config.threading.get_intra_op_parallelism_threads()
+
+
+if keras.backend.backend() == "tensorflow":
+    _register_gradients()

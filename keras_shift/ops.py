@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from keras_shift import dispatch
 from keras_shift import native as native_op
 from keras_shift import portable_shift
 from keras_shift.typing import DataFormat, Tensor
@@ -152,7 +153,7 @@ def shift(
         displacements, x, data_format, max_displacement
     )
     displacements = ops.stop_gradient(displacements)
-    if native_op.runs(x, native):
+    if dispatch.runs(x, native):
         move = native_op.shift
     elif _differentiable(x):
         move = portable_shift.integer_shift(max_displacement)
@@ -208,7 +209,7 @@ def active_shift(
     displacements = _check_displacements(
         displacements, x, data_format, max_displacement
     )
-    if native_op.runs(x, native):
+    if dispatch.runs(x, native):
         interpolate = portable_shift.interpolation(native_op.shift)
     elif max_displacement is None:
         interpolate = portable_shift.interpolation(portable_shift.integer_shift(None))
@@ -293,7 +294,7 @@ def sparse_shift(
     displacements = _check_displacements(
         displacements, x, data_format, max_displacement
     )
-    if native_op.runs(x, native):
+    if dispatch.runs(x, native):
         move = functools.partial(native_op.sparse_shift, input_relu=input_relu)
     else:
         x = ops.relu(x) if input_relu else x

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift import native
+from keras_shift import dispatch
 from keras_shift.deploy import find_units, fuse, to_tflite
 from keras_shift.deploy.agreement import compare
 from keras_shift.layers import (
@@ -47,9 +47,9 @@ def implementation(request, monkeypatch):
     if request.param == "native":
         if keras.backend.backend() != "tensorflow":
             pytest.skip("the op is TensorFlow's")
-        assert native.why_unavailable() is None
+        assert dispatch.why_unavailable() is None
     else:
-        monkeypatch.setattr(native, "serves", lambda traced=False: False)
+        monkeypatch.setattr(dispatch, "serves", lambda traced=False: False)
     return request.param
 
 
@@ -483,14 +483,14 @@ def test_only_tensorflow_goes_without_xla():
 
 
 def test_without_the_op_a_warning_says_why(monkeypatch):
-    monkeypatch.setattr(native, "why_unavailable", lambda: "the reason")
+    monkeypatch.setattr(dispatch, "why_unavailable", lambda: "the reason")
     with pytest.warns(UserWarning, match="more slowly.*: the reason"):
         fuse(one_unit())
 
 
 @pytest.mark.tensorflow
 def test_beside_another_device_a_warning_says_why(monkeypatch):
-    monkeypatch.setattr(native, "other_devices", lambda: ["/physical_device:GPU:0"])
+    monkeypatch.setattr(dispatch, "other_devices", lambda: ["/physical_device:GPU:0"])
     with pytest.warns(UserWarning, match="more slowly.*/physical_device:GPU:0"):
         fuse(one_unit())
 

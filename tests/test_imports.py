@@ -10,7 +10,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"custom_ops", "tracing", "typing", "version"},
     {"files", "former_names", "image_files", "table"},
-    {"constraints", "environment", "graph_walk", "portable_shift", "recipe"},
+    {
+        "constraints",
+        "dispatch",
+        "environment",
+        "graph_walk",
+        "portable_shift",
+        "recipe",
+    },
     {"native"},
     {"ops"},
     {"initializers"},

@@ -12,7 +12,8 @@ from keras_shift.deploy import tflite as tflite_module
 from keras_shift.deploy import to_tflite, with_random_biases
 from keras_shift.deploy.agreement import compare
 from keras_shift.deploy.flatbuffer import operations, output_step, parse
-from keras_shift.deploy.lowering import bilinear_kernel, lower_layers
+from keras_shift.deploy.lowering import lower_layers
+from keras_shift.deploy.shift_kernels import bilinear_kernel
 from keras_shift.deploy.timing import time_alternately
 from keras_shift.layers import ActiveShift2D, GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import shift_layers

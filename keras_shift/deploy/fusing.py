@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_shift import native
+from keras_shift import dispatch
 from keras_shift.deploy.folding import (
     folded,
     is_normalization,
@@ -53,8 +53,8 @@ def fuse(model: keras.Model) -> keras.Model:
             or if it has layers that were quantized or have LoRA.
     """
     fused = rewrite(model, shift_as_convolution, _functions)
-    reason = native.why_unavailable()
-    if reason is None and (devices := native.other_devices()):
+    reason = dispatch.why_unavailable()
+    if reason is None and (devices := dispatch.other_devices()):
         reason = f"it runs on CPUs, and TensorFlow sees {', '.join(devices)}"
     if reason is not None:
         warnings.warn(

@@ -2,15 +2,15 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Literal
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
 
+from keras_shift.deploy import splitting
 from keras_shift.deploy.rewriting import keep, rewrite
+from keras_shift.deploy.shift_kernels import bilinear_kernel, shift_kernels
 from keras_shift.deploy.units import find_units
 from keras_shift.layers import (
     ActiveShift2D,
@@ -20,24 +20,6 @@ from keras_shift.layers import (
 )
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.portable_shift import FAR
-
-# The number of unshifted channels that a split unit computes apart from the others is a
-# multiple of this: of how many channels XNNPACK's matrix kernels compute at a time.
-# FE-Net takes 5% more time in float32 with 16 (on a processor with AVX-512), and 1%
-# more in int8 with 32.
-_FLOAT_BLOCK = 32
-_INT8_BLOCK = 16
-
-# From this share of unshifted channels on, a unit is split, which adds two convolutions
-# and an addition. With one unshifted channel in nine, as in grouped shifts, a split
-# makes int8 files take 1% more time and float32 files the same; with six in ten, files
-# take 4 to 7% less.
-_LEAST_APART = 0.25
-
-# Weights of fewer numbers stay float32 in a dynamically quantized file. XNNPACK cannot
-# run that file's depthwise convolutions with int8 weights, and LiteRT's own kernels for
-# them are six times as slow.
-_DYNAMIC_NUMBERS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +134,7 @@ class _Writer:
                 shorter = unit.without_zeros()
                 # A unit without channels has a constant output. It stays as it is.
                 if len(shorter.expand_bias):
-                    how = "split" if self._apart(shorter) else how
+                    how = "split" if splitting.apart(shorter, self.quantize) else how
                     functions.update((name, keep) for name in unit.layers)
                     functions[unit.layers[-1]] = functools.partial(self.write, shorter)
             self.units[path + unit.name] = how
@@ -160,14 +142,9 @@ class _Writer:
 
     def write(self, unit, x):
         """Returns a unit's output for an input, both tensors of a Keras graph."""
-        unit = unit.by_displacement()
-        channels = np.arange(len(unit.expand_bias))
-        apart = self._apart(unit)
-        groups = [channels[:apart]] if apart else []
-        groups += self._together(unit.take(channels[apart:]), channels[apart:])
         parts = [
-            self._write_part(unit.take(part), x, number)
-            for number, part in enumerate(groups)
+            self._write_part(part, x, number)
+            for number, part in enumerate(splitting.parts(unit, self.quantize))
         ]
         y = parts[0]
         if len(parts) > 1:
@@ -178,41 +155,13 @@ class _Writer:
             y = keras.layers.Add(name=f"{unit.name}_residual", dtype="float32")([x, y])
         return y
 
-    def _apart(self, unit):
-        """Returns how many of the unshifted channels are computed apart."""
-        count = np.count_nonzero(unit.unshifted)
-        if unit.displacements is None:
-            return count
-        block = _FLOAT_BLOCK if self.quantize in (None, "float16") else _INT8_BLOCK
-        count = count // block * block
-        return count if count >= _LEAST_APART * len(unit.unshifted) else 0
-
-    def _together(self, unit, channels):
-        """Divides the other channels into parts, each with convolutions of its own."""
-        if self.quantize != "dynamic" or unit.displacements is None:
-            return [channels] if len(channels) else []
-        taps = max(math.prod(kernel.shape[:2]) for kernel in self._kernels(unit))
-        most = max(1, (_DYNAMIC_NUMBERS - 1) // taps)
-        most = max(min(most, _INT8_BLOCK), most // _INT8_BLOCK * _INT8_BLOCK)
-        return [channels[i : i + most] for i in range(0, len(channels), most)]
-
-    def _kernels(self, unit):
-        """Returns the kernels of the depthwise convolutions that shift, in order."""
-        if unit.displacements is None:
-            return []
-        if self.quantize == "int8" and np.abs(unit.displacements).max() == 1:
-            # Two passes, one by rows and one by columns, take the same time, but round
-            # twice.
-            return [bilinear_kernel(unit.displacements)]
-        rows, columns = unit.displacements
-        passes = np.stack([rows, 0 * rows]), np.stack([0 * rows, columns])
-        return [bilinear_kernel(moves) for moves in passes if moves.any()]
-
     def _write_part(self, unit, x, number):
         name = f"{unit.name}_part{number + 1}"
         y = _pointwise(x, unit.expand_kernel, unit.expand_bias, f"{name}_expand")
         y = keras.layers.ReLU(name=f"{name}_relu", dtype="float32")(y)
-        for index, kernel in enumerate(self._kernels(unit)):
+        for index, kernel in enumerate(
+            shift_kernels(unit.displacements, self.quantize)
+        ):
             convolution = keras.layers.DepthwiseConv2D(
                 kernel.shape[:2],
                 padding="same",
@@ -321,23 +270,3 @@ def _map_sizes(layer, shapes):
     """Returns the heights and the widths of all maps that a layer is called with."""
     first = 1 if layer.data_format == "channels_last" else 2
     return [{shape[axis] for shape in shapes} for axis in (first, first + 1)]
-
-
-def bilinear_kernel(displacements: ArrayLike) -> np.ndarray:
-    """Returns depthwise kernels that shift, as small as the displacements allow.
-
-    Args:
-        displacements: Array of shape `(2, channels)`.
-
-    Returns:
-        A float32 array of shape `(rows, columns, channels, 1)` with odd numbers of rows
-        and columns.
-    """
-    lines = []
-    for displacement in np.asarray(displacements, "float32"):
-        radius = int(np.ceil(np.abs(displacement).max(initial=0)))
-        window = np.arange(-radius, radius + 1, dtype="float32")
-        distance = np.abs(window[:, None] - displacement)
-        lines.append(np.maximum(1 - distance, 0))
-    rows, columns = lines
-    return (rows[:, None, :] * columns[None, :, :])[..., None]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_shift import native as native_op
+from keras_shift import dispatch, native
 from keras_shift import ops as shift_ops
 from keras_shift.former_names import with_new_names
 from keras_shift.typing import Shape, Tensor
@@ -193,8 +193,8 @@ class FusedUnit2D(keras.layers.Layer):
                 "FusedUnit2D is for inference. Train the model that it was made of, "
                 "and call keras_shift.deploy.fuse again. Received: training=True"
             )
-        if native_op.runs(inputs, traced=True):
-            return native_op.fused_unit(
+        if dispatch.runs(inputs, traced=True):
+            return native.fused_unit(
                 inputs,
                 self.expand_panels,
                 self.project_panels,

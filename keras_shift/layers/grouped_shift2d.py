@@ -3,7 +3,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_shift import native as native_op
+from keras_shift import dispatch
 from keras_shift import ops as shift_ops
 from keras_shift.layers.shift_layer import ShiftLayer
 from keras_shift.typing import DataFormat, Tensor
@@ -84,7 +84,7 @@ class GroupedShift2D(ShiftLayer):
             inputs,
             self.displacement_array(),
             data_format=self.data_format,
-            native=native_op.runs(inputs, traced=training),
+            native=dispatch.runs(inputs, traced=training),
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from keras_shift.layers import SparseShift2D
 from keras_shift.ops import check_max_displacement
 from keras_shift.training.layer_costs import costs_per_channel
 from keras_shift.training.optimizer import ShiftSGD
+from keras_shift.training.shift_choice import cost_of, counts_of_shifted, take_away
 from keras_shift.training.shift_importance import ShiftImportance
 
 
@@ -232,42 +233,24 @@ class SparsifyShifts(keras.callbacks.Callback):
         patterns = [pattern.numpy().copy() for pattern in self._patterns]
         present = self._measure(patterns)
         target = present - share * (present - self._budget())
-        importance = self._importance(self.images, self.labels)
-        bargains = [
-            self._bargain(index, pattern, importance[index])
-            for index, pattern in enumerate(patterns)
-        ]
-        while self._measure(patterns) > target:
-            index = int(np.argmin([price for price, _ in bargains]))
-            patterns[index][:, bargains[index][1]] = 0.0
-            bargains[index] = self._bargain(index, patterns[index], importance[index])
+        take_away(
+            patterns,
+            self._importance(self.images, self.labels),
+            self._costs,
+            self.layer_cost,
+            until=lambda patterns: self._measure(patterns) <= target,
+        )
         self._pin(patterns)
 
     def _measure(self, patterns):
         """Returns the share of shifted channels, or the cost if the budget is one."""
         if self.cost is not None:
             return self._cost_of(patterns)
-        return sum(_counts(patterns)) / sum(layer.channels for layer in self._layers)
+        shifted = sum(counts_of_shifted(patterns))
+        return shifted / sum(layer.channels for layer in self._layers)
 
     def _cost_of(self, patterns):
-        counts = _counts(patterns)
-        return np.dot(counts + self.layer_cost * (counts > 0), self._costs)
-
-    def _bargain(self, index, pattern, importance):
-        """Returns what it is best to take from a layer next: one channel, or all.
-
-        Returns:
-            A pair: the importance that is lost for each unit of cost that is saved, and
-            the channels' numbers. If nothing is left, the first is infinite.
-        """
-        shifted = np.flatnonzero(pattern.any(axis=0))
-        if not len(shifted):
-            return np.inf, shifted
-        cost = self._costs[index]
-        least = shifted[np.argmin(importance[shifted])]
-        one = importance[least] / cost
-        whole = importance[shifted].sum() / (cost * (len(shifted) + self.layer_cost))
-        return (whole, shifted) if whole < one else (one, [least])
+        return cost_of(patterns, self._costs, self.layer_cost)
 
     def _budget(self):
         if self.cost is not None:
@@ -279,8 +262,3 @@ class SparsifyShifts(keras.callbacks.Callback):
         for layer, variable, pattern in zip(self._layers, self._patterns, patterns):
             variable.assign(pattern)
             layer.displacements.assign(pattern)
-
-
-def _counts(patterns):
-    """Returns the number of shifted channels of each layer."""
-    return np.array([np.count_nonzero(pattern.any(axis=0)) for pattern in patterns])

@@ -1,0 +1,71 @@
+"""Decides which channels of a unit are computed apart from others in a .tflite file."""
+
+import math
+
+import numpy as np
+
+from keras_shift.deploy.shift_kernels import shift_kernels
+from keras_shift.deploy.units import Unit
+
+# The number of unshifted channels that a split unit computes apart from the others is a
+# multiple of this: of how many channels XNNPACK's matrix kernels compute at a time.
+# FE-Net takes 5% more time in float32 with 16 (on a processor with AVX-512), and 1%
+# more in int8 with 32.
+_FLOAT_BLOCK = 32
+_INT8_BLOCK = 16
+
+# From this share of unshifted channels on, a unit is split, which adds two convolutions
+# and an addition. With one unshifted channel in nine, as in grouped shifts, a split
+# makes int8 files take 1% more time and float32 files the same; with six in ten, files
+# take 4 to 7% less.
+_LEAST_APART = 0.25
+
+# Weights of fewer numbers stay float32 in a dynamically quantized file. XNNPACK cannot
+# run that file's depthwise convolutions with int8 weights, and LiteRT's own kernels for
+# them are six times as slow.
+_DYNAMIC_NUMBERS = 1024
+
+
+def apart(unit: Unit, quantize: str | None) -> int:
+    """Returns how many of the unshifted channels are computed apart from the others.
+
+    Args:
+        unit: The unit.
+        quantize: As in `to_tflite`.
+    """
+    count = np.count_nonzero(unit.unshifted)
+    if unit.displacements is None:
+        return count
+    block = _FLOAT_BLOCK if quantize in (None, "float16") else _INT8_BLOCK
+    count = count // block * block
+    return count if count >= _LEAST_APART * len(unit.unshifted) else 0
+
+
+def parts(unit: Unit, quantize: str | None) -> list[Unit]:
+    """Divides the wide channels of a unit into those that are computed together.
+
+    Args:
+        unit: The unit.
+        quantize: As in `to_tflite`.
+
+    Returns:
+        A list of units. The sum of what they project is what the unit projects, but
+        each of them has the whole `project_bias`, which must be added once.
+    """
+    unit = unit.by_displacement()
+    channels = np.arange(len(unit.expand_bias))
+    first = apart(unit, quantize)
+    groups = [channels[:first]] if first else []
+    groups += _together(unit.take(channels[first:]), channels[first:], quantize)
+    return [unit.take(group) for group in groups]
+
+
+def _together(unit, channels, quantize):
+    """Divides the other channels into groups, each with convolutions of its own."""
+    if quantize != "dynamic" or unit.displacements is None:
+        return [channels] if len(channels) else []
+    kernels = shift_kernels(unit.displacements, quantize)
+    taps = max(math.prod(kernel.shape[:2]) for kernel in kernels)
+    most = max(1, (_DYNAMIC_NUMBERS - 1) // taps)
+    most = max(min(most, _INT8_BLOCK), most // _INT8_BLOCK * _INT8_BLOCK)
+    return [channels[i : i + most] for i in range(0, len(channels), most)]
