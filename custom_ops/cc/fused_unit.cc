@@ -29,8 +29,6 @@ constexpr int64_t kProductsPerThread = 1 << 20;
 // Rows that are multiplied by a panel before it is the next one's turn.
 constexpr int64_t kRowsAtOnce = 64;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
 // ---------------------------------------------------------------------------

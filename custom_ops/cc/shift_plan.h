@@ -19,7 +19,7 @@ enum class Residence { kOwnCache, kSharedCache, kMemory };
 Residence ResidenceOf(int64_t bytes);
 
 // A vector has at most so many channels.
-constexpr int64_t kMostLanes = 64;
+inline constexpr int64_t kMostLanes = 64;
 
 // The images between which a plan moves pixels. Those that are written may be
 // larger than those that are read.

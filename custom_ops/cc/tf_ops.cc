@@ -9,11 +9,14 @@
 #include <string>
 #include <utility>
 
+#include "custom_ops/cc/arguments.h"
 #include "custom_ops/cc/fused_unit.h"
 #include "custom_ops/cc/isa.h"
 #include "custom_ops/cc/kernels.h"
 #include "custom_ops/cc/shift.h"
+#include "custom_ops/cc/status.h"
 #include "custom_ops/cc/tf_c_api.h"
+#include "custom_ops/cc/types.h"
 
 #ifndef KERAS_SHIFT_STAMP
 #define KERAS_SHIFT_STAMP "unstamped"
@@ -115,12 +118,7 @@ int64_t NumThreads(TF_OpKernelConstruction* context) {
   TF_OpKernelConstruction_GetAttrInt64(context, "num_threads", &num_threads,
                                        status.get());
   ThrowUnlessOk(std::move(status));
-  if (num_threads < 0 || num_threads > kMaxThreads) {
-    throw InvalidArgument(
-        "Attribute `num_threads` must be 0 (one per core) or a number up to " +
-        std::to_string(kMaxThreads) +
-        ". Received: num_threads=" + std::to_string(num_threads));
-  }
+  ThrowUnlessOk(CheckNumThreads("Attribute", num_threads));
   return num_threads;
 }
 
@@ -302,7 +300,7 @@ int64_t CheckPanels(const char* name, const TF_Tensor* panels) {
 
 void CheckPanelsFor(const char* name, const TF_Tensor* panels, const char* what,
                     int64_t columns) {
-  const int64_t needed = (columns + kPanelColumns - 1) / kPanelColumns;
+  const int64_t needed = CeilDiv(columns, kPanelColumns);
   if (TF_Dim(panels, 0) != needed) {
     throw InvalidArgument(
         std::string("Argument `") + name + "` must have " +
@@ -549,10 +547,9 @@ void InferFusedUnit2D(TF_ShapeInferenceContext* context, TF_Status* result) {
         CheckSameSize(
             "Dimension 1 of argument `displacements`, the hidden channels,",
             Size(context, displacements.get(), 1), hidden);
-        CheckSameSize(
-            "Dimension 0 of argument `expand`, its panels,",
-            Size(context, expand.get(), 0),
-            hidden < 0 ? -1 : (hidden + kPanelColumns - 1) / kPanelColumns);
+        CheckSameSize("Dimension 0 of argument `expand`, its panels,",
+                      Size(context, expand.get(), 0),
+                      hidden < 0 ? -1 : CeilDiv(hidden, kPanelColumns));
         const int64_t expand_rows = Size(context, expand.get(), 1);
         const int64_t channels = Size(context, x.get(), 3);
         if (expand_rows >= 0 && channels >= 0 && expand_rows - 1 > channels) {
