@@ -204,7 +204,7 @@ class Runner {
   const ImageShape& y_shape_;
   const float* const x_;
   float* const y_;
-  const ProductKernel& kernel_;
+  const GemmKernel& kernel_;
   const bool pooled_;
 
   // Runs of channels with the same displacement; those that never leave zero
@@ -225,8 +225,8 @@ class Runner {
   int64_t step_;  // from pixel to pixel, in floats
   std::vector<bool> needed_;
   ChannelRun all_expanded_;
-  PixelProduct expand_;
-  PixelProduct project_;
+  GemmParams expand_;
+  GemmParams project_;
 
   std::atomic<bool> out_of_memory_{false};
 };
@@ -239,7 +239,7 @@ Runner::Runner(const ImageShape& shape, const FusedUnit& unit,
       y_shape_(y_shape),
       x_(x),
       y_(y),
-      kernel_(BestProductKernel()),
+      kernel_(BestGemmKernel()),
       pooled_(unit.pooling != Pooling::kNone) {
   FindRuns(shape, displacements);
   const bool moved = row_before_ + row_after_ + pad_ > 0;
@@ -372,7 +372,7 @@ void Runner::Expand(const float* x, int64_t first, int64_t last,
                     int64_t first_panel, int64_t last_panel,
                     const Buffer& buffer) const {
   const float* sources[kRowsAtOnce];
-  PixelRow rows[kRowsAtOnce];
+  GemmRow rows[kRowsAtOnce];
   for (int64_t row = first; row < last;) {
     int64_t count = 0;
     for (; row < last && count < kRowsAtOnce; ++row) {
@@ -393,7 +393,7 @@ void Runner::ExpandAndPool(const float* x, int64_t first, int64_t last,
   const int64_t pitch = width_ * step_;
   const int64_t channel = first_panel * kPanelColumns;
   const float* sources[kRowsAtOnce];
-  PixelRow rows[kRowsAtOnce];
+  GemmRow rows[kRowsAtOnce];
   for (int64_t i = first; i < last;) {
     const int64_t end = std::min(last, i + kRowsAtOnce / 2);
     int64_t count = 0;
@@ -425,7 +425,7 @@ void Runner::Project(const float* x, int64_t first, int64_t last,
                      int64_t first_panel, int64_t last_panel,
                      const Buffer& buffer, float* y) const {
   const int64_t pitch = y_shape_.width * y_shape_.channels;
-  PixelRow rows[kRowsAtOnce];
+  GemmRow rows[kRowsAtOnce];
   for (int64_t i = first; i < last;) {
     int64_t count = 0;
     for (; i < last && count < kRowsAtOnce; ++i, ++count) {
@@ -558,8 +558,10 @@ void Runner::RunInPhases(int64_t threads) {
   constexpr int64_t kPartsPerThread = 4;
   const int64_t wanted = threads * kPartsPerThread;
   // Pooled rows overwrite others, of the same panels.
-  const Parts expanding(pooled_ ? 1 : height_, panels_, kernel_.panels, wanted);
-  const Parts projecting(y_shape_.height, y_panels_, kernel_.panels, wanted);
+  const Parts expanding(pooled_ ? 1 : height_, panels_, kernel_.panels_per_tile,
+                        wanted);
+  const Parts projecting(y_shape_.height, y_panels_, kernel_.panels_per_tile,
+                         wanted);
   const int64_t x_image = shape_.height * shape_.width * shape_.channels;
   const int64_t y_image = y_shape_.height * y_shape_.width * y_shape_.channels;
   // One loop for all of it, as helpers take long to wake up: images one after

@@ -35,7 +35,7 @@ void LimitIsaForTesting(Isa isa);
 const ShiftKernel& BestShiftKernel(int64_t pixel_bytes);
 const SumKernel& BestSumKernel(FloatType type, int64_t channels);
 // The kernels that multiply matrices, which may be of any size.
-const ProductKernel& BestProductKernel();
+const GemmKernel& BestGemmKernel();
 
 }  // namespace keras_shift
 

@@ -17,7 +17,7 @@ namespace keras_shift {
 namespace {
 
 #include "custom_ops/cc/kernels-inl.h"
-#include "custom_ops/cc/product_kernels-inl.h"
+#include "custom_ops/cc/kernels_gemm-inl.h"
 
 // A mask is a bit per byte here.
 struct Avx512Vector {
@@ -55,7 +55,7 @@ struct Avx512HalfLanes : FloatLanes<16> {
 
 // Two panels side by side, as many pixels as registers are left for: 28 sums,
 // the weights, and a pixel's channel.
-struct Avx512Product {
+struct Avx512Simd {
   static constexpr int kLanes = 16;
   static constexpr int kPixels = 14;
   static constexpr int kPanels = 2;
@@ -91,10 +91,15 @@ constexpr SumKernel kSumBfloat16[] = {MakeSumKernel<Bfloat16Lanes<16>>()};
 constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<16>>()};
 constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<8>>()};
 
-constexpr ProductKernel kProduct = MakeProductKernel<Avx512Product>();
+constexpr GemmKernel kGemm = MakeGemmKernel<Avx512Simd>();
 
 constexpr KernelSet kKernels = {
-    kShift, 1, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 1, &kProduct};
+    .shift = kShift,
+    .num_shift = 1,
+    .sum = {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble},
+    .num_sum = 1,
+    .gemm = &kGemm,
+};
 
 }  // namespace
 

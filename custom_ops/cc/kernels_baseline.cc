@@ -17,7 +17,7 @@ namespace keras_shift {
 namespace {
 
 #include "custom_ops/cc/kernels-inl.h"
-#include "custom_ops/cc/product_kernels-inl.h"
+#include "custom_ops/cc/kernels_gemm-inl.h"
 
 typedef uint64_t Word16 __attribute__((vector_size(16)));
 
@@ -34,7 +34,7 @@ constexpr ShiftKernel kVectorShift = MakeShiftKernel<PortableVector<Word16>>();
 #endif
 
 // A panel is four registers.
-struct BaselineProduct : PortableProduct<4> {
+struct BaselineSimd : PortableSimd<4> {
 #if defined(__aarch64__)
   static constexpr int kPixels = 6;  // of 32 registers, 24 are sums
   // Not left to the compiler, which might use it in one tile and not in
@@ -65,10 +65,15 @@ constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<4>>(),
 constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<2>>(),
                                     MakeSumKernel<DoubleLanes<1>>()};
 
-constexpr ProductKernel kProduct = MakeProductKernel<BaselineProduct>();
+constexpr GemmKernel kGemm = MakeGemmKernel<BaselineSimd>();
 
 constexpr KernelSet kKernels = {
-    kShift, 5, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 2, &kProduct};
+    .shift = kShift,
+    .num_shift = 5,
+    .sum = {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble},
+    .num_sum = 2,
+    .gemm = &kGemm,
+};
 
 }  // namespace
 
