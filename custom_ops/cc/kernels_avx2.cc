@@ -33,7 +33,8 @@ struct AvxHalfLanes : FloatLanes<8> {
   }
 };
 
-// A panel is two registers: 12 sums, the weights, and a pixel's channel.
+// A panel takes two registers. Of 16 registers, 12 hold sums, two hold weights
+// and one holds a channel of a pixel.
 struct Avx2Simd : PortableSimd<8> {
   static constexpr int kPixels = 6;
 

@@ -15,8 +15,8 @@
 namespace keras_shift {
 namespace {
 
-// Chunks that are a little smaller than a thread's share even out what else the
-// machine is doing.
+// Threads take chunks that are smaller than their share, which evens out what
+// else the machine is doing.
 constexpr int64_t kChunksPerThread = 4;
 
 Status Shift(const ImageShape& shape, int64_t element_size,
@@ -33,9 +33,14 @@ Status Shift(const ImageShape& shape, int64_t element_size,
   const int64_t bytes = status.ok() ? NumElements(shape) * element_size : 0;
   if (bytes == 0) return status;
 
-  const PlanShape plan_shape = {shape.height,   shape.width,       shape.height,
-                                shape.width,    shape.channels,    element_size,
-                                shape.channels, ResidenceOf(bytes)};
+  const PlanShape plan_shape = {.height = shape.height,
+                                .width = shape.width,
+                                .output_height = shape.height,
+                                .output_width = shape.width,
+                                .channels = shape.channels,
+                                .element_size = element_size,
+                                .slice_channels = shape.channels,
+                                .residence = ResidenceOf(bytes)};
   const std::shared_ptr<const ShiftPlan> plan =
       FindOrMakeShiftPlan(plan_shape, displacements,
                           BestShiftKernel(shape.channels * element_size));
