@@ -32,13 +32,13 @@ struct FusedUnit {
   int64_t hidden;
   // The number of channels that the wide tensor is projected to.
   int64_t filters;
-  int64_t strides[2];
+  int64_t strides[2] = {1, 1};
   // Pooling takes the place of the shift.
-  Pooling pooling;
-  bool relu;
+  Pooling pooling = Pooling::kNone;
+  bool relu = false;
   // A residual needs as many filters as channels are expanded. A residual and
   // channels to copy need images that keep their size.
-  bool residual;
+  bool residual = false;
 };
 
 // More threads than this are taken for a mistake of the caller.
