@@ -9,8 +9,9 @@
 //   y     = y + x[..., :k]    if asked for
 //   y     = concat(y, x[..., k:])
 //
-// The wide tensor exists only in part, in the caches, and the shift is only
-// where the second convolution reads it from.
+// The wide tensor exists only in part, in the caches. The shift is no step of
+// its own: the second convolution reads each channel from where the shift would
+// move it from, through an indirection buffer.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_H_
@@ -22,7 +23,7 @@
 
 namespace keras_shift {
 
-// Checks the unit and computes the shape of `y`.
+// Checks the shape of `x` and the unit, and computes the shape of `y`.
 Status FusedUnitShape(const ImageShape& shape, const FusedUnit& unit,
                       ImageShape* y_shape) noexcept;
 
