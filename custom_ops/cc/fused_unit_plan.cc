@@ -6,25 +6,6 @@
 #include "custom_ops/cc/isa.h"
 
 namespace keras_shift {
-namespace {
-
-// Appends channel `c` to the runs, or makes the last run one channel longer.
-// Until PlanWideTensor() knows the distance of pixels, the offset of a run is
-// its column.
-void AppendChannel(int64_t c, int64_t row, int64_t column,
-                   std::vector<ChannelRun>* runs) {
-  if (!runs->empty()) {
-    ChannelRun& last = runs->back();
-    if (last.first + last.count == c && last.row == row &&
-        last.offset == column) {
-      ++last.count;
-      return;
-    }
-  }
-  runs->push_back({.first = c, .count = 1, .row = row, .offset = column});
-}
-
-}  // namespace
 
 FusedUnitPlan::FusedUnitPlan(const ImageShape& x_shape, const FusedUnit& unit,
                              const ImageShape& y_shape,
@@ -43,13 +24,21 @@ FusedUnitPlan::FusedUnitPlan(const ImageShape& x_shape, const FusedUnit& unit,
 }
 
 void FusedUnitPlan::FindRuns(const int32_t* displacements) {
-  for (int64_t c = 0; c < unit.hidden; ++c) {
-    const int64_t row = displacements[c];
-    const int64_t column = displacements[unit.hidden + c];
-    if (std::abs(row) >= x_shape.height || std::abs(column) >= x_shape.width) {
-      continue;
+  const int32_t* const rows = displacements;
+  const int32_t* const columns = displacements + unit.hidden;
+  for (int64_t c = 0; c < unit.hidden;) {
+    const int64_t first = c;
+    const int64_t row = rows[first];
+    const int64_t column = columns[first];
+    do {
+      ++c;
+    } while (c < unit.hidden && rows[c] == row && columns[c] == column);
+    // Until PlanWideTensor() knows the distance of pixels, the offset of a run
+    // is its column.
+    if (std::abs(row) < x_shape.height && std::abs(column) < x_shape.width) {
+      runs.push_back(
+          {.first = first, .count = c - first, .row = row, .offset = column});
     }
-    AppendChannel(c, row, column, &runs);
   }
   for (const ChannelRun& run : runs) {
     halo.above = std::max(halo.above, -run.row);
