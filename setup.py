@@ -30,7 +30,7 @@ SOURCES = sorted(
 )
 HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in CC.glob("*.h"))
 
-FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-pthread"]
+FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-pthread"]
 # One object an instruction set; which of them runs is decided when the op is loaded.
 # Repeated in custom_ops/cc/BUILD and tools/cc_tests.sh; test_packaging.py compares.
 X86_FLAGS = {

@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cxx=${CXX:-c++}
-flags="-std=c++17 -O3 -fvisibility=hidden -pthread"
+flags="-std=c++20 -O3 -fvisibility=hidden -pthread"
 warnings="-Wall -Wextra -Werror"
 case ${SANITIZE:-} in
   "") ;;

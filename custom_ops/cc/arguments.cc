@@ -1,7 +1,6 @@
 #include "custom_ops/cc/arguments.h"
 
 #include <algorithm>
-#include <limits>
 #include <string>
 
 #include "custom_ops/cc/thread_pool.h"
@@ -19,30 +18,34 @@ Status CheckArguments(const ImageShape& shape, int64_t element_size,
     }
     return text + ")";
   };
-  // A pixel more in each direction is what the gradient keeps in between.
-  constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 64;
   int64_t bytes = element_size;
   for (int64_t size : sizes) {
     if (size < 0) {
       return Status::InvalidArgument(
           "Argument `x` must have no negative dimension" + received());
     }
-    if (size >= kMost / bytes) {
+    if (size >= kByteLimit / bytes) {
       return Status::InvalidArgument(
           "Argument `x` must have fewer than 2**57 bytes" + received());
     }
+    // One more in each dimension, because the gradient works on images with a
+    // border of a pixel.
     bytes *= size + 1;
   }
-  if (num_threads < 0 || num_threads > kMaxThreads) {
-    return Status::InvalidArgument(
-        "Argument `num_threads` must be 0 (one per core) or a number up to " +
-        std::to_string(kMaxThreads) +
-        ". Received: num_threads=" + std::to_string(num_threads));
-  }
-  return Status();
+  return CheckNumThreads("Argument", num_threads);
+}
+
+Status CheckNumThreads(const char* kind, int64_t num_threads) {
+  if (num_threads >= 0 && num_threads <= kMaxThreads) return Status();
+  return Status::InvalidArgument(
+      std::string(kind) +
+      " `num_threads` must be 0 (one per core) or a number up to " +
+      std::to_string(kMaxThreads) +
+      ". Received: num_threads=" + std::to_string(num_threads));
 }
 
 int64_t WorthwhileThreads(int64_t bytes, int64_t num_threads) {
+  // Waking a thread up takes about as long as moving some ten thousand bytes.
   constexpr int64_t kBytesPerThread = 64 << 10;
   const int64_t worthwhile = bytes / kBytesPerThread;
   if (worthwhile <= 1) return 1;

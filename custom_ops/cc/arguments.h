@@ -1,28 +1,32 @@
-// What the functions of shift.h ask of their arguments, and how they divide
-// their work.
+// The checks that all functions of the core make of their arguments, and how
+// many threads a call is worth.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_ARGUMENTS_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_ARGUMENTS_H_
 
-#include <cstddef>
 #include <cstdint>
+#include <limits>
 
-#include "custom_ops/cc/shift.h"
+#include "custom_ops/cc/status.h"
+#include "custom_ops/cc/types.h"
 
 namespace keras_shift {
 
-// Checks that sizes are not negative, that all of it can be counted in bytes,
+// Arrays must have fewer bytes than this, 2**57, so that sums and products of
+// a few sizes can be represented.
+inline constexpr int64_t kByteLimit = std::numeric_limits<int64_t>::max() / 64;
+
+// Checks that no size is negative, that the bytes of all images can be counted,
 // and the number of threads.
 Status CheckArguments(const ImageShape& shape, int64_t element_size,
                       int64_t num_threads);
 
-// Of a shape that has been checked.
-inline int64_t NumElements(const ImageShape& shape) {
-  return shape.batch * shape.height * shape.width * shape.channels;
-}
+// `kind` says in the message what `num_threads` is: an argument or an
+// attribute.
+Status CheckNumThreads(const char* kind, int64_t num_threads);
 
-// How many threads moving so many bytes is worth: waking one up takes about as
-// long as moving some ten thousand.
+// The number of threads that should move so many bytes. `num_threads` bounds
+// it, and 0 stands for one per core.
 int64_t WorthwhileThreads(int64_t bytes, int64_t num_threads);
 
 }  // namespace keras_shift

@@ -1,10 +1,11 @@
 #include "custom_ops/cc/filters.h"
 
+#include <cstdint>
+
 namespace keras_shift {
 namespace {
 
-// The bits of infinity.
-uint64_t Infinity(FloatType type) {
+uint64_t InfinityBits(FloatType type) {
   switch (type) {
     case FloatType::kHalf:
       return 0x7c00;
@@ -24,26 +25,19 @@ uint64_t SignBit(FloatType type) {
 
 }  // namespace
 
-int64_t ElementSize(FloatType type) {
-  switch (type) {
-    case FloatType::kDouble:
-      return 8;
-    case FloatType::kFloat:
-      return 4;
-    case FloatType::kHalf:
-    case FloatType::kBfloat16:
-      break;
-  }
-  return 2;
-}
-
 Filter ReluFilter(FloatType type) {
-  return {ElementSize(type), Infinity(type), 2 * SignBit(type) - 1, nullptr};
+  return {.element_size = ElementSize(type),
+          .above = InfinityBits(type),
+          .up_to = 2 * SignBit(type) - 1,
+          .gates = nullptr};
 }
 
 Filter PositiveFilter(FloatType type, const unsigned char* gates) {
   const uint64_t sign = SignBit(type);
-  return {ElementSize(type), sign, sign | Infinity(type), gates};
+  return {.element_size = ElementSize(type),
+          .above = sign,
+          .up_to = sign | InfinityBits(type),
+          .gates = gates};
 }
 
 }  // namespace keras_shift

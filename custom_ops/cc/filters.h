@@ -3,19 +3,16 @@
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_FILTERS_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_FILTERS_H_
 
-#include <cstdint>
-
 #include "custom_ops/cc/kernels.h"
-#include "custom_ops/cc/shift.h"
+#include "custom_ops/cc/types.h"
 
 namespace keras_shift {
 
-int64_t ElementSize(FloatType type);
-
-// Of elements that become max(element, 0), or stay NaN.
+// This filter turns each element into max(element, 0). NaNs stay what they are.
 Filter ReluFilter(FloatType type);
 
-// Of elements that stay where `gates` is greater than zero; NaNs are not.
+// This filter keeps the elements whose gate is greater than zero, which a NaN
+// is not.
 Filter PositiveFilter(FloatType type, const unsigned char* gates);
 
 }  // namespace keras_shift

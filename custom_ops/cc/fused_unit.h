@@ -1,5 +1,6 @@
 // A unit of a shift network at inference: 1x1 convolution, ReLU, shift (or
-// average pooling), 1x1 convolution, in one go. Knows nothing of TensorFlow.
+// average pooling), 1x1 convolution, in one go. Nothing here depends on
+// TensorFlow.
 //
 //   wide  = relu(x[..., :k] @ expand)
 //   moved = wide, shifted as in shift.h, or averaged over 2 x 2 pixels
@@ -8,36 +9,21 @@
 //   y     = y + x[..., :k]    if asked for
 //   y     = concat(y, x[..., k:])
 //
-// The wide tensor exists only in part, in the caches, and the shift is only
-// where the second convolution reads it from.
+// The wide tensor exists only in part, in the caches. The shift is no step of
+// its own: the second convolution reads each channel from where the shift would
+// move it from, through an indirection buffer.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_H_
 
 #include <cstdint>
 
-#include "custom_ops/cc/shift.h"
 #include "custom_ops/cc/status.h"
+#include "custom_ops/cc/types.h"
 
 namespace keras_shift {
 
-// By 2 x 2 pixels and as many strides. kValid leaves an odd row or column out;
-// with kSame it is averaged alone.
-enum class Pooling { kNone, kValid, kSame };
-
-struct FusedUnit {
-  int64_t expanded;  // k, the first channels of x; the others are copied to y
-  int64_t hidden;    // the channels of the wide tensor
-  int64_t filters;   // what they are projected to
-  int64_t strides[2];
-  Pooling pooling;  // instead of the shift
-  bool relu;
-  // Needs as many filters as channels are expanded. Like channels to copy, it
-  // needs images that keep their size.
-  bool residual;
-};
-
-// Checks all of it, and says what shape `y` has.
+// Checks the shape of `x` and the unit, and computes the shape of `y`.
 Status FusedUnitShape(const ImageShape& shape, const FusedUnit& unit,
                       ImageShape* y_shape) noexcept;
 

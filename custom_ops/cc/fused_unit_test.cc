@@ -54,7 +54,7 @@ struct Matrix {
   std::vector<float> bias;
 };
 
-// In panels, with NaN where nothing may depend on it.
+// Stores a matrix in panels, with NaN where nothing may depend on it.
 Floats Packed(const Matrix& matrix) {
   const int64_t panels = (matrix.columns + 15) / 16;
   Floats packed(panels * (1 + matrix.rows) * 16);
@@ -155,7 +155,7 @@ void Expected(const Case& c, const Inputs& in, const ImageShape& y_shape,
       wide_scale[p * unit.hidden + e] = sum_scale;
     }
   }
-  // Of image n, at a place that need not be inside.
+  // Returns a value of image n, at a place that need not be inside.
   const auto at = [&](const std::vector<double>& values, int64_t n, int64_t i,
                       int64_t j, int64_t e) {
     if (i < 0 || i >= s.height || j < 0 || j >= s.width) return 0.0;
@@ -348,8 +348,9 @@ void TestRandom() {
   for (int k = 0; k < 120; ++k) TestCase(DrawCase(&random), &random);
 }
 
-// Each at least once: bands that roll through the buffer, bands of several
-// threads, phases, long rows, a pixel alone, and pixels that are far apart.
+// These cases make sure that each of the following occurs: bands that roll
+// through the buffer, bands of several threads, phases, long rows, a pixel
+// alone, and pixels that are far apart.
 void TestChosen() {
   std::mt19937 random(kSeed);
   const auto test = [&](const ImageShape& shape, const FusedUnit& unit,
@@ -357,35 +358,70 @@ void TestChosen() {
     TestCase({shape, unit, DrawDisplacements(moves, unit.hidden, &random)},
              &random);
   };
-  const Pooling none = Pooling::kNone;
-  test({1, 41, 60, 9}, {9, 100, 5, {1, 1}, none, false, false}, Moves::kSorted);
-  test({1, 70, 60, 9}, {9, 80, 5, {2, 2}, none, true, false}, Moves::kSmall);
-  test({1, 90, 67, 4}, {4, 50, 5, {3, 1}, none, true, false}, Moves::kLarge);
-  test({1, 70, 60, 8}, {8, 64, 5, {1, 1}, Pooling::kValid, false, false},
-       Moves::kNone);
-  test({1, 75, 61, 8}, {8, 64, 5, {1, 1}, Pooling::kSame, false, false},
-       Moves::kNone);
-  test({1, 14, 14, 40}, {40, 256, 72, {1, 1}, none, false, false},
+  test({1, 41, 60, 9}, {.expanded = 9, .hidden = 100, .filters = 5},
        Moves::kSorted);
-  test({2, 7, 7, 40}, {40, 300, 40, {1, 1}, none, true, true}, Moves::kSmall);
-  test({1, 15, 14, 40}, {40, 256, 72, {1, 1}, Pooling::kSame, false, false},
-       Moves::kNone);
-  test({1, 14, 14, 60}, {20, 128, 20, {1, 1}, none, false, true},
+  test({1, 70, 60, 9},
+       {.expanded = 9,
+        .hidden = 80,
+        .filters = 5,
+        .strides = {2, 2},
+        .relu = true},
        Moves::kSmall);
-  test({1, 1, 1, 1}, {1, 1, 1, {1, 1}, none, false, false}, Moves::kSmall);
-  test({1, 1, 1, 3}, {3, 5, 3, {1, 1}, none, false, true}, Moves::kAway);
-  test({1, 1, 1, 3}, {3, 5, 3, {2, 2}, Pooling::kSame, false, false},
+  test({1, 90, 67, 4},
+       {.expanded = 4,
+        .hidden = 50,
+        .filters = 5,
+        .strides = {3, 1},
+        .relu = true},
+       Moves::kLarge);
+  test({1, 70, 60, 8},
+       {.expanded = 8, .hidden = 64, .filters = 5, .pooling = Pooling::kValid},
        Moves::kNone);
-  test({2, 9, 9, 3}, {3, 20, 17, {4, 5}, none, false, false}, Moves::kRowsOnly);
-  test({1, 2, 300, 3}, {3, 33, 4, {1, 7}, none, false, false}, Moves::kSmall);
+  test({1, 75, 61, 8},
+       {.expanded = 8, .hidden = 64, .filters = 5, .pooling = Pooling::kSame},
+       Moves::kNone);
+  test({1, 14, 14, 40}, {.expanded = 40, .hidden = 256, .filters = 72},
+       Moves::kSorted);
+  test({2, 7, 7, 40},
+       {.expanded = 40,
+        .hidden = 300,
+        .filters = 40,
+        .relu = true,
+        .residual = true},
+       Moves::kSmall);
+  test(
+      {1, 15, 14, 40},
+      {.expanded = 40, .hidden = 256, .filters = 72, .pooling = Pooling::kSame},
+      Moves::kNone);
+  test({1, 14, 14, 60},
+       {.expanded = 20, .hidden = 128, .filters = 20, .residual = true},
+       Moves::kSmall);
+  test({1, 1, 1, 1}, {.expanded = 1, .hidden = 1, .filters = 1}, Moves::kSmall);
+  test({1, 1, 1, 3},
+       {.expanded = 3, .hidden = 5, .filters = 3, .residual = true},
+       Moves::kAway);
+  test({1, 1, 1, 3},
+       {.expanded = 3,
+        .hidden = 5,
+        .filters = 3,
+        .strides = {2, 2},
+        .pooling = Pooling::kSame},
+       Moves::kNone);
+  test({2, 9, 9, 3},
+       {.expanded = 3, .hidden = 20, .filters = 17, .strides = {4, 5}},
+       Moves::kRowsOnly);
+  test({1, 2, 300, 3},
+       {.expanded = 3, .hidden = 33, .filters = 4, .strides = {1, 7}},
+       Moves::kSmall);
 }
 
-// All of their results must be those of one.
+// Callers at the same time must get the result of a single one.
 void TestSeveralCallers() {
   std::mt19937 random(kSeed);
-  const Case c = {{2, 20, 21, 12},
-                  {12, 70, 12, {1, 1}, Pooling::kNone, false, true},
-                  DrawDisplacements(Moves::kSmall, 70, &random)};
+  const Case c = {
+      {2, 20, 21, 12},
+      {.expanded = 12, .hidden = 70, .filters = 12, .residual = true},
+      DrawDisplacements(Moves::kSmall, 70, &random)};
   const Inputs in = DrawInputs(c, &random);
   const Floats expected = Run(c, in, 1);
   ImageShape y_shape;
@@ -416,7 +452,7 @@ void TestSubnormals() {
 #if defined(__SSE2__)
   std::mt19937 random(kSeed);
   const Case c = {{1, 30, 30, 16},
-                  {16, 96, 16, {1, 1}, Pooling::kNone, false, false},
+                  {.expanded = 16, .hidden = 96, .filters = 16},
                   DrawDisplacements(Moves::kSmall, 96, &random)};
   Inputs in = DrawInputs(c, &random);
   for (int64_t k = 0; k < in.x.size; ++k) in.x.data[k] *= 1e-39f;
@@ -442,8 +478,9 @@ void TestSubnormals() {
 // Arguments.
 
 void TestNotANumber() {
-  const Case c = {
-      {1, 1, 2, 1}, {1, 1, 1, {1, 1}, Pooling::kNone, true, false}, {0, 0}};
+  const Case c = {{1, 1, 2, 1},
+                  {.expanded = 1, .hidden = 1, .filters = 1, .relu = true},
+                  {0, 0}};
   Inputs in = {Floats(2),
                {1, 1, {1}, {0}},
                {1, 1, {1}, {0}},
@@ -461,7 +498,8 @@ void TestEmpty() {
        {ImageShape{0, 2, 3, 4}, ImageShape{1, 0, 3, 4},
         ImageShape{1, 2, 0, 4}}) {
     for (Pooling pooling : {Pooling::kNone, Pooling::kValid, Pooling::kSame}) {
-      const FusedUnit unit = {4, 2, 3, {1, 1}, pooling, false, false};
+      const FusedUnit unit = {
+          .expanded = 4, .hidden = 2, .filters = 3, .pooling = pooling};
       const int32_t d[4] = {};
       Check(FusedUnit2D(shape, unit, nullptr, nullptr, nullptr, d, 0, nullptr)
                 .ok(),
@@ -469,7 +507,8 @@ void TestEmpty() {
     }
   }
   ImageShape y_shape;
-  const FusedUnit unit = {4, 2, 3, {1, 1}, Pooling::kValid, false, false};
+  const FusedUnit unit = {
+      .expanded = 4, .hidden = 2, .filters = 3, .pooling = Pooling::kValid};
   Check(FusedUnitShape({2, 1, 7, 4}, unit, &y_shape).ok() &&
             y_shape.batch == 2 && y_shape.height == 0 && y_shape.width == 3 &&
             y_shape.channels == 3,
@@ -485,7 +524,7 @@ void CheckRefused(const Status& status, const std::string& part) {
 
 void TestArguments() {
   const ImageShape shape = {1, 2, 2, 3};
-  const FusedUnit good = {3, 2, 3, {1, 1}, Pooling::kNone, false, false};
+  const FusedUnit good = {.expanded = 3, .hidden = 2, .filters = 3};
   const int32_t d[4] = {0, 0, 0, 1};
   float y[12] = {};
   const auto call = [&](const ImageShape& image, const FusedUnit& unit,

@@ -98,8 +98,6 @@ const SumKernel& BestSumKernel(FloatType type, int64_t channels) {
   return *kernel;
 }
 
-const ProductKernel& BestProductKernel() {
-  return *KernelsOf(BestIsa())->product;
-}
+const GemmKernel& BestGemmKernel() { return *KernelsOf(BestIsa())->gemm; }
 
 }  // namespace keras_shift

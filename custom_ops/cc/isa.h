@@ -1,37 +1,41 @@
-// Which instruction set to use: decided when the first kernel is asked for.
+// Decides which instruction set to use, when the first kernel is asked for.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_ISA_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_ISA_H_
 
+#include <cstdint>
+
 #include "custom_ops/cc/kernels.h"
-#include "custom_ops/cc/shift.h"
+#include "custom_ops/cc/types.h"
 
 namespace keras_shift {
 
-// In ascending order. The baseline is what the compiler takes for granted: SSE2
-// on x86-64, NEON on AArch64.
+// The instruction sets in ascending order. The baseline is what the compiler
+// takes for granted: SSE2 on x86-64, NEON on AArch64.
 enum class Isa { kBaseline, kAvx2, kAvx512 };
 
 const char* IsaName(Isa isa);
 
-// The best one that this machine has, this file was compiled for, and the
-// environment variable KERAS_SHIFT_ISA (baseline, avx2 or avx512) allows.
+// Returns the best instruction set that this machine has, that the kernels were
+// compiled for, and that the environment variable KERAS_SHIFT_ISA (baseline,
+// avx2 or avx512) allows.
 Isa BestIsa();
 
 // The same for a given value of the variable, which may be null. A value that
 // names no instruction set allows all of them.
 Isa BestIsa(const char* limit);
 
-// Makes BestIsa() answer `isa`, or what comes below it. For tests, which want
-// to see them all in one process; not to be called while a kernel runs.
+// Makes BestIsa() return `isa`, or the best one below it that this machine has.
+// Tests use this to run all of them in one process. It must not be called while
+// a kernel runs.
 void LimitIsaForTesting(Isa isa);
 
-// The kernels of the widest vectors that fit into a pixel. A narrow pixel may
-// get those of a lesser instruction set.
+// Each of these returns the kernel with the widest vectors that fit into a
+// pixel. For a narrow pixel that may be a kernel of a lesser instruction set.
 const ShiftKernel& BestShiftKernel(int64_t pixel_bytes);
 const SumKernel& BestSumKernel(FloatType type, int64_t channels);
-// Those for matrices of any size.
-const ProductKernel& BestProductKernel();
+// The kernels that multiply matrices, which may be of any size.
+const GemmKernel& BestGemmKernel();
 
 }  // namespace keras_shift
 

@@ -1,7 +1,8 @@
-// The kernels, written once. Each kernels_<isa>.cc includes this file inside an
-// unnamed namespace, after <cstdint>, "kernels.h" and the intrinsics it needs.
+// The kernels that shift, and those that sum products, written once for all
+// instruction sets. Each kernels_<isa>.cc includes this file inside an unnamed
+// namespace, after <cstdint>, "kernels.h" and the intrinsics that it needs.
 //
-// Nothing here may use the standard library (see kernels.h), nor be seen
+// Nothing here may use the standard library (see kernels.h), or be visible
 // outside of the object.
 
 // ---------------------------------------------------------------------------
@@ -9,13 +10,12 @@
 //
 //   kBytes, kMaskBytes: as in ShiftKernel.
 //   Register, Mask: the types.
-//   Load(p), Store(p, r): of any alignment.
-//   Stream(p, r), EndStream(): aligned stores past the caches, and what makes
-//     other threads see them.
+//   Load(p), Store(p, r): p may have any alignment.
+//   Stream(p, r): an aligned store past the caches.
+//   EndStream(): makes other threads see the streamed bytes.
 //   LoadMask(p).
 //   Merge(r, mask, p): what is at p where the mask is set, and r elsewhere; r
-//   is
-//     zero under the mask.
+//     is zero under the mask.
 
 template <typename T>
 inline T LoadAs(const void* p) {
@@ -50,10 +50,11 @@ struct PortableVector {
 // ---------------------------------------------------------------------------
 // Moving pixels.
 
-// What is found outside the image.
+// The pixels outside of the image.
 alignas(64) const unsigned char kZeros[64] = {};
 
-// A single one is no vector: GCC 12 gets comparisons of those wrong on AArch64.
+// A vector of kCount elements. A single element is no vector, because GCC 12
+// gets comparisons of such vectors wrong on AArch64.
 template <typename Element, int64_t kCount>
 struct ElementsOf {
   typedef Element Type __attribute__((vector_size(kCount * sizeof(Element))));
@@ -63,7 +64,7 @@ struct ElementsOf<Element, 1> {
   using Type = Element;
 };
 
-// Sets elements to zero, as Filter says.
+// Sets the elements to zero that do not pass the filter.
 template <typename Element, typename Register>
 inline Register Keep(Register value, Register gate, const Filter& filter) {
   constexpr int64_t kCount = sizeof(Register) / sizeof(Element);
@@ -81,12 +82,13 @@ inline Register Keep(Register value, Register gate, const Filter& filter) {
   return value;
 }
 
-// Writes a vector. `to_gates` leads from where it is written to its gates.
+// Writes a vector to p. Its gates lie at p + to_gates, or are the vector itself
+// if that is 0.
 template <typename Vector, bool kStream, bool kFilter>
 inline void Write(unsigned char* p, typename Vector::Register value,
                   const Filter& filter, intptr_t to_gates) {
   if constexpr (kFilter) {
-    // An address as a number, since it lies in another array.
+    // The address is computed as a number, since it lies in another array.
     const auto gate = to_gates == 0
                           ? value
                           : Vector::Load(reinterpret_cast<const unsigned char*>(
@@ -110,14 +112,15 @@ inline void Write(unsigned char* p, typename Vector::Register value,
   }
 }
 
-// Shifts `kPixels` pixels of row i from column j on. Several at a time, since
-// the taps and masks that they share are then loaded once for all of them.
+// Shifts kPixels pixels of row i from column j on. The taps and masks that they
+// share are loaded once for all of them.
 //
-// If all that they look at is inside the image (kInside), that is not checked.
+// With kInside, all that they look at is known to be inside the image and is
+// not checked.
 //
-// Not inlined, as the compiler would run out of registers; and what is read
-// from `plan` goes into variables, as for all that it knows the stores change
-// it.
+// This is not inlined, as the compiler would run out of registers. What is read
+// from `plan` goes into variables, since the compiler must assume that a store
+// changes it.
 template <typename Vector, bool kStream, bool kFilter, bool kInside,
           int kPixels>
 __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
@@ -134,8 +137,8 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
   const unsigned char* const masks = plan.masks;
   const Segment* const end = plan.segments + plan.num_segments;
 
-  // An address as a number: the pixel itself may lie below the image, where
-  // the pointer would not be a valid one.
+  // The address is a number, because the pixel itself may lie below the image,
+  // where a pointer would not be valid.
   const uintptr_t here = reinterpret_cast<uintptr_t>(image) + plan.slice_begin +
                          (i * plan.width + j) * pixel_bytes;
   // As unsigned numbers, negative ones are beyond any size.
@@ -179,7 +182,7 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
       const uintptr_t from = here + begin + tap->offset;
 #pragma GCC unroll 5
       for (int p = 0; p < kPixels; ++p) {
-        // Without a branch, which would be taken for some pixels only.
+        // There is no branch here, as it would be unpredictable.
         const uintptr_t address = column_inside(*tap, p)
                                       ? from + p * pixel_bytes
                                       : reinterpret_cast<uintptr_t>(kZeros);
@@ -195,7 +198,7 @@ __attribute__((noinline)) void ShiftPixels(const ShiftPlanView& plan,
   }
 }
 
-// As above, having found out whether all is inside.
+// Does the same, and finds out whether all is inside the image.
 template <typename Vector, bool kStream, bool kFilter, int kPixels>
 inline void ShiftPixelsAt(const ShiftPlanView& plan, const unsigned char* image,
                           int64_t i, int64_t j, const Filter& filter,
@@ -211,11 +214,11 @@ inline void ShiftPixelsAt(const ShiftPlanView& plan, const unsigned char* image,
   }
 }
 
-// Asks for pixels of the first row that row i does not yet look at. What it
-// does look at lies in several rows, read in an order that no prefetcher
+// Prefetches pixels of the first row that row i does not yet look at. The rows
+// that it does look at are read in an order that no hardware prefetcher
 // foresees.
 //
-// Always inlined, as GCC drops calls of a function that does nothing else.
+// This is always inlined, as GCC drops calls of functions that only prefetch.
 __attribute__((always_inline)) inline void PrefetchRowAfter(
     const ShiftPlanView& plan, const unsigned char* image, int64_t i, int64_t j,
     int64_t pixels) {
@@ -256,8 +259,8 @@ void FilterRows(const ShiftPlanView& plan, const unsigned char* image,
       y += kPixels * y_pixel_bytes;
       j += kPixels;
     };
-    // All but the last one to five: one alone would take almost as long as
-    // four.
+    // One to three pixels or five are left for the end: one pixel alone would
+    // take almost as long as four.
     while (columns - j > 5 || columns - j == 4) {
       if (plan.prefetch) PrefetchRowAfter(plan, image, i, j, 4);
       shift(Pixels<4>());
@@ -295,14 +298,18 @@ void ShiftRows(const ShiftPlanView& plan, const unsigned char* image,
 
 template <typename Vector>
 constexpr ShiftKernel MakeShiftKernel() {
-  return {Vector::kBytes, Vector::kMaskBytes, ShiftRows<Vector, false>,
-          nullptr};
+  return {.vector_bytes = Vector::kBytes,
+          .mask_bytes = Vector::kMaskBytes,
+          .shift_rows = ShiftRows<Vector, false>,
+          .stream_rows = nullptr};
 }
 
 template <typename Vector>
 constexpr ShiftKernel MakeStreamingShiftKernel() {
-  return {Vector::kBytes, Vector::kMaskBytes, ShiftRows<Vector, false>,
-          ShiftRows<Vector, true>};
+  return {.vector_bytes = Vector::kBytes,
+          .mask_bytes = Vector::kMaskBytes,
+          .shift_rows = ShiftRows<Vector, false>,
+          .stream_rows = ShiftRows<Vector, true>};
 }
 
 // ---------------------------------------------------------------------------
@@ -416,8 +423,8 @@ void AddRowAs(const SumRow& row, void* sums) {
   using Mask = typename Lanes::Mask;
   using Pair = PixelPair<Register>;
   constexpr int64_t kLanes = Lanes::kLanes;
-  // So few that these pixels stay in the first cache, and so many that loading
-  // and storing the sums does not weigh.
+  // These are few enough to stay in the first-level cache, and enough to make
+  // the time negligible that it takes to load and store the sums.
   constexpr int64_t kPixels = 32;
   const int64_t columns = row.columns;
   const int64_t channels = row.channels;
@@ -431,7 +438,7 @@ void AddRowAs(const SumRow& row, void* sums) {
       const int64_t start = first * channels + channel;
       const auto* g =
           static_cast<const Element*>(row.g) + first * g_stride + channel;
-      // Addresses as numbers: the last one lies beyond the array.
+      // The addresses are numbers, because the last one lies beyond the array.
       const int64_t step = g_stride * sizeof(Element);
       const int64_t ahead = first * step + channel * sizeof(Element);
       uintptr_t next_g = reinterpret_cast<uintptr_t>(row.next_g) + ahead;
@@ -441,7 +448,7 @@ void AddRowAs(const SumRow& row, void* sums) {
       const auto* x_2 = static_cast<const Element*>(row.x[2]) + start;
       const Mask row_below = Lanes::LoadMask(row.row_below + channel);
       const Mask column_below = Lanes::LoadMask(row.column_below + channel);
-      // Of the next column, the pixels in the two rows around i + d.
+      // Returns the pixels of the next column in the two rows around i + d.
       const auto next_column = [&] {
         const Register middle = Lanes::Load(x_1);
         const Pair pair = {Pick(row_below, Lanes::Load(x_0), middle),
@@ -461,7 +468,7 @@ void AddRowAs(const SumRow& row, void* sums) {
       Register s_11 = LoadAs<Register>(sum + 3 * kLanes);
       const Pair before = next_column();
       Pair here = next_column();
-      // The pixels on both sides of j + d.
+      // `left` and `right` are the pixels on both sides of j + d.
       Pair left = pick_column(before, here);
       for (int64_t j = first; j < last; ++j) {
         const Register upstream = Lanes::Load(g);
@@ -510,5 +517,7 @@ void Flush(void* sums, double* totals, int64_t count) {
 
 template <typename Lanes>
 constexpr SumKernel MakeSumKernel() {
-  return {Lanes::kLanes, AddRow<Lanes>, Flush<typename Lanes::Number>};
+  return {.lanes = Lanes::kLanes,
+          .add_row = AddRow<Lanes>,
+          .flush = Flush<typename Lanes::Number>};
 }

@@ -1,9 +1,9 @@
-// The kernels: what is compiled once per instruction set.
+// The kernels, which are compiled once per instruction set.
 //
-// This header is all that those objects share with the rest. It holds plain
-// structs only, on purpose: an inline function that is instantiated in two
-// objects is kept once by the linker, and the copy that it keeps for everybody
-// may be the one that was compiled for AVX-512.
+// This header is all that their objects share with the rest of the core. It
+// holds plain structs only, on purpose: an inline function that is instantiated
+// in two objects is kept once by the linker, and the copy that it keeps for
+// everybody may be the one that was compiled for AVX-512.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_KERNELS_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_KERNELS_H_
@@ -23,20 +23,24 @@ struct Tap {
   int64_t offset;
 };
 
-// A part of a pixel: a run of vectors that move as a whole, by one tap, or a
-// single vector whose channels move by several, or not at all.
+// A part of a pixel: either a run of vectors that move as a whole, by one tap,
+// or a single vector whose channels move by several taps, or by none because
+// they all see nothing of the image.
 struct Segment {
-  int64_t begin;          // where in the slice, in bytes
-  int64_t whole_vectors;  // 0 if there is a mask for each tap
+  // Where the segment begins in the slice, in bytes.
+  int64_t begin;
+  // The number of vectors in a run, or 0 for a single vector, whose taps have
+  // masks.
+  int64_t whole_vectors;
   int64_t first_tap;
   int64_t num_taps;
 };
 
-// A shift, prepared for the vectors of one kernel; made by ShiftPlan.
+// A shift, prepared by ShiftPlan for the vectors of one kernel.
 //
 // Everything is counted in bytes, so that a kernel need not know the type.
 struct ShiftPlanView {
-  // The size of the image that is read, and of a pixel.
+  // The size of the image that is read, and of its pixels.
   int64_t height;
   int64_t width;
   int64_t pixel_bytes;
@@ -49,30 +53,30 @@ struct ShiftPlanView {
   int64_t last_row;
   int64_t first_column;
   int64_t last_column;
-  // Whether to ask for rows in advance.
+  // Whether to prefetch the rows that are needed next.
   bool prefetch;
   // All the segments together cover the slice; they may overlap.
   const Segment* segments;
   int64_t num_segments;
   const Tap* taps;
-  // For each tap, which bytes of the vector it moves: in the form that
-  // ShiftKernel::mask_bytes stands for.
+  // For each tap, a mask of the bytes that it moves, in the form that
+  // ShiftKernel::mask_bytes tells.
   const unsigned char* masks;
 };
 
-// Which elements stay what they are where they are written; the others become
-// zero. One stays if the bits of its gate, as an unsigned number with the sign
-// bit flipped, are greater than `above` and not greater than `up_to`. In that
-// order come
+// Says which elements keep their value when they are written; the others become
+// zero. An element keeps it if the bits of its gate, as an unsigned number with
+// the sign bit flipped, are greater than `above` and not greater than `up_to`.
+// In the order of these numbers, floats are
 //
-//   -0 to -infinity, NaNs with a sign, +0, what is greater up to +infinity,
-//   NaNs without a sign.
+//   -0 to -infinity, NaNs with a sign, +0, the positive numbers up to
+//   +infinity, NaNs without a sign.
 struct Filter {
   int64_t element_size;  // 2, 4 or 8 bytes
   uint64_t above;
   uint64_t up_to;
-  // Begins where `y` does, with pixels as far apart; null if each element is
-  // its own gate.
+  // The gates, which lie in an array like the one that is written, from the
+  // place that belongs to `y` on. Null if each element is its own gate.
   const unsigned char* gates;
 };
 
@@ -87,33 +91,37 @@ using ShiftRowsFunction = void (*)(const ShiftPlanView& plan,
                                    unsigned char* y, int64_t y_pixel_bytes);
 
 struct ShiftKernel {
-  // Pixels must not be smaller than a vector.
+  // The size of a vector. Pixels must not be smaller.
   int64_t vector_bytes;
-  // The size of a mask: vector_bytes where a byte of the mask stands for a byte
-  // of the vector (0 or 255), or 8 where it is a uint64_t with a bit for each.
+  // The size of a mask. It is either vector_bytes, and each byte of the mask (0
+  // or 255) stands for a byte of the vector, or it is 8, and the mask is a
+  // uint64_t with a bit for each byte.
   int64_t mask_bytes;
   ShiftRowsFunction shift_rows;
-  // The same past the caches; null where the machine cannot. `y`, the pixels'
-  // distance there and the size of the slice must be multiples of a vector.
+  // Does the same with stores that go past the caches; null where the machine
+  // has none. `y`, y_pixel_bytes and the size of the slice must be multiples of
+  // a vector.
   ShiftRowsFunction stream_rows;
 };
 
 // ---------------------------------------------------------------------------
 // Summing products.
 
-// What the sums of Eq. 6 are about, for one row of the upstream gradient.
+// One row of the upstream gradient, and what of x the sums of Eq. 6 multiply it
+// by.
 struct SumRow {
   int64_t columns;
   int64_t channels;
-  // The upstream gradient; pixels are `g_stride` elements apart.
+  // The row of the upstream gradient, whose pixels are `g_stride` elements
+  // apart.
   const void* g;
   int64_t g_stride;
-  // Rows of the upstream gradient and of x, laid out like `g`, that are asked
-  // for in advance; both or neither may be null.
+  // Rows of the upstream gradient and of x, laid out like `g`, to prefetch.
+  // Both or neither may be null.
   const void* next_g;
   const void* next_x;
-  // Three successive rows of x, shifted by round(d), with a pixel more at each
-  // end: x[1][1 + j] belongs to g[j].
+  // Three successive rows of x, shifted by round(d), which have one pixel more
+  // at each end than `g`: x[1][1 + j] belongs to g[j].
   const void* x[3];
   // For each channel -1 if floor(d) is below round(d), and 0 if it is the same.
   const int32_t* row_below;
@@ -124,93 +132,103 @@ struct SumRow {
 //
 //   s[a, b] = sum(g[j] * x[1 + a + row_below][1 + j + b + column_below]).
 //
-// They are kept vector by vector: at sums[(v * 4 + 2 * a + b) * lanes] begins
-// what belongs to the channels from min(v * lanes, channels - lanes) on.
+// They are kept vector by vector: the sums s[a, b] of the channels from
+// min(v * lanes, channels - lanes) on begin at sums[(v * 4 + 2 * a + b) *
+// lanes].
 struct SumKernel {
-  // There must not be fewer channels than lanes.
+  // The number of channels in a vector. There must not be fewer channels.
   int64_t lanes;
   // Adds one row. `sums` are double if the type is, and float otherwise.
   void (*add_row)(const SumRow& row, void* sums);
-  // Moves `count` sums to `totals`, which are double, and leaves zeros. Short
-  // sums of floats, added up in double, stay exact where long ones do not.
+  // Adds `count` sums to `totals`, which are double, and sets them to zero.
+  // This keeps sums of floats short, since long ones lose digits.
   void (*flush)(void* sums, double* totals, int64_t count);
 };
 
 // ---------------------------------------------------------------------------
-// Multiplying pixels by a matrix.
+// Multiplying pixels by a matrix: an indirect GEMM (general matrix
+// multiplication), which reads x through pointers to its rows.
 
-// Matrices lie in panels of so many columns, one panel after the other. The
-// first row of a panel is the bias, the others are those of the matrix.
+// Matrices are stored in panels of so many columns, one panel after the other.
+// The first row of a panel is the bias, the others are those of the matrix.
 inline constexpr int64_t kPanelColumns = 16;
 
-// Successive channels that are read from the same place.
+// Successive channels of x that are read from the same pixel.
 struct ChannelRun {
   int64_t first;
   int64_t count;
-  // Which row they are read from, counted from the pixel's own, and how far the
-  // first of them lies from where the pixel itself would be in it, in floats.
+  // The row that they are read from, counted from the pixel's own row.
   int64_t row;
+  // How far the first of them lies, in that row, from where the pixel itself
+  // would begin, in floats.
   int64_t offset;
 };
 
-// y = x @ matrix + bias, where channels of x may come from other pixels.
-struct PixelProduct {
-  // Other channels than these are zero.
+// The matrix and the strides of y = x @ matrix + bias.
+struct GemmParams {
+  // The channels of x in no run are zero.
   const ChannelRun* runs;
   int64_t num_runs;
   const float* panels;
   int64_t panel_size;
-  // Of the matrix. Nothing is written for what the last panel has beyond.
+  // The number of columns of the matrix. The columns that the last panel has
+  // beyond it are not written.
   int64_t columns;
   bool relu;
-  // From a pixel to the next, in floats.
+  // From a pixel to the next one, in floats.
   int64_t x_step;
   int64_t y_step;
-  int64_t added_step;
+  int64_t residual_step;
 };
 
-// A row of pixels. In `x`, rows[r] begins r rows below it.
-struct PixelRow {
-  const float* const* x;
+// The rows of one row of pixels.
+struct GemmRow {
+  // A part of an indirection buffer: x_rows[r] is the row of x that lies r rows
+  // below the pixels' own.
+  const float* const* x_rows;
   float* y;
-  const float* added;  // to y, after the ReLU; may be null
+  // What is added to y, after the ReLU; may be null.
+  const float* residual;
 };
 
-struct ProductKernel {
-  // How many panels are multiplied at once.
-  int64_t panels;
+struct GemmKernel {
+  // The number of panels that a tile spans.
+  int64_t panels_per_tile;
   // Multiplies `width` pixels of each row by panels [first_panel, last_panel).
-  // Each result is a single sum, from the bias on in the order of the runs, and
-  // so has the same bits whatever it is computed along with.
-  void (*multiply)(const PixelProduct& product, const PixelRow* rows,
+  // Each result is a single sum, which starts with the bias and takes the
+  // channels in the order of the runs. So its bits do not depend on the other
+  // pixels and panels of the call.
+  void (*multiply)(const GemmParams& params, const GemmRow* rows,
                    int64_t num_rows, int64_t width, int64_t first_panel,
                    int64_t last_panel);
-  // Averages 2 x 2 pixels, from two rows of `width` to one of `y_width`. Where
-  // there is no second column, or `lower` is `upper`, over those that exist.
-  // `channels` is a multiple of a panel's; y may begin where `upper` does.
+  // Averages 2 x 2 pixels, from two rows of `width` pixels to one of `y_width`.
+  // Where there is no second column, or `lower` is `upper`, it averages the
+  // pixels that exist. `channels` is a multiple of kPanelColumns. `y` may begin
+  // where `upper` does.
   void (*pool)(const float* upper, const float* lower, int64_t width,
                int64_t step, int64_t channels, int64_t y_width, float* y);
-  // Copies some channels of some pixels.
+  // Copies the first `channels` channels of each pixel.
   void (*copy)(const float* x, int64_t x_step, int64_t pixels, int64_t channels,
                float* y, int64_t y_step);
 };
 
 // ---------------------------------------------------------------------------
-// What an instruction set brings along.
+// The kernels of an instruction set.
 
 struct KernelSet {
-  // From wide vectors to narrow ones.
+  // In the order of their vectors, the widest first.
   const ShiftKernel* shift;
   int64_t num_shift;
-  // By FloatType: half, bfloat16, float, double; each from wide to narrow.
+  // For each FloatType in its order: half, bfloat16, float, double; each with
+  // the widest vectors first.
   const SumKernel* sum[4];
   int64_t num_sum;
-  const ProductKernel* product;
+  const GemmKernel* gemm;
 };
 
 const KernelSet* BaselineKernels();
-// Null where the compiler was not told to use these instructions. To be called
-// only on machines that have them.
+// These return null where the compiler was not told to use the instructions.
+// They may be called only on machines that have them.
 const KernelSet* Avx2Kernels();
 const KernelSet* Avx512Kernels();
 

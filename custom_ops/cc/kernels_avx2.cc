@@ -15,7 +15,7 @@ namespace keras_shift {
 namespace {
 
 #include "custom_ops/cc/kernels-inl.h"
-#include "custom_ops/cc/product_kernels-inl.h"
+#include "custom_ops/cc/kernels_gemm-inl.h"
 
 typedef uint64_t Word32 __attribute__((vector_size(32)));
 
@@ -33,8 +33,9 @@ struct AvxHalfLanes : FloatLanes<8> {
   }
 };
 
-// A panel is two registers: 12 sums, the weights, and a pixel's channel.
-struct Avx2Product : PortableProduct<8> {
+// A panel takes two registers. Of 16 registers, 12 hold sums, two hold weights
+// and one holds a channel of a pixel.
+struct Avx2Simd : PortableSimd<8> {
   static constexpr int kPixels = 6;
 
   static __m256 MultiplyAdd(__m256 a, __m256 b, __m256 sum) {
@@ -50,10 +51,15 @@ constexpr SumKernel kSumBfloat16[] = {MakeSumKernel<Bfloat16Lanes<8>>()};
 constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<8>>()};
 constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<4>>()};
 
-constexpr ProductKernel kProduct = MakeProductKernel<Avx2Product>();
+constexpr GemmKernel kGemm = MakeGemmKernel<Avx2Simd>();
 
 constexpr KernelSet kKernels = {
-    kShift, 1, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 1, &kProduct};
+    .shift = kShift,
+    .num_shift = 1,
+    .sum = {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble},
+    .num_sum = 1,
+    .gemm = &kGemm,
+};
 
 }  // namespace
 

@@ -17,9 +17,9 @@ namespace keras_shift {
 namespace {
 
 #include "custom_ops/cc/kernels-inl.h"
-#include "custom_ops/cc/product_kernels-inl.h"
+#include "custom_ops/cc/kernels_gemm-inl.h"
 
-// A mask is a bit per byte here.
+// A mask has a bit for each byte.
 struct Avx512Vector {
   static constexpr int64_t kBytes = 64;
   static constexpr int64_t kMaskBytes = 8;
@@ -36,9 +36,9 @@ struct Avx512Vector {
     return LoadAs<__mmask64>(p);
   }
   static __m512i Merge(__m512i r, __mmask64 mask, const unsigned char* p) {
-    // Loads all of it and then selects. The compiler would make a masked load
-    // of this, which takes half as long again; so it is told that the register
-    // may have changed in between.
+    // All bytes are loaded, and then some are selected. The compiler would make
+    // a masked load of this, which takes half as long again; so it is told that
+    // the register may have changed in between.
     __m512i loaded = Load(p);
     __asm__("" : "+v"(loaded));
     return _mm512_mask_mov_epi8(r, mask, loaded);
@@ -53,9 +53,9 @@ struct Avx512HalfLanes : FloatLanes<16> {
   }
 };
 
-// Two panels side by side, as many pixels as registers are left for: 28 sums,
-// the weights, and a pixel's channel.
-struct Avx512Product {
+// A panel takes one register. With two panels side by side, 28 of 32 registers
+// hold sums, two hold weights and one holds a channel of a pixel.
+struct Avx512Simd {
   static constexpr int kLanes = 16;
   static constexpr int kPixels = 14;
   static constexpr int kPanels = 2;
@@ -91,10 +91,15 @@ constexpr SumKernel kSumBfloat16[] = {MakeSumKernel<Bfloat16Lanes<16>>()};
 constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<16>>()};
 constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<8>>()};
 
-constexpr ProductKernel kProduct = MakeProductKernel<Avx512Product>();
+constexpr GemmKernel kGemm = MakeGemmKernel<Avx512Simd>();
 
 constexpr KernelSet kKernels = {
-    kShift, 1, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 1, &kProduct};
+    .shift = kShift,
+    .num_shift = 1,
+    .sum = {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble},
+    .num_sum = 1,
+    .gemm = &kGemm,
+};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// The kernels for every machine: SSE2 on x86-64, NEON on AArch64, whatever the
-// compiler makes of GCC's vector types elsewhere.
+// The kernels for every machine. They use SSE2 on x86-64, NEON on AArch64, and
+// whatever the compiler makes of GCC's vector types elsewhere.
 //
 // Flags: those of all files, with -O3.
 
@@ -17,7 +17,7 @@ namespace keras_shift {
 namespace {
 
 #include "custom_ops/cc/kernels-inl.h"
-#include "custom_ops/cc/product_kernels-inl.h"
+#include "custom_ops/cc/kernels_gemm-inl.h"
 
 typedef uint64_t Word16 __attribute__((vector_size(16)));
 
@@ -33,21 +33,21 @@ constexpr ShiftKernel kVectorShift = MakeStreamingShiftKernel<SseVector>();
 constexpr ShiftKernel kVectorShift = MakeShiftKernel<PortableVector<Word16>>();
 #endif
 
-// A panel is four registers.
-struct BaselineProduct : PortableProduct<4> {
+// A panel takes four registers.
+struct BaselineSimd : PortableSimd<4> {
 #if defined(__aarch64__)
-  static constexpr int kPixels = 6;  // of 32 registers, 24 are sums
-  // Not left to the compiler, which might use it in one tile and not in
-  // another.
+  static constexpr int kPixels = 6;  // 24 of 32 registers hold sums
+  // This is not left to the compiler, which might fuse the two operations in
+  // one tile and not in another.
   static Register MultiplyAdd(Register a, Register b, Register sum) {
     return vfmaq_f32(sum, a, b);
   }
 #else
-  static constexpr int kPixels = 2;  // of 16 registers, 8 are sums
+  static constexpr int kPixels = 2;  // 8 of 16 registers hold sums
 #endif
 };
 
-// The narrow ones are for pixels of a few bytes.
+// The narrow vectors are for pixels of a few bytes.
 constexpr ShiftKernel kShift[] = {
     kVectorShift,
     MakeShiftKernel<PortableVector<uint64_t>>(),
@@ -65,10 +65,15 @@ constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<4>>(),
 constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<2>>(),
                                     MakeSumKernel<DoubleLanes<1>>()};
 
-constexpr ProductKernel kProduct = MakeProductKernel<BaselineProduct>();
+constexpr GemmKernel kGemm = MakeGemmKernel<BaselineSimd>();
 
 constexpr KernelSet kKernels = {
-    kShift, 5, {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble}, 2, &kProduct};
+    .shift = kShift,
+    .num_shift = 5,
+    .sum = {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble},
+    .num_sum = 2,
+    .gemm = &kGemm,
+};
 
 }  // namespace
 

@@ -1,4 +1,5 @@
-// The shift of feature maps, and its gradients. Knows nothing of TensorFlow.
+// The shift of feature maps, and its gradients. Nothing here depends on
+// TensorFlow.
 //
 // A shift moves every channel of an image by a displacement of its own; where
 // it looks outside the image it finds zero:
@@ -16,20 +17,9 @@
 #include <cstdint>
 
 #include "custom_ops/cc/status.h"
+#include "custom_ops/cc/types.h"
 
 namespace keras_shift {
-
-struct ImageShape {
-  int64_t batch;
-  int64_t height;
-  int64_t width;
-  int64_t channels;
-};
-
-enum class FloatType { kHalf, kBfloat16, kFloat, kDouble };
-
-// More threads than this are taken for a mistake of the caller.
-inline constexpr int64_t kMaxThreads = 4096;
 
 // Shifts `x` into `y` by whole pixels (Eq. 1). With the displacements negated
 // this is also the gradient for the input (Eq. 7).
@@ -43,13 +33,13 @@ Status Shift2D(const ImageShape& shape, size_t element_size, const void* x,
                const int32_t* displacements, int64_t num_threads,
                void* y) noexcept;
 
-// The shift of max(x, 0), in one pass; what is not a number stays so.
+// Shifts max(x, 0) in one pass. NaNs stay NaNs.
 Status ReluShift2D(const ImageShape& shape, FloatType type, const void* x,
                    const int32_t* displacements, int64_t num_threads,
                    void* y) noexcept;
 
-// The gradients of a shift by `round(displacements)`, half to even, whose
-// displacements are to be learned.
+// Computes the gradients of a shift by `round(displacements)`, half to even,
+// whose displacements are to be learned.
 //
 // `input_gradient` is the inverse shift of `upstream` (Eq. 7).
 // `displacement_gradient` is that of the bilinear, unrounded shift (Eq. 6):

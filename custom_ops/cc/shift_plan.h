@@ -1,4 +1,4 @@
-// A shift, prepared for a kernel.
+// A shift, planned for the vectors of a kernel.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_SHIFT_PLAN_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_SHIFT_PLAN_H_
@@ -13,13 +13,13 @@
 namespace keras_shift {
 
 // Where images are found when they are read or written: in a cache of the core,
-// in one that it shares with others, or in memory.
+// in a cache that it shares with others, or in memory.
 enum class Residence { kOwnCache, kSharedCache, kMemory };
 
 Residence ResidenceOf(int64_t bytes);
 
-// A vector has at most so many channels.
-constexpr int64_t kMostLanes = 64;
+// The most channels in a vector of any kernel.
+inline constexpr int64_t kMostLanes = 64;
 
 // The images between which a plan moves pixels. Those that are written may be
 // larger than those that are read.
@@ -35,6 +35,8 @@ struct PlanShape {
   int64_t slice_channels;
   // Where all the images together are found.
   Residence residence;
+
+  bool operator==(const PlanShape&) const = default;
 };
 
 // Cuts a pixel into the vectors of `kernel` and finds, for each of them, which
@@ -52,8 +54,8 @@ class ShiftPlan {
   ShiftPlan(const ShiftPlan&) = delete;
   ShiftPlan& operator=(const ShiftPlan&) = delete;
 
-  // Slices begin at the same channels for all plans of the same channels and
-  // slice_channels; in bytes here.
+  // Where slices lie, in bytes. That is the same for all plans with the same
+  // number of channels and the same slice_channels.
   int64_t num_slices() const { return views_.size(); }
   int64_t slice_begin(int64_t slice) const { return views_[slice].slice_begin; }
   int64_t slice_bytes(int64_t slice) const { return views_[slice].slice_bytes; }
@@ -68,9 +70,10 @@ class ShiftPlan {
                        filter, y, y_pixel_bytes);
   }
 
-  // The same where the rows of all images are written to one array, in which
-  // row first_row begins at `y`, and in another of gates at `filter->gates`. If
-  // that is larger than the caches, goes past them.
+  // Does the same where the rows of all images are written to one array, in
+  // which row first_row begins at `y`. The gates, if any, lie in another array,
+  // in which the row begins at `filter->gates`. If the images are larger than
+  // the caches, the stores go past these.
   void ShiftRowsOfAll(int64_t slice, const unsigned char* image,
                       int64_t first_row, int64_t last_row, int64_t columns,
                       const Filter* filter, unsigned char* y) const {
@@ -88,20 +91,35 @@ class ShiftPlan {
  private:
   // Appends a tap that moves these lanes (a bit for each).
   void AddTap(const Tap& tap, uint64_t lanes, int64_t element_size);
+  // How far the taps of a slice lead.
+  struct Reach {
+    int64_t lowest_row = 0;
+    int64_t highest_row = 0;
+    int64_t lowest_column = 0;
+    int64_t highest_column = 0;
+
+    void Include(int64_t row, int64_t column);
+  };
+
   // Appends the segments of a slice, and its view.
   void AddSlice(const PlanShape& shape, const int32_t* rows,
                 const int32_t* columns, int64_t first_channel,
                 int64_t num_channels);
+  // Appends the taps of the vector at `begin` of a slice, whose channels have
+  // these displacements, and a segment for it if it needs one.
+  void AddVector(const PlanShape& shape, const int32_t* rows,
+                 const int32_t* columns, int64_t begin, size_t first_segment,
+                 Reach* reach);
   // Adds the vector at `begin`, which moves as a whole by the latest tap, to
   // the latest segment, if that is one of the slice and goes on there.
   bool ExtendRun(int64_t begin, size_t first_segment);
 
   std::vector<Segment> segments_;
-  // Arrays, as a vector would spend more time on growing than all the rest.
+  // These are no vectors, whose growth would take more time than all the rest.
   std::unique_ptr<Tap[]> taps_;
   std::unique_ptr<unsigned char[]> masks_;
   int64_t num_taps_ = 0;
-  std::vector<ShiftPlanView> views_;  // one a slice
+  std::vector<ShiftPlanView> views_;  // one for each slice
   const ShiftKernel& kernel_;
   bool streams_;
 };

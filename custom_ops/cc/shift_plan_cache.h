@@ -1,7 +1,7 @@
-// Plans that were made lately.
+// Keeps the plans that were made lately.
 //
-// On small images, making a plan takes as long as carrying it out; and from one
-// call to the next, rounded displacements rarely change.
+// On small images, making a plan takes as long as carrying it out, and rounded
+// displacements rarely change from one call to the next.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_SHIFT_PLAN_CACHE_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_SHIFT_PLAN_CACHE_H_
@@ -14,9 +14,8 @@
 
 namespace keras_shift {
 
-// Returns a plan for these [2, channels] displacements: one that this thread
-// has kept, if there is one for just the same arguments. May throw
-// std::bad_alloc.
+// Returns a plan for these [2, channels] displacements. If this thread has kept
+// one for the same arguments, it is that one. May throw std::bad_alloc.
 std::shared_ptr<const ShiftPlan> FindOrMakeShiftPlan(
     const PlanShape& shape, const int32_t* displacements,
     const ShiftKernel& kernel);

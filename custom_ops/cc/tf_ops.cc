@@ -9,11 +9,14 @@
 #include <string>
 #include <utility>
 
+#include "custom_ops/cc/arguments.h"
 #include "custom_ops/cc/fused_unit.h"
 #include "custom_ops/cc/isa.h"
 #include "custom_ops/cc/kernels.h"
 #include "custom_ops/cc/shift.h"
+#include "custom_ops/cc/status.h"
 #include "custom_ops/cc/tf_c_api.h"
+#include "custom_ops/cc/types.h"
 
 #ifndef KERAS_SHIFT_STAMP
 #define KERAS_SHIFT_STAMP "unstamped"
@@ -22,12 +25,13 @@
 #define KERAS_SHIFT_EXPORT \
   extern "C" __attribute__((visibility("default"), used))
 
-// Which sources this file was compiled from. Python reads it from the bytes of
-// the file before it loads it (custom_ops/__init__.py), so it must stay text.
+// Tells which sources this file was compiled from. Python reads it from the
+// bytes of the file before it loads it (custom_ops/__init__.py), so it must
+// stay text.
 KERAS_SHIFT_EXPORT const char keras_shift_stamp[] =
     "keras_shift_stamp=" KERAS_SHIFT_STAMP;
 
-// The instruction set that was chosen for this machine.
+// Returns the instruction set that was chosen for this machine.
 KERAS_SHIFT_EXPORT const char* keras_shift_isa() {
   return keras_shift::IsaName(keras_shift::BestIsa());
 }
@@ -52,13 +56,15 @@ using ShapePtr = std::unique_ptr<TF_ShapeHandle, Deleter<TF_DeleteShapeHandle>>;
 using DimensionPtr =
     std::unique_ptr<TF_DimensionHandle, Deleter<TF_DeleteDimensionHandle>>;
 
-// What goes wrong inside a kernel; caught before control returns to TensorFlow.
+StatusPtr NewStatus() { return StatusPtr(TF_NewStatus()); }
+
+// What goes wrong inside a kernel. It is caught before control returns to
+// TensorFlow.
 class Failure : public std::exception {
  public:
   // `status` has been set by TensorFlow already.
   explicit Failure(StatusPtr status) : status_(std::move(status)) {}
-  Failure(TF_Code code, const std::string& message)
-      : status_(StatusPtr(TF_NewStatus())) {
+  Failure(TF_Code code, const std::string& message) : status_(NewStatus()) {
     TF_SetStatus(status_.get(), code, message.c_str());
   }
   TF_Status* status() const { return status_.get(); }
@@ -71,7 +77,11 @@ Failure InvalidArgument(const std::string& message) {
   return Failure(TF_INVALID_ARGUMENT, message);
 }
 
-void ThrowUnlessOk(StatusPtr status) {
+// Calls `function` with a status, and throws if TensorFlow sets it to an error.
+template <typename Function>
+void CallTensorFlow(Function function) {
+  StatusPtr status = NewStatus();
+  function(status.get());
   if (TF_GetCode(status.get()) != TF_OK) throw Failure(std::move(status));
 }
 
@@ -94,40 +104,119 @@ void Guarded(Function function, Report report) noexcept {
   } catch (const Failure& failure) {
     report(failure.status());
   } catch (const std::exception& error) {  // std::bad_alloc, in all likelihood
-    StatusPtr status(TF_NewStatus());
+    const StatusPtr status = NewStatus();
     TF_SetStatus(status.get(), TF_RESOURCE_EXHAUSTED, error.what());
     report(status.get());
   }
 }
 
-// ---------------------------------------------------------------------------
-// Arguments of the kernels.
+// Reports to a kernel's context what `function` throws.
+template <typename Function>
+void Compute(TF_OpKernelContext* context, Function function) noexcept {
+  Guarded(function, [&](TF_Status* status) {
+    TF_OpKernelContext_Failure(context, status);
+  });
+}
 
-// What a kernel keeps of its node's attributes.
-struct Attributes {
+// Copies what `function` throws to the result of a shape inference.
+template <typename Function>
+void Infer(TF_Status* result, Function function) noexcept {
+  Guarded(function, [&](TF_Status* status) {
+    TF_SetStatus(result, TF_GetCode(status), TF_Message(status));
+  });
+}
+
+// ---------------------------------------------------------------------------
+// The attributes of a node, which a kernel keeps.
+
+int64_t IntAttribute(TF_OpKernelConstruction* context, const char* name) {
+  int64_t value = 0;
+  CallTensorFlow([&](TF_Status* status) {
+    TF_OpKernelConstruction_GetAttrInt64(context, name, &value, status);
+  });
+  return value;
+}
+
+bool BoolAttribute(TF_OpKernelConstruction* context, const char* name) {
+  TF_Bool value = 0;
+  CallTensorFlow([&](TF_Status* status) {
+    TF_OpKernelConstruction_GetAttrBool(context, name, &value, status);
+  });
+  return value != 0;
+}
+
+int64_t NumThreads(TF_OpKernelConstruction* context) {
+  const int64_t num_threads = IntAttribute(context, "num_threads");
+  ThrowUnlessOk(CheckNumThreads("Attribute", num_threads));
+  return num_threads;
+}
+
+Pooling PoolingAttribute(TF_OpKernelConstruction* context) {
+  // Longer than the values that the op definition admits.
+  char text[16] = {};
+  CallTensorFlow([&](TF_Status* status) {
+    TF_OpKernelConstruction_GetAttrString(context, "pool", text,
+                                          sizeof(text) - 1, status);
+  });
+  const std::string pool = text;
+  if (pool == "valid") return Pooling::kValid;
+  if (pool == "same") return Pooling::kSame;
+  return Pooling::kNone;
+}
+
+void StridesAttribute(TF_OpKernelConstruction* context, int64_t* strides) {
+  int32_t count = 0;
+  int32_t total_size = 0;
+  CallTensorFlow([&](TF_Status* status) {
+    TF_OpKernelConstruction_GetAttrSize(context, "strides", &count, &total_size,
+                                        status);
+  });
+  if (count != 2) {
+    throw InvalidArgument(
+        "Attribute `strides` must be two numbers, for rows and columns. "
+        "Received: " +
+        std::to_string(count) + " of them");
+  }
+  CallTensorFlow([&](TF_Status* status) {
+    TF_OpKernelConstruction_GetAttrInt64List(context, "strides", strides, 2,
+                                             status);
+  });
+}
+
+// The attributes of the shift and of its gradient.
+struct ShiftAttributes {
   int64_t num_threads;
   bool relu;
 };
 
-int64_t NumThreads(TF_OpKernelConstruction* context) {
-  StatusPtr status(TF_NewStatus());
-  int64_t num_threads = 0;
-  TF_OpKernelConstruction_GetAttrInt64(context, "num_threads", &num_threads,
-                                       status.get());
-  ThrowUnlessOk(std::move(status));
-  if (num_threads < 0 || num_threads > kMaxThreads) {
-    throw InvalidArgument(
-        "Attribute `num_threads` must be 0 (one per core) or a number up to " +
-        std::to_string(kMaxThreads) +
-        ". Received: num_threads=" + std::to_string(num_threads));
-  }
-  return num_threads;
+ShiftAttributes MakeShiftAttributes(TF_OpKernelConstruction* context) {
+  const int64_t num_threads = NumThreads(context);
+  return {.num_threads = num_threads, .relu = BoolAttribute(context, "relu")};
 }
 
-// What `make` makes of the node's attributes; null if it throws.
-template <typename Attributes>
-void* Create(TF_OpKernelConstruction* context,
-             Attributes (*make)(TF_OpKernelConstruction*)) {
+struct FusedUnitAttributes {
+  int64_t num_threads;
+  // Without the numbers that the shapes of the weights tell.
+  FusedUnit unit;
+};
+
+FusedUnitAttributes MakeFusedUnitAttributes(TF_OpKernelConstruction* context) {
+  FusedUnitAttributes attributes = {};
+  attributes.num_threads = NumThreads(context);
+  FusedUnit& unit = attributes.unit;
+  unit.filters = IntAttribute(context, "filters");
+  StridesAttribute(context, unit.strides);
+  unit.pooling = PoolingAttribute(context);
+  unit.relu = BoolAttribute(context, "relu");
+  unit.residual = BoolAttribute(context, "residual");
+  return attributes;
+}
+
+// Creates a kernel, which is nothing but its attributes. Returns null if `make`
+// throws.
+template <auto make>
+void* Create(TF_OpKernelConstruction* context) {
+  using Attributes = decltype(make(context));
   std::unique_ptr<Attributes> attributes;
   Guarded([&] { attributes.reset(new Attributes(make(context))); },
           [&](TF_Status* status) {
@@ -136,104 +225,37 @@ void* Create(TF_OpKernelConstruction* context,
   return attributes.release();
 }
 
-bool BoolAttribute(TF_OpKernelConstruction* context, const char* name) {
-  StatusPtr status(TF_NewStatus());
-  TF_Bool value = 0;
-  TF_OpKernelConstruction_GetAttrBool(context, name, &value, status.get());
-  ThrowUnlessOk(std::move(status));
-  return value != 0;
-}
-
-void* CreateKernel(TF_OpKernelConstruction* context) {
-  return Create<Attributes>(context, [](TF_OpKernelConstruction* node) {
-    return Attributes{NumThreads(node), BoolAttribute(node, "relu")};
-  });
-}
-
-void DeleteKernel(void* attributes) {
+template <typename Attributes>
+void Destroy(void* attributes) {
   delete static_cast<Attributes*>(attributes);
 }
 
-struct FusedUnitAttributes {
-  int64_t num_threads;
-  FusedUnit unit;  // but for what the weights' shapes tell
-};
-
-Pooling PoolingAttribute(TF_OpKernelConstruction* context) {
-  StatusPtr status(TF_NewStatus());
-  // Longer than those that the op definition admits.
-  char text[16] = {};
-  TF_OpKernelConstruction_GetAttrString(context, "pool", text, sizeof(text) - 1,
-                                        status.get());
-  ThrowUnlessOk(std::move(status));
-  const std::string pool = text;
-  if (pool == "valid") return Pooling::kValid;
-  if (pool == "same") return Pooling::kSame;
-  return Pooling::kNone;
-}
-
-void StridesAttribute(TF_OpKernelConstruction* context, int64_t* strides) {
-  StatusPtr status(TF_NewStatus());
-  int32_t count = 0;
-  int32_t total_size = 0;
-  TF_OpKernelConstruction_GetAttrSize(context, "strides", &count, &total_size,
-                                      status.get());
-  ThrowUnlessOk(std::move(status));
-  if (count != 2) {
-    throw InvalidArgument(
-        "Attribute `strides` must be two numbers, for rows and columns. "
-        "Received: " +
-        std::to_string(count) + " of them");
-  }
-  status.reset(TF_NewStatus());
-  TF_OpKernelConstruction_GetAttrInt64List(context, "strides", strides, 2,
-                                           status.get());
-  ThrowUnlessOk(std::move(status));
-}
-
-void* CreateFusedUnit(TF_OpKernelConstruction* context) {
-  return Create<FusedUnitAttributes>(
-      context, [](TF_OpKernelConstruction* node) {
-        FusedUnitAttributes attributes = {};
-        attributes.num_threads = NumThreads(node);
-        FusedUnit& unit = attributes.unit;
-        StatusPtr status(TF_NewStatus());
-        TF_OpKernelConstruction_GetAttrInt64(node, "filters", &unit.filters,
-                                             status.get());
-        ThrowUnlessOk(std::move(status));
-        StridesAttribute(node, unit.strides);
-        unit.pooling = PoolingAttribute(node);
-        unit.relu = BoolAttribute(node, "relu");
-        unit.residual = BoolAttribute(node, "residual");
-        return attributes;
-      });
-}
-
-void DeleteFusedUnit(void* attributes) {
-  delete static_cast<FusedUnitAttributes*>(attributes);
-}
+// ---------------------------------------------------------------------------
+// The arguments of a kernel.
 
 TensorPtr Input(TF_OpKernelContext* context, int index) {
-  StatusPtr status(TF_NewStatus());
-  TF_Tensor* tensor = nullptr;
-  TF_GetInput(context, index, &tensor, status.get());
-  TensorPtr owned(tensor);
-  ThrowUnlessOk(std::move(status));
-  return owned;
+  TensorPtr input;
+  CallTensorFlow([&](TF_Status* status) {
+    TF_Tensor* tensor = nullptr;
+    TF_GetInput(context, index, &tensor, status);
+    input.reset(tensor);
+  });
+  return input;
 }
 
 TensorPtr Output(TF_OpKernelContext* context, int index, TF_DataType type,
                  const int64_t* dims, int rank) {
   size_t bytes = TF_DataTypeSize(type);
   for (int i = 0; i < rank; ++i) bytes *= dims[i];
-  StatusPtr status(TF_NewStatus());
-  TensorPtr tensor(
-      TF_AllocateOutput(context, index, type, dims, rank, bytes, status.get()));
-  ThrowUnlessOk(std::move(status));
-  return tensor;
+  TensorPtr output;
+  CallTensorFlow([&](TF_Status* status) {
+    output.reset(
+        TF_AllocateOutput(context, index, type, dims, rank, bytes, status));
+  });
+  return output;
 }
 
-// An output of the dtype and shape of `like`.
+// Allocates an output of the dtype and shape of `like`.
 TensorPtr Output(TF_OpKernelContext* context, int index,
                  const TF_Tensor* like) {
   int64_t dims[4];
@@ -286,8 +308,8 @@ void CheckUpstream(const TF_Tensor* upstream, const TF_Tensor* x) {
   }
 }
 
-// Panels of 16 columns, as fused_unit.h has them. Returns the rows, without
-// that of the biases.
+// Checks that these are panels of 16 columns, as fused_unit.h has them. Returns
+// the number of rows, without the row of the biases.
 int64_t CheckPanels(const char* name, const TF_Tensor* panels) {
   if (TF_NumDims(panels) != 3 || TF_Dim(panels, 1) < 2 ||
       TF_Dim(panels, 2) != kPanelColumns) {
@@ -302,7 +324,7 @@ int64_t CheckPanels(const char* name, const TF_Tensor* panels) {
 
 void CheckPanelsFor(const char* name, const TF_Tensor* panels, const char* what,
                     int64_t columns) {
-  const int64_t needed = (columns + kPanelColumns - 1) / kPanelColumns;
+  const int64_t needed = CeilDiv(columns, kPanelColumns);
   if (TF_Dim(panels, 0) != needed) {
     throw InvalidArgument(
         std::string("Argument `") + name + "` must have " +
@@ -331,105 +353,101 @@ FloatType ToFloatType(TF_DataType type) {
 // The kernels.
 
 void ComputeShift2D(void* kernel, TF_OpKernelContext* context) {
-  Guarded(
-      [&] {
-        const TensorPtr x = Input(context, 0);
-        const TensorPtr displacements = Input(context, 1);
-        const ImageShape shape = CheckImage(x.get());
-        CheckDisplacements(displacements.get(), shape.channels);
-        const TensorPtr y = Output(context, 0, x.get());
-        const TF_DataType type = TF_TensorType(x.get());
-        const auto* whole =
-            static_cast<const int32_t*>(TF_TensorData(displacements.get()));
-        const auto* attributes = static_cast<const Attributes*>(kernel);
-        if (attributes->relu && type == TF_INT8) {
-          throw InvalidArgument(
-              "Attribute `relu` is for floats. Received: relu=true for an `x` "
-              "of int8");
-        }
-        ThrowUnlessOk(
-            attributes->relu
-                ? ReluShift2D(shape, ToFloatType(type), TF_TensorData(x.get()),
-                              whole, attributes->num_threads,
-                              TF_TensorData(y.get()))
-                : Shift2D(shape, TF_DataTypeSize(type), TF_TensorData(x.get()),
+  Compute(context, [&] {
+    const TensorPtr x = Input(context, 0);
+    const TensorPtr displacements = Input(context, 1);
+    const ImageShape shape = CheckImage(x.get());
+    CheckDisplacements(displacements.get(), shape.channels);
+    const TensorPtr y = Output(context, 0, x.get());
+    const TF_DataType type = TF_TensorType(x.get());
+    const auto* whole =
+        static_cast<const int32_t*>(TF_TensorData(displacements.get()));
+    const auto* attributes = static_cast<const ShiftAttributes*>(kernel);
+    if (attributes->relu && type == TF_INT8) {
+      throw InvalidArgument(
+          "Attribute `relu` is for floats. Received: relu=true for an `x` "
+          "of int8");
+    }
+    ThrowUnlessOk(
+        attributes->relu
+            ? ReluShift2D(shape, ToFloatType(type), TF_TensorData(x.get()),
                           whole, attributes->num_threads,
-                          TF_TensorData(y.get())));
-      },
-      [&](TF_Status* status) { TF_OpKernelContext_Failure(context, status); });
+                          TF_TensorData(y.get()))
+            : Shift2D(shape, TF_DataTypeSize(type), TF_TensorData(x.get()),
+                      whole, attributes->num_threads, TF_TensorData(y.get())));
+  });
 }
 
 void ComputeSparseShift2DGrad(void* kernel, TF_OpKernelContext* context) {
-  Guarded(
-      [&] {
-        const TensorPtr x = Input(context, 0);
-        const TensorPtr upstream = Input(context, 1);
-        const TensorPtr displacements = Input(context, 2);
-        const ImageShape shape = CheckImage(x.get());
-        CheckUpstream(upstream.get(), x.get());
-        CheckDisplacements(displacements.get(), shape.channels);
-        const TensorPtr input_gradient = Output(context, 0, x.get());
-        const TensorPtr displacement_gradient =
-            Output(context, 1, displacements.get());
-        const auto* attributes = static_cast<const Attributes*>(kernel);
-        ThrowUnlessOk(SparseShift2DGrad(
-            shape, ToFloatType(TF_TensorType(x.get())), TF_TensorData(x.get()),
-            attributes->relu, TF_TensorData(upstream.get()),
-            ToFloatType(TF_TensorType(displacements.get())),
-            TF_TensorData(displacements.get()), attributes->num_threads,
-            TF_TensorData(input_gradient.get()),
-            TF_TensorData(displacement_gradient.get())));
-      },
-      [&](TF_Status* status) { TF_OpKernelContext_Failure(context, status); });
+  Compute(context, [&] {
+    const TensorPtr x = Input(context, 0);
+    const TensorPtr upstream = Input(context, 1);
+    const TensorPtr displacements = Input(context, 2);
+    const ImageShape shape = CheckImage(x.get());
+    CheckUpstream(upstream.get(), x.get());
+    CheckDisplacements(displacements.get(), shape.channels);
+    const TensorPtr input_gradient = Output(context, 0, x.get());
+    const TensorPtr displacement_gradient =
+        Output(context, 1, displacements.get());
+    const auto* attributes = static_cast<const ShiftAttributes*>(kernel);
+    ThrowUnlessOk(SparseShift2DGrad(
+        shape, ToFloatType(TF_TensorType(x.get())), TF_TensorData(x.get()),
+        attributes->relu, TF_TensorData(upstream.get()),
+        ToFloatType(TF_TensorType(displacements.get())),
+        TF_TensorData(displacements.get()), attributes->num_threads,
+        TF_TensorData(input_gradient.get()),
+        TF_TensorData(displacement_gradient.get())));
+  });
 }
 
 void ComputeFusedUnit2D(void* kernel, TF_OpKernelContext* context) {
-  Guarded(
-      [&] {
-        const TensorPtr x = Input(context, 0);
-        const TensorPtr expand = Input(context, 1);
-        const TensorPtr project = Input(context, 2);
-        const TensorPtr displacements = Input(context, 3);
-        const auto* attributes =
-            static_cast<const FusedUnitAttributes*>(kernel);
-        FusedUnit unit = attributes->unit;
-        const ImageShape shape = CheckImage(x.get());
-        unit.expanded = CheckPanels("expand", expand.get());
-        unit.hidden = CheckPanels("project", project.get());
-        ImageShape y_shape;
-        ThrowUnlessOk(FusedUnitShape(shape, unit, &y_shape));
-        CheckPanelsFor("expand", expand.get(),
-                       "hidden channels (the rows of `project`)", unit.hidden);
-        CheckPanelsFor("project", project.get(), "filters", unit.filters);
-        CheckDisplacements(displacements.get(), unit.hidden,
-                           "the hidden tensor");
-        const int64_t dims[] = {y_shape.batch, y_shape.height, y_shape.width,
-                                y_shape.channels};
-        const TensorPtr y = Output(context, 0, TF_FLOAT, dims, 4);
-        const auto floats = [](const TensorPtr& tensor) {
-          return static_cast<float*>(TF_TensorData(tensor.get()));
-        };
-        ThrowUnlessOk(FusedUnit2D(
-            shape, unit, floats(x), floats(expand), floats(project),
-            static_cast<const int32_t*>(TF_TensorData(displacements.get())),
-            attributes->num_threads, floats(y)));
-      },
-      [&](TF_Status* status) { TF_OpKernelContext_Failure(context, status); });
+  Compute(context, [&] {
+    const TensorPtr x = Input(context, 0);
+    const TensorPtr expand = Input(context, 1);
+    const TensorPtr project = Input(context, 2);
+    const TensorPtr displacements = Input(context, 3);
+    const auto* attributes = static_cast<const FusedUnitAttributes*>(kernel);
+    FusedUnit unit = attributes->unit;
+    const ImageShape shape = CheckImage(x.get());
+    unit.expanded = CheckPanels("expand", expand.get());
+    unit.hidden = CheckPanels("project", project.get());
+    ImageShape y_shape;
+    ThrowUnlessOk(FusedUnitShape(shape, unit, &y_shape));
+    CheckPanelsFor("expand", expand.get(),
+                   "hidden channels (the rows of `project`)", unit.hidden);
+    CheckPanelsFor("project", project.get(), "filters", unit.filters);
+    CheckDisplacements(displacements.get(), unit.hidden, "the hidden tensor");
+    const int64_t dims[] = {y_shape.batch, y_shape.height, y_shape.width,
+                            y_shape.channels};
+    const TensorPtr y = Output(context, 0, TF_FLOAT, dims, 4);
+    const auto floats = [](const TensorPtr& tensor) {
+      return static_cast<float*>(TF_TensorData(tensor.get()));
+    };
+    ThrowUnlessOk(FusedUnit2D(
+        shape, unit, floats(x), floats(expand), floats(project),
+        static_cast<const int32_t*>(TF_TensorData(displacements.get())),
+        attributes->num_threads, floats(y)));
+  });
 }
 
 // ---------------------------------------------------------------------------
-// Shape inference: what can be refused is refused while the graph is built.
+// Shape inference. What can be refused is refused while the graph is built.
+
+// Checks that a shape has this rank, which an unknown shape gets.
+void CheckRank(TF_ShapeInferenceContext* context, TF_ShapeHandle* shape,
+               int64_t rank) {
+  CallTensorFlow([&](TF_Status* status) {
+    TF_ShapeInferenceContextWithRank(context, shape, rank, shape, status);
+  });
+}
 
 ShapePtr InputShape(TF_ShapeInferenceContext* context, int index,
                     int64_t rank) {
   ShapePtr shape(TF_NewShapeHandle());
-  StatusPtr status(TF_NewStatus());
-  TF_ShapeInferenceContextGetInput(context, index, shape.get(), status.get());
-  ThrowUnlessOk(std::move(status));
-  status.reset(TF_NewStatus());
-  TF_ShapeInferenceContextWithRank(context, shape.get(), rank, shape.get(),
-                                   status.get());
-  ThrowUnlessOk(std::move(status));
+  CallTensorFlow([&](TF_Status* status) {
+    TF_ShapeInferenceContextGetInput(context, index, shape.get(), status);
+  });
+  CheckRank(context, shape.get(), rank);
   return shape;
 }
 
@@ -461,120 +479,112 @@ void CheckDisplacementShape(TF_ShapeInferenceContext* context,
 
 void SetOutputShape(TF_ShapeInferenceContext* context, int index,
                     TF_ShapeHandle* shape) {
-  StatusPtr status(TF_NewStatus());
-  TF_ShapeInferenceContextSetOutput(context, index, shape, status.get());
-  ThrowUnlessOk(std::move(status));
+  CallTensorFlow([&](TF_Status* status) {
+    TF_ShapeInferenceContextSetOutput(context, index, shape, status);
+  });
 }
 
 void InferShift2D(TF_ShapeInferenceContext* context, TF_Status* result) {
-  Guarded(
-      [&] {
-        const ShapePtr x = InputShape(context, 0, 4);
-        const ShapePtr displacements = InputShape(context, 1, 2);
-        CheckDisplacementShape(context, displacements.get(), x.get());
-        SetOutputShape(context, 0, x.get());
-      },
-      [&](TF_Status* status) {
-        TF_SetStatus(result, TF_GetCode(status), TF_Message(status));
-      });
+  Infer(result, [&] {
+    const ShapePtr x = InputShape(context, 0, 4);
+    const ShapePtr displacements = InputShape(context, 1, 2);
+    CheckDisplacementShape(context, displacements.get(), x.get());
+    SetOutputShape(context, 0, x.get());
+  });
 }
 
 void InferSparseShift2DGrad(TF_ShapeInferenceContext* context,
                             TF_Status* result) {
-  Guarded(
-      [&] {
-        const ShapePtr x = InputShape(context, 0, 4);
-        const ShapePtr upstream = InputShape(context, 1, 4);
-        const ShapePtr displacements = InputShape(context, 2, 2);
-        for (int i = 0; i < 4; ++i) {
-          const std::string what = "Dimension " + std::to_string(i) +
-                                   " of argument `upstream`, as of `x`,";
-          CheckSameSize(what.c_str(), Size(context, upstream.get(), i),
-                        Size(context, x.get(), i));
-        }
-        CheckDisplacementShape(context, displacements.get(), x.get());
-        SetOutputShape(context, 0, x.get());
-        SetOutputShape(context, 1, displacements.get());
-      },
-      [&](TF_Status* status) {
-        TF_SetStatus(result, TF_GetCode(status), TF_Message(status));
-      });
+  Infer(result, [&] {
+    const ShapePtr x = InputShape(context, 0, 4);
+    const ShapePtr upstream = InputShape(context, 1, 4);
+    const ShapePtr displacements = InputShape(context, 2, 2);
+    for (int i = 0; i < 4; ++i) {
+      const std::string what = "Dimension " + std::to_string(i) +
+                               " of argument `upstream`, as of `x`,";
+      CheckSameSize(what.c_str(), Size(context, upstream.get(), i),
+                    Size(context, x.get(), i));
+    }
+    CheckDisplacementShape(context, displacements.get(), x.get());
+    SetOutputShape(context, 0, x.get());
+    SetOutputShape(context, 1, displacements.get());
+  });
 }
 
-// Dimension `index` of a shape as one of rank 1, or an unknown one.
+// Returns dimension `index` of a shape as a shape of rank 1.
 ShapePtr Dimension(TF_ShapeInferenceContext* context, TF_ShapeHandle* shape,
                    int64_t index) {
   ShapePtr dimension(TF_NewShapeHandle());
-  StatusPtr status(TF_NewStatus());
-  TF_ShapeInferenceContextSubshape(context, shape, index, index + 1,
-                                   dimension.get(), status.get());
-  ThrowUnlessOk(std::move(status));
+  CallTensorFlow([&](TF_Status* status) {
+    TF_ShapeInferenceContextSubshape(context, shape, index, index + 1,
+                                     dimension.get(), status);
+  });
   return dimension;
 }
 
 ShapePtr UnknownShape(TF_ShapeInferenceContext* context, int64_t rank) {
   ShapePtr shape(TF_NewShapeHandle());
-  StatusPtr status(TF_NewStatus());
-  TF_ShapeInferenceContextWithRank(context, shape.get(), rank, shape.get(),
-                                   status.get());
-  ThrowUnlessOk(std::move(status));
+  CheckRank(context, shape.get(), rank);
   return shape;
 }
 
 ShapePtr Concatenated(TF_ShapeInferenceContext* context, const ShapePtr& first,
                       const ShapePtr& second) {
   ShapePtr shape(TF_NewShapeHandle());
-  StatusPtr status(TF_NewStatus());
-  TF_ShapeInferenceContextConcatenateShapes(context, first.get(), second.get(),
-                                            shape.get(), status.get());
-  ThrowUnlessOk(std::move(status));
+  CallTensorFlow([&](TF_Status* status) {
+    TF_ShapeInferenceContextConcatenateShapes(
+        context, first.get(), second.get(), shape.get(), status);
+  });
   return shape;
 }
 
+// Checks that the shapes of the weights fit together, and to x.
+void CheckWeightShapes(TF_ShapeInferenceContext* context, TF_ShapeHandle* x,
+                       TF_ShapeHandle* expand, TF_ShapeHandle* project,
+                       TF_ShapeHandle* displacements) {
+  CheckSameSize("Dimension 2 of argument `expand`", Size(context, expand, 2),
+                kPanelColumns);
+  CheckSameSize("Dimension 2 of argument `project`", Size(context, project, 2),
+                kPanelColumns);
+  CheckSameSize("Dimension 0 of argument `displacements`",
+                Size(context, displacements, 0), 2);
+  const int64_t rows = Size(context, project, 1);
+  const int64_t hidden = rows < 0 ? -1 : rows - 1;
+  CheckSameSize("Dimension 1 of argument `displacements`, the hidden channels,",
+                Size(context, displacements, 1), hidden);
+  CheckSameSize("Dimension 0 of argument `expand`, its panels,",
+                Size(context, expand, 0),
+                hidden < 0 ? -1 : CeilDiv(hidden, kPanelColumns));
+  const int64_t expand_rows = Size(context, expand, 1);
+  const int64_t channels = Size(context, x, 3);
+  if (expand_rows >= 0 && channels >= 0 && expand_rows - 1 > channels) {
+    throw InvalidArgument(
+        "Argument `expand` must not have more rows than `x` has "
+        "channels, and the one of the biases. Received: " +
+        std::to_string(expand_rows) + " rows for " + std::to_string(channels) +
+        " channels");
+  }
+}
+
 void InferFusedUnit2D(TF_ShapeInferenceContext* context, TF_Status* result) {
-  Guarded(
-      [&] {
-        const ShapePtr x = InputShape(context, 0, 4);
-        const ShapePtr expand = InputShape(context, 1, 3);
-        const ShapePtr project = InputShape(context, 2, 3);
-        const ShapePtr displacements = InputShape(context, 3, 2);
-        CheckSameSize("Dimension 2 of argument `expand`",
-                      Size(context, expand.get(), 2), kPanelColumns);
-        CheckSameSize("Dimension 2 of argument `project`",
-                      Size(context, project.get(), 2), kPanelColumns);
-        CheckSameSize("Dimension 0 of argument `displacements`",
-                      Size(context, displacements.get(), 0), 2);
-        const int64_t rows = Size(context, project.get(), 1);
-        const int64_t hidden = rows < 0 ? -1 : rows - 1;
-        CheckSameSize(
-            "Dimension 1 of argument `displacements`, the hidden channels,",
-            Size(context, displacements.get(), 1), hidden);
-        CheckSameSize(
-            "Dimension 0 of argument `expand`, its panels,",
-            Size(context, expand.get(), 0),
-            hidden < 0 ? -1 : (hidden + kPanelColumns - 1) / kPanelColumns);
-        const int64_t expand_rows = Size(context, expand.get(), 1);
-        const int64_t channels = Size(context, x.get(), 3);
-        if (expand_rows >= 0 && channels >= 0 && expand_rows - 1 > channels) {
-          throw InvalidArgument(
-              "Argument `expand` must not have more rows than `x` has "
-              "channels, and the one of the biases. Received: " +
-              std::to_string(expand_rows) + " rows for " +
-              std::to_string(channels) + " channels");
-        }
-        // The C API does not show attributes here, but those that are types.
-        SetOutputShape(context, 0,
-                       Concatenated(context, Dimension(context, x.get(), 0),
-                                    UnknownShape(context, 3))
-                           .get());
-      },
-      [&](TF_Status* status) {
-        TF_SetStatus(result, TF_GetCode(status), TF_Message(status));
-      });
+  Infer(result, [&] {
+    const ShapePtr x = InputShape(context, 0, 4);
+    const ShapePtr expand = InputShape(context, 1, 3);
+    const ShapePtr project = InputShape(context, 2, 3);
+    const ShapePtr displacements = InputShape(context, 3, 2);
+    CheckWeightShapes(context, x.get(), expand.get(), project.get(),
+                      displacements.get());
+    // All but the batch is unknown, as it follows from attributes, and the C
+    // API shows a shape inference no attributes but types.
+    SetOutputShape(context, 0,
+                   Concatenated(context, Dimension(context, x.get(), 0),
+                                UnknownShape(context, 3))
+                       .get());
+  });
 }
 
 // ---------------------------------------------------------------------------
-// Registration, when the library is loaded.
+// Registration, which happens when the library is loaded.
 
 struct OpDefinition {
   const char* name;
@@ -596,7 +606,7 @@ bool RegisterOp(const OpDefinition& op) {
     TF_OpDefinitionBuilderAddOutput(builder, spec);
   }
   TF_OpDefinitionBuilderSetShapeInferenceFunction(builder, op.infer);
-  const StatusPtr status(TF_NewStatus());
+  const StatusPtr status = NewStatus();
   TF_RegisterOpDefinition(builder, status.get());
   return TF_GetCode(status.get()) == TF_OK;
 }
@@ -617,7 +627,7 @@ void RegisterKernel(const char* op, const KernelFunctions& functions,
   TF_KernelBuilder* builder = TF_NewKernelBuilder(
       op, "CPU", functions.create, functions.compute, functions.destroy);
   std::string name = op;
-  const StatusPtr status(TF_NewStatus());
+  const StatusPtr status = NewStatus();
   for (const TypeConstraint& constraint : constraints) {
     TF_KernelBuilder_TypeConstraint(builder, constraint.attribute,
                                     constraint.type, status.get());
@@ -630,53 +640,72 @@ void RegisterKernel(const char* op, const KernelFunctions& functions,
   TF_RegisterKernelBuilder(name.c_str(), builder, status.get());
 }
 
-// There is nobody to report to while a library is being loaded: an op that
+void RegisterShift2D() {
+  const bool registered =
+      RegisterOp({.name = kShift2D,
+                  .attributes = {"T: {half, bfloat16, float, double, int8}",
+                                 "relu: bool = false", "num_threads: int = 0"},
+                  .inputs = {"x: T", "displacements: int32"},
+                  .outputs = {"y: T"},
+                  .infer = InferShift2D});
+  if (!registered) return;
+  const KernelFunctions functions = {.create = Create<MakeShiftAttributes>,
+                                     .compute = ComputeShift2D,
+                                     .destroy = Destroy<ShiftAttributes>};
+  for (TF_DataType type :
+       {TF_HALF, TF_BFLOAT16, TF_FLOAT, TF_DOUBLE, TF_INT8}) {
+    RegisterKernel(kShift2D, functions, {{"T", type}});
+  }
+}
+
+void RegisterSparseShift2DGrad() {
+  const bool registered =
+      RegisterOp({.name = kSparseShift2DGrad,
+                  .attributes = {"T: {half, bfloat16, float, double}",
+                                 "D: {float, double}", "relu: bool = false",
+                                 "num_threads: int = 0"},
+                  .inputs = {"x: T", "upstream: T", "displacements: D"},
+                  .outputs = {"input_gradient: T", "displacement_gradient: D"},
+                  .infer = InferSparseShift2DGrad});
+  if (!registered) return;
+  const KernelFunctions functions = {.create = Create<MakeShiftAttributes>,
+                                     .compute = ComputeSparseShift2DGrad,
+                                     .destroy = Destroy<ShiftAttributes>};
+  for (TF_DataType type : {TF_HALF, TF_BFLOAT16, TF_FLOAT, TF_DOUBLE}) {
+    for (TF_DataType displacement_type : {TF_FLOAT, TF_DOUBLE}) {
+      RegisterKernel(kSparseShift2DGrad, functions,
+                     {{"T", type}, {"D", displacement_type}});
+    }
+  }
+}
+
+void RegisterFusedUnit2D() {
+  const bool registered =
+      RegisterOp({.name = kFusedUnit2D,
+                  .attributes = {"filters: int", "strides: list(int)",
+                                 "pool: {'none', 'valid', 'same'} = 'none'",
+                                 "relu: bool = false", "residual: bool = false",
+                                 "num_threads: int = 0"},
+                  .inputs = {"x: float", "expand: float", "project: float",
+                             "displacements: int32"},
+                  .outputs = {"y: float"},
+                  .infer = InferFusedUnit2D});
+  if (!registered) return;
+  RegisterKernel(kFusedUnit2D,
+                 {.create = Create<MakeFusedUnitAttributes>,
+                  .compute = ComputeFusedUnit2D,
+                  .destroy = Destroy<FusedUnitAttributes>},
+                 {});
+}
+
+// Nobody can be told of errors while a library is being loaded: an op that
 // could not be registered is missed when load_op_library looks for it, and a
-// kernel when it is called. (So is one that a second copy of this library has
-// registered, too: TensorFlow then refuses to choose.)
+// kernel when it is called. (That includes a kernel that a second copy of this
+// library has registered, too: TensorFlow then refuses to choose.)
 void RegisterAll() {
-  const bool shift_registered =
-      RegisterOp({kShift2D,
-                  {"T: {half, bfloat16, float, double, int8}",
-                   "relu: bool = false", "num_threads: int = 0"},
-                  {"x: T", "displacements: int32"},
-                  {"y: T"},
-                  InferShift2D});
-  if (shift_registered) {
-    for (TF_DataType type :
-         {TF_HALF, TF_BFLOAT16, TF_FLOAT, TF_DOUBLE, TF_INT8}) {
-      RegisterKernel(kShift2D, {CreateKernel, ComputeShift2D, DeleteKernel},
-                     {{"T", type}});
-    }
-  }
-  const bool gradient_registered =
-      RegisterOp({kSparseShift2DGrad,
-                  {"T: {half, bfloat16, float, double}", "D: {float, double}",
-                   "relu: bool = false", "num_threads: int = 0"},
-                  {"x: T", "upstream: T", "displacements: D"},
-                  {"input_gradient: T", "displacement_gradient: D"},
-                  InferSparseShift2DGrad});
-  if (gradient_registered) {
-    for (TF_DataType type : {TF_HALF, TF_BFLOAT16, TF_FLOAT, TF_DOUBLE}) {
-      for (TF_DataType displacement_type : {TF_FLOAT, TF_DOUBLE}) {
-        RegisterKernel(kSparseShift2DGrad,
-                       {CreateKernel, ComputeSparseShift2DGrad, DeleteKernel},
-                       {{"T", type}, {"D", displacement_type}});
-      }
-    }
-  }
-  const bool unit_registered = RegisterOp(
-      {kFusedUnit2D,
-       {"filters: int", "strides: list(int)",
-        "pool: {'none', 'valid', 'same'} = 'none'", "relu: bool = false",
-        "residual: bool = false", "num_threads: int = 0"},
-       {"x: float", "expand: float", "project: float", "displacements: int32"},
-       {"y: float"},
-       InferFusedUnit2D});
-  if (unit_registered) {
-    RegisterKernel(kFusedUnit2D,
-                   {CreateFusedUnit, ComputeFusedUnit2D, DeleteFusedUnit}, {});
-  }
+  RegisterShift2D();
+  RegisterSparseShift2DGrad();
+  RegisterFusedUnit2D();
 }
 
 __attribute__((constructor)) void RegisterWhenLoaded() noexcept {

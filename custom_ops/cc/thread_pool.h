@@ -1,5 +1,5 @@
-// Threads that help with a loop. TensorFlow's own are out of reach of its C
-// API.
+// Threads that help with a loop. TensorFlow's own threads cannot be reached
+// through its C API.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_THREAD_POOL_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_THREAD_POOL_H_
@@ -9,14 +9,14 @@
 
 namespace keras_shift {
 
-// The processors that this process may run on, at least 1.
+// Returns the number of processors that this process may run on, at least 1.
 int64_t NumCores();
 
 // Calls `function(index, worker)` once for each index in [0, count), on this
 // thread and up to `max_threads - 1` helpers, and returns when all is done. An
 // index is taken after all smaller ones, so that it may wait for these.
 // `worker`, in [0, max_threads), is different for any two calls that overlap:
-// use it to give each thread a scratch of its own.
+// use it to give each thread memory of its own.
 //
 // Helpers are shared by all callers and are made when first asked for. A loop
 // never waits for a helper to become free: the caller works, too, and finishes

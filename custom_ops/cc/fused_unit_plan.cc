@@ -1,0 +1,108 @@
+#include "custom_ops/cc/fused_unit_plan.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "custom_ops/cc/isa.h"
+
+namespace keras_shift {
+
+FusedUnitPlan::FusedUnitPlan(const ImageShape& x_shape, const FusedUnit& unit,
+                             const ImageShape& y_shape,
+                             const float* expand_weights,
+                             const float* project_weights,
+                             const int32_t* displacements)
+    : x_shape(x_shape),
+      y_shape(y_shape),
+      unit(unit),
+      kernel(BestGemmKernel()),
+      pooled(unit.pooling != Pooling::kNone) {
+  FindRuns(displacements);
+  PlanWideTensor();
+  PlanGemms(expand_weights, project_weights);
+  if (!pooled) FindNeededRows();
+}
+
+void FusedUnitPlan::FindRuns(const int32_t* displacements) {
+  const int32_t* const rows = displacements;
+  const int32_t* const columns = displacements + unit.hidden;
+  for (int64_t c = 0; c < unit.hidden;) {
+    const int64_t first = c;
+    const int64_t row = rows[first];
+    const int64_t column = columns[first];
+    do {
+      ++c;
+    } while (c < unit.hidden && rows[c] == row && columns[c] == column);
+    // Until PlanWideTensor() knows the distance of pixels, the offset of a run
+    // is its column.
+    if (std::abs(row) < x_shape.height && std::abs(column) < x_shape.width) {
+      runs.push_back(
+          {.first = first, .count = c - first, .row = row, .offset = column});
+    }
+  }
+  for (const ChannelRun& run : runs) {
+    halo.above = std::max(halo.above, -run.row);
+    halo.below = std::max(halo.below, run.row);
+    halo.side = std::max(halo.side, std::abs(run.offset));
+  }
+  moved_ = halo.rows() + halo.side > 0;
+}
+
+void FusedUnitPlan::PlanWideTensor() {
+  x_row_step = x_shape.width * x_shape.channels *
+               (StridesApplyToX() ? unit.strides[0] : 1);
+  wide_row_stride = moved_ ? unit.strides[0] : 1;
+  wide_height = moved_ ? x_shape.height : y_shape.height;
+  wide_width = StridesApplyToX() ? y_shape.width : x_shape.width;
+  if (unit.pooling == Pooling::kValid) wide_width -= wide_width % 2;
+
+  expand_panels = CeilDiv(unit.hidden, kPanelColumns);
+  project_panels = CeilDiv(unit.filters, kPanelColumns);
+  wide_step = expand_panels * kPanelColumns;
+  // At multiples of 1 KB, the pixels of a tile would compete for a few sets of
+  // the first-level cache.
+  if (wide_step % 256 == 0) wide_step += kPanelColumns;
+  for (ChannelRun& run : runs) run.offset = run.offset * wide_step + run.first;
+}
+
+void FusedUnitPlan::PlanGemms(const float* expand_weights,
+                              const float* project_weights) {
+  expanded_channels = {
+      .first = 0, .count = unit.expanded, .row = 0, .offset = 0};
+  // All columns of the last panel are written, so that pooling finds numbers
+  // there.
+  expand = {
+      .runs = &expanded_channels,
+      .num_runs = 1,
+      .panels = expand_weights,
+      .panel_size = (1 + unit.expanded) * kPanelColumns,
+      .columns = expand_panels * kPanelColumns,
+      .relu = true,
+      .x_step = x_shape.channels * (StridesApplyToX() ? unit.strides[1] : 1),
+      .y_step = wide_step,
+      .residual_step = 0};
+  project = {.runs = runs.data(),
+             .num_runs = static_cast<int64_t>(runs.size()),
+             .panels = project_weights,
+             .panel_size = (1 + unit.hidden) * kPanelColumns,
+             .columns = unit.filters,
+             .relu = unit.relu,
+             .x_step = wide_step * (StridesApplyToX() ? 1 : unit.strides[1]),
+             .y_step = y_shape.channels,
+             .residual_step = x_shape.channels};
+}
+
+void FusedUnitPlan::FindNeededRows() {
+  row_needed.resize(wide_height);
+  std::vector<bool> seen(halo.rows() + 1);
+  for (const ChannelRun& run : runs) {
+    if (seen[halo.above + run.row]) continue;
+    seen[halo.above + run.row] = true;
+    for (int64_t i = 0; i < y_shape.height; ++i) {
+      const int64_t row = i * wide_row_stride + run.row;
+      if (row >= 0 && row < wide_height) row_needed[row] = true;
+    }
+  }
+}
+
+}  // namespace keras_shift

@@ -1,0 +1,95 @@
+// A fused unit, planned once per call: which rows and channels of the wide
+// tensor are read where, and the parameters of both GEMMs.
+
+#ifndef KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_PLAN_H_
+#define KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_PLAN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "custom_ops/cc/kernels.h"
+#include "custom_ops/cc/types.h"
+
+namespace keras_shift {
+
+// How many rows above and below a pixel, and how many columns to either side of
+// it, displacements lead.
+struct Halo {
+  int64_t above = 0;
+  int64_t below = 0;
+  int64_t side = 0;
+
+  int64_t rows() const { return above + below; }
+};
+
+struct FusedUnitPlan {
+  // The arguments are those of FusedUnit2D() and must have been checked. May
+  // throw std::bad_alloc.
+  FusedUnitPlan(const ImageShape& x_shape, const FusedUnit& unit,
+                const ImageShape& y_shape, const float* expand_weights,
+                const float* project_weights, const int32_t* displacements);
+
+  // The GEMMs' parameters point into the plan itself.
+  FusedUnitPlan(const FusedUnitPlan&) = delete;
+  FusedUnitPlan& operator=(const FusedUnitPlan&) = delete;
+
+  // The floats of a row of the wide tensor, where a buffer holds it. With
+  // pooling that are two rows, which are pooled in place; otherwise the zeros
+  // in front of the row are among them.
+  int64_t RowFloats() const {
+    return (pooled ? 2 * wide_width : halo.side + wide_width) * wide_step;
+  }
+  int64_t XImageFloats() const {
+    return x_shape.height * x_shape.width * x_shape.channels;
+  }
+  int64_t YRowFloats() const { return y_shape.width * y_shape.channels; }
+  int64_t YImageFloats() const { return y_shape.height * YRowFloats(); }
+
+  const ImageShape x_shape;
+  const ImageShape y_shape;
+  const FusedUnit unit;
+  const GemmKernel& kernel;
+  const bool pooled;
+
+  // The channels of the wide tensor, in runs of equal displacements. Channels
+  // whose displacement leads out of the image everywhere are in none.
+  std::vector<ChannelRun> runs;
+  Halo halo;
+
+  // The distance of two rows of x that are expanded, in floats.
+  int64_t x_row_step;
+  // The rows that the second GEMM may read: those of the wide tensor, or those
+  // that are left of them by pooling.
+  int64_t wide_height;
+  // The pixels of a row that are expanded.
+  int64_t wide_width;
+  // The distance of two pixels of the wide tensor, in floats.
+  int64_t wide_step;
+  // The stride at which the second GEMM reads the rows of the wide tensor.
+  int64_t wide_row_stride;
+  int64_t expand_panels;
+  int64_t project_panels;
+  // For each row of the wide tensor, whether the second GEMM reads it. Empty
+  // with pooling, which needs them all.
+  std::vector<bool> row_needed;
+
+  ChannelRun expanded_channels;
+  GemmParams expand;
+  GemmParams project;
+
+ private:
+  void FindRuns(const int32_t* displacements);
+  void PlanWideTensor();
+  void PlanGemms(const float* expand_weights, const float* project_weights);
+  void FindNeededRows();
+
+  // Without displacements and pooling, only the pixels that are projected need
+  // to be expanded, so that strides apply to x instead of the wide tensor.
+  bool StridesApplyToX() const { return !pooled && !moved_; }
+
+  bool moved_ = false;
+};
+
+}  // namespace keras_shift
+
+#endif  // KERAS_SHIFT_CUSTOM_OPS_CC_FUSED_UNIT_PLAN_H_

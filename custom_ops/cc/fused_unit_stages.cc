@@ -1,0 +1,127 @@
+#include "custom_ops/cc/fused_unit_stages.h"
+
+#include <algorithm>
+
+#include "custom_ops/cc/kernels.h"
+
+namespace keras_shift {
+namespace {
+
+// So many rows are multiplied by a panel before it is the next panel's turn.
+constexpr int64_t kRowsAtOnce = 64;
+
+// The rows of a call of the first GEMM. Each of them reads a single row of x,
+// so that its indirection buffer has one pointer.
+class ExpandedRows {
+ public:
+  void Append(const float* x, float* y) {
+    pointers_[count_] = x;
+    rows_[count_] = {.x_rows = &pointers_[count_], .y = y, .residual = nullptr};
+    ++count_;
+  }
+
+  bool full() const { return count_ == kRowsAtOnce; }
+
+  void Multiply(const FusedUnitPlan& plan, Range panels) const {
+    plan.kernel.multiply(plan.expand, rows_, count_, plan.wide_width,
+                         panels.first, panels.last);
+  }
+
+ private:
+  const float* pointers_[kRowsAtOnce];
+  GemmRow rows_[kRowsAtOnce];
+  int64_t count_ = 0;
+};
+
+// Where the two rows lie that become pooled row i of these. They are pooled in
+// place: the pooled row begins where they do, or before.
+float* UpperRow(const FusedUnitPlan& plan, Range rows, int64_t i,
+                const WideBuffer& buffer) {
+  return buffer.pixels() +
+         2 * (i - rows.first) * plan.wide_width * plan.wide_step;
+}
+
+// The row of x that is the upper one of the two.
+int64_t UpperRowOfX(const FusedUnitPlan& plan, int64_t i) {
+  return 2 * i * plan.unit.strides[0];
+}
+
+// An odd last row is pooled alone.
+bool HasLowerRow(const FusedUnitPlan& plan, int64_t i) {
+  return UpperRowOfX(plan, i) + 1 < plan.x_shape.height;
+}
+
+void PoolRow(const FusedUnitPlan& plan, const float* upper, bool has_lower,
+             Range panels, float* pooled) {
+  const int64_t channel = panels.first * kPanelColumns;
+  const float* const lower =
+      has_lower ? upper + plan.wide_width * plan.wide_step : upper;
+  plan.kernel.pool(upper + channel, lower + channel, plan.wide_width,
+                   plan.wide_step, (panels.last - panels.first) * kPanelColumns,
+                   CeilDiv(plan.wide_width, 2), pooled + channel);
+}
+
+}  // namespace
+
+void ExpandRows(const FusedUnitPlan& plan, const float* x, Range rows,
+                Range panels, const WideBuffer& buffer) {
+  for (int64_t i = rows.first; i < rows.last;) {
+    ExpandedRows expanded;
+    for (; i < rows.last && !expanded.full(); ++i) {
+      if (!plan.row_needed[i]) continue;
+      expanded.Append(x + i * plan.x_row_step, buffer.row(i));
+    }
+    expanded.Multiply(plan, panels);
+  }
+}
+
+void ExpandAndPoolRows(const FusedUnitPlan& plan, const float* x, Range rows,
+                       Range panels, const WideBuffer& buffer) {
+  for (int64_t i = rows.first; i < rows.last;) {
+    const int64_t end = std::min(rows.last, i + kRowsAtOnce / 2);
+    ExpandedRows expanded;
+    for (int64_t pooled = i; pooled < end; ++pooled) {
+      const float* const from = x + UpperRowOfX(plan, pooled) * plan.x_row_step;
+      float* const to = UpperRow(plan, rows, pooled, buffer);
+      expanded.Append(from, to);
+      if (HasLowerRow(plan, pooled)) {
+        expanded.Append(from + plan.x_row_step,
+                        to + plan.wide_width * plan.wide_step);
+      }
+    }
+    expanded.Multiply(plan, panels);
+    for (; i < end; ++i) {
+      PoolRow(plan, UpperRow(plan, rows, i, buffer), HasLowerRow(plan, i),
+              panels, buffer.row(i));
+    }
+  }
+}
+
+void ProjectRows(const FusedUnitPlan& plan, const float* x, Range rows,
+                 Range panels, const WideBuffer& buffer, float* y) {
+  GemmRow projected[kRowsAtOnce];
+  for (int64_t i = rows.first; i < rows.last;) {
+    int64_t count = 0;
+    for (; i < rows.last && count < kRowsAtOnce; ++i, ++count) {
+      projected[count] = {
+          .x_rows = buffer.rows_from(i * plan.wide_row_stride),
+          .y = y + i * plan.YRowFloats(),
+          .residual = plan.unit.residual ? x + i * plan.x_row_step : nullptr};
+    }
+    plan.kernel.multiply(plan.project, projected, count, plan.y_shape.width,
+                         panels.first, panels.last);
+  }
+}
+
+void CopyRows(const FusedUnitPlan& plan, const float* x, Range rows, float* y) {
+  const int64_t copied = plan.x_shape.channels - plan.unit.expanded;
+  if (copied == 0) return;
+  const int64_t first_pixel = rows.first * plan.x_shape.width;
+  const int64_t pixels = (rows.last - rows.first) * plan.x_shape.width;
+  plan.kernel.copy(x + first_pixel * plan.x_shape.channels + plan.unit.expanded,
+                   plan.x_shape.channels, pixels, copied,
+                   y + first_pixel * plan.y_shape.channels + plan.unit.filters,
+                   plan.y_shape.channels);
+}
+
+}  // namespace keras_shift
