@@ -1,5 +1,6 @@
 """The numbers behind the papers' studies, against small cases worked out by hand."""
 
+import dataclasses
 import sys
 
 import keras
@@ -530,9 +531,17 @@ class TestCollapse:
             "block_unit2_expand": 8,
             "block_unit2_project": 16,
         }
-        axes = labelled(found.plot())
-        widths = [bar.get_width() for bar in axes.containers[1]]
-        assert widths == pytest.approx(list(100 * found.shares))
+        assert list(found.pixels) == 4 * [3 * 16 * 16]
+        few = dataclasses.replace(found, pixels=np.array([39, 80, 79, 160]))
+        axes = labelled(few.plot())
+        # The first container has the bars of all channels.
+        enough, fewer = (
+            [(round(bar.get_center()[1]), bar.get_width()) for bar in container]
+            for container in axes.containers[1:]
+        )
+        shares = list(enumerate(100 * found.shares))
+        assert enough == [pytest.approx(shares[row]) for row in (1, 3)]
+        assert fewer == [pytest.approx(shares[row]) for row in (0, 2)]
 
     def test_features_that_never_change(self):
         model = small()

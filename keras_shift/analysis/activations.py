@@ -187,10 +187,13 @@ class Correlation:
 
     Args:
         columns: Number of columns.
+
+    Attributes:
+        rows: Number of rows so far.
     """
 
     def __init__(self, columns: int) -> None:
-        self._rows = 0
+        self.rows = 0
         self._sum = np.zeros(columns)
         self._products = np.zeros((columns, columns))
         self._start: np.ndarray | None = None
@@ -205,7 +208,7 @@ class Correlation:
             # Without the first rows' mean, sums of squares lose no digits to it.
             self._start = rows.mean(axis=0)
         rows = rows - self._start
-        self._rows += len(rows)
+        self.rows += len(rows)
         self._sum += rows.sum(axis=0)
         self._products += rows.T @ rows
 
@@ -214,8 +217,8 @@ class Correlation:
 
         A column that never changes has no correlation with any, which NaN stands for.
         """
-        mean = self._sum / self._rows
-        covariance = self._products / self._rows - np.outer(mean, mean)
+        mean = self._sum / self.rows
+        covariance = self._products / self.rows - np.outer(mean, mean)
         deviation = np.sqrt(np.maximum(np.diag(covariance), 0))
         # What rounding leaves of a column of one value is no deviation.
         size = np.abs(mean + (0 if self._start is None else self._start))

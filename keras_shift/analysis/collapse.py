@@ -21,6 +21,9 @@ from keras_shift.analysis.activations import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# With fewer pixels for each channel, a rank depends on their number.
+_ENOUGH = 10
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureCollapse:
@@ -32,6 +35,8 @@ class FeatureCollapse:
         channels: Array of the number of channels that each of them takes in.
         ranks: Array of the number of principal components that hold the share
             `variance` of these channels' variance.
+        pixels: Array of the number of pixels, of all images together, from which each
+            rank was estimated.
         variance: Share of the variance, from 0 to 1.
         images: Number of images from which it was estimated.
         shares: Array of the ranks, as shares of the numbers of channels.
@@ -41,6 +46,7 @@ class FeatureCollapse:
     layers: tuple[str, ...]
     channels: np.ndarray
     ranks: np.ndarray
+    pixels: np.ndarray
     variance: float
     images: int
 
@@ -51,6 +57,9 @@ class FeatureCollapse:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draws the rank of the features in front of every convolution.
+
+        Bars have another colour where there were fewer than ten pixels for each
+        channel: such a rank would grow with more images.
 
         Args:
             ax: Matplotlib axes to draw into, or `None` for those of a new figure.
@@ -63,7 +72,14 @@ class FeatureCollapse:
         ax = drawing.one_axes(ax, 6.8, 1.2 + 0.21 * count)
         positions = np.arange(count)
         ax.barh(positions, 100, color="#EEEEEE")
-        ax.barh(positions, 100 * self.shares, color=drawing.BLUE)
+        for few, colour, label in (
+            (False, drawing.BLUE, f"{_ENOUGH} pixels for each channel or more"),
+            (True, drawing.SKY, "fewer: may grow with more images"),
+        ):
+            chosen = (self.pixels < _ENOUGH * self.channels) == few
+            if chosen.any():
+                shares = 100 * self.shares[chosen]
+                ax.barh(positions[chosen], shares, color=colour, label=label)
         for position, (rank, channels) in enumerate(zip(self.ranks, self.channels)):
             ax.text(101, position, f"{rank:,} of {channels:,}", va="center", fontsize=8)
         ax.set_yticks(positions, self.layers, fontsize=8)
@@ -74,10 +90,15 @@ class FeatureCollapse:
             f"components with {self.variance:.0%} of the variance, % of the channels"
         )
         ax.set_ylabel("convolution that takes the features in")
-        ax.set_title(
-            f"{self.name}: rank of the features, {self.images:,} images",
-            loc="left",
-            fontsize="medium",
+        title = f"{self.name}: rank of the features, {self.images:,} images"
+        ax.set_title(title, loc="left", fontsize="medium", pad=22)
+        ax.legend(
+            frameon=False,
+            fontsize="small",
+            ncols=2,
+            loc="lower right",
+            bbox_to_anchor=(1.22, 1),
+            borderaxespad=0.1,
         )
         return ax
 
@@ -160,6 +181,7 @@ def feature_collapse(
         name=model.name,
         layers=tuple(names),
         channels=np.array(channels),
+        pixels=np.array([one.rows for one in correlations]),
         ranks=np.array(ranks),
         variance=variance,
         images=count,

@@ -269,7 +269,7 @@ def plot_shifts(
     >>> axes.get_xlabel()
     'columns to the right, pixels'
     >>> panels = keras_shift.analysis.plot_shifts(model, before="initial")
-    >>> panels[0].get_title().split("\n")[0]
+    >>> panels[0].get_title().splitlines()[0]
     'unit1_shift'
 
     Args:
