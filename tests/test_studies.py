@@ -392,7 +392,7 @@ class TestContribution:
         assert grid.shape == (5, 5)
         assert grid[2 + 2, 2 - 1] == pytest.approx(13 * 9 / 40)
         assert np.isnan(grid).sum() == 25 - len(COUNTS)
-        assert "32.5%\n1 ch." in [text.get_text() for text in axes.texts]
+        assert "32.5%\n1 channel" in [text.get_text() for text in axes.texts]
 
     def test_a_gate_and_an_activation_may_be_between(self):
         style = zoo.blocks.BlockStyle(squeeze_excite="v2", squeeze_ratio=8)

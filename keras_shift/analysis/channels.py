@@ -76,7 +76,7 @@ class ChannelCorrelation:
             ax.text(
                 dx,
                 dy + 0.47,
-                f"{len(matrix):,} ch.",
+                _number(len(matrix), reach),
                 ha="center",
                 va="bottom",
                 fontsize="xx-small" if reach > 1 else "x-small",
@@ -237,7 +237,7 @@ class ChannelContribution:
                 ax.text(
                     dx,
                     dy,
-                    f"{share:.1%}\n{len(self.channels[dy, dx]):,} ch.",
+                    f"{share:.1%}\n{_number(len(self.channels[dy, dx]), reach)}",
                     ha="center",
                     va="center",
                     fontsize="small" if reach <= 2 else "x-small",
@@ -340,6 +340,13 @@ def _reach(channels):
         len(group) for pair, group in channels.items() if max(map(abs, pair)) > reach
     )
     return reach, beyond
+
+
+def _number(channels, reach):
+    """Returns a number of channels as text, in words where a cell has room for them."""
+    if reach > 2:
+        return f"{channels:,}"
+    return f"{channels:,} channel{'' if channels == 1 else 's'}"
 
 
 def _following(model, shift):
