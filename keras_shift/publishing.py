@@ -23,8 +23,8 @@ import keras
 import numpy as np
 
 from keras_shift import analysis, deploy, training, zoo
-from keras_shift.deploy.images import CALIBRATION_IMAGES
 from keras_shift.files import replacing
+from keras_shift.image_batches import CALIBRATION_IMAGES
 from keras_shift.image_files import naming_unreadable
 from keras_shift.layers.shift_layer import LearnedShift, ShiftLayer
 from keras_shift.training import trainer

@@ -81,7 +81,7 @@ class TestStart:
             main(["--help"])
         assert end.value.code == 0
         out = capsys.readouterr().out
-        commands = "list summary recipes train evaluate export verify benchmark"
+        commands = "list summary plot recipes train evaluate export verify benchmark"
         for command in commands.split():
             assert re.search(rf"\n    {command}\s", out)
 
@@ -313,6 +313,17 @@ class TestSummary:
         assert capsys.readouterr().out == f"{summary(small())}\n"
         assert "pass `input_shape`" in fails(["summary", path], capsys)
 
+    @pytest.mark.tensorflow
+    def test_published_weights(self, capsys):
+        """Their name stands for the network, whose width may have no other one."""
+        main(["summary", "fenet_0.75.tiny_imagenet.emptied"])
+        record = zoo.get_record("fenet_0.75.tiny_imagenet.emptied")
+        out = " ".join(capsys.readouterr().out.split())
+        unshifted = sum(count for count, _ in record.unshifted.values())
+        assert f"Unshifted: {unshifted:,} of the 4,008 channels" in out
+        twice = ["summary", "fenet_1.0.tiny_imagenet", "--weights", "tiny_imagenet"]
+        assert "weights already. Received: --weights tiny" in fails(twice, capsys)
+
     def test_arguments_of_the_network(self, capsys, monkeypatch):
         received = []
 
@@ -419,6 +430,119 @@ def classifier(tmp_path):
 
 
 @pytest.mark.tensorflow
+class TestPlot:
+    @pytest.fixture(autouse=True)
+    def matplotlib(self):
+        pytest.importorskip("matplotlib")
+
+    @pytest.fixture
+    def trained(self, tmp_path):
+        """A network that can be drawn in every way: a 1x1 convolution at its end."""
+        images = keras.Input((10, 8, 3))
+        x = SparseShift2D(name="shift")(layers.Conv2D(9, 1, name="stem")(images))
+        path = tmp_path / "trained.keras"
+        keras.Model(images, layers.Conv2D(2, 1)(x), name="trained").save(path)
+        return str(path)
+
+    @pytest.mark.parametrize(
+        "what, said",
+        [
+            ("shifts", ""),
+            ("sparsity", ""),
+            ("displacements", ""),
+            ("correlation", "random pixels"),
+            ("contribution", "layer shift of trained"),
+            ("receptive-field", "random pixels"),
+            ("collapse", "random pixels"),
+        ],
+    )
+    @pytest.mark.parametrize("ending, start", [("png", b"\x89PNG"), ("svg", b"<?xml")])
+    def test_draws(self, what, said, ending, start, trained, tmp_path, capsys):
+        path = tmp_path / f"picture.{ending}"
+        main(["plot", trained, "--what", what, "--output", str(path)])
+        assert path.read_bytes().startswith(start)
+        captured = capsys.readouterr()
+        assert captured.out == f"{path}\n"
+        assert said in captured.err and bool(said) == bool(captured.err)
+        # Nothing else is left in the folder.
+        assert {file.name for file in tmp_path.iterdir()} == {
+            "trained.keras",
+            path.name,
+        }
+
+    def test_one_layer(self, trained, tmp_path, capsys):
+        path = str(tmp_path / "a.png")
+        main(["plot", trained, "--what", "shifts", "--output", path, "--layer=shift"])
+        wrong = ["plot", trained, "--what", "shifts", "--output", path, "--layer=stem"]
+        capsys.readouterr()
+        assert "trained: ['shift']. Received: --layer stem" in fails(wrong, capsys)
+
+    @pytest.mark.tensorflow
+    def test_images_of_a_folder(self, trained, tmp_path, capsys, monkeypatch):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "photographs" / name
+            folder.mkdir(parents=True)
+            image = np.random.default_rng(0).uniform(0, 255, (10, 8, 3))
+            keras.utils.save_img(folder / "a.png", image)
+        counts = []
+
+        def study(model, layer, data):
+            counts.extend(len(images) for images, labels in data)
+            return analysis.effective_receptive_field(
+                model, layer, np.zeros((1, 10, 8, 3))
+            )
+
+        monkeypatch.setattr(analysis, "channel_correlation", study)
+        command = ["plot", trained, "--what", "correlation", "--data"]
+        path = str(tmp_path / "a.png")
+        main([*command, str(tmp_path / "photographs"), "--output", path])
+        assert counts == [2] and "random" not in capsys.readouterr().err
+        missing = [*command, str(tmp_path / "none"), "--output", path]
+        assert "--data must be a folder" in fails(missing, capsys)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["FENet", "--weights", "tiny_imagenet"],
+            ["fenet_0.75.tiny_imagenet.emptied"],
+            [str(ROOT / "zoo/weights/fenet_1.0.tiny_imagenet.log.csv")],
+            [
+                "FENet",
+                "--weights",
+                str(ROOT / "zoo/weights/fenet_1.0.cifar100.weights.h5"),
+            ],
+        ],
+    )
+    def test_history(self, arguments, tmp_path, capsys):
+        path = tmp_path / "history.svg"
+        main(["plot", *arguments, "--what", "history", "--output", str(path)])
+        assert path.stat().st_size > 5000
+
+    def test_refusals(self, trained, saved, tmp_path, capsys):
+        path = str(tmp_path / "a.png")
+        for arguments, message in {
+            (trained, "shifts", str(tmp_path / "a.gif")): "a .png or .svg file",
+            (trained, "shifts", str(tmp_path / "no" / "a.png")): "a folder that is",
+            ("FENet", "history", path): "needs trained weights",
+            ("FENet", "history", path, "--weights", "photographs"): "`weights` must be",
+            (str(tmp_path), "history", path): "`log` must be the path of a log.csv",
+            (saved, "contribution", path): "that a 1x1 convolution follows",
+            (trained, "receptive-field", path, "--layer", "no"): "`layer` must be a",
+            ("MobileNetV2", "correlation", path): "no shift layers of its own",
+        }.items():
+            name, what, output, *more = arguments
+            command = ["plot", name, "--what", what, "--output", output, *more]
+            assert message in fails(command, capsys)
+        assert not (tmp_path / "a.png").exists()
+
+    def test_without_matplotlib(self, trained, tmp_path, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+        path = str(tmp_path / "a.png")
+        message = fails(["plot", trained, "--what=shifts", "--output", path], capsys)
+        assert 'pip install "keras-shift[plot]"' in message
+        assert message.count("\n") == 1
+
+
 class TestExport:
     def test_file(self, classifier, tmp_path, capsys):
         path = str(tmp_path / "animals.tflite")

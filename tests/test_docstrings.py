@@ -28,15 +28,22 @@ WITHOUT_EXAMPLE = {
     "Agreement",
     "Benchmark",
     "BoundedDisplacements",
+    "ChannelContribution",
+    "ChannelCorrelation",
+    "DisplacementDistribution",
+    "FeatureCollapse",
     "LayerSummary",
     "LearnedShift",
     "Pinned",
+    "ReceptiveField",
     "ShiftCost",
     "ShiftCosts",
+    "ShiftHistogram",
     "ShiftLayer",
     "Summary",
     "TFLiteReport",
     "Timing",
+    "TrainingHistory",
     "Unit",
     "Units",
     "Verification",
@@ -90,6 +97,8 @@ def names():
 @pytest.mark.parametrize("name", sorted(set(public_objects()) - WITHOUT_EXAMPLE))
 def test_examples_run(name, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if name.startswith("plot_"):
+        pytest.importorskip("matplotlib")
     if name in ("LiteRTModel", "benchmark", "verify"):
         keras_shift.deploy.to_tflite(names["model"], "model.tflite")
     given = dict(names)

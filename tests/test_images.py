@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift.deploy.images import batches, collect, random_pixels
+from keras_shift.image_batches import batches, collect, random_pixels
 from networks import pixels
 
 SHAPE = (4, 3, 2)

@@ -15,6 +15,7 @@ FLOORS = (
         "dispatch",
         "environment",
         "graph_walk",
+        "image_batches",
         "portable_shift",
         "recipe",
     },

@@ -1,6 +1,50 @@
-"""Counts what a network costs."""
+"""Counts what a network costs, and shows what its shifts learned."""
 
+from keras_shift.analysis.channels import (
+    ChannelContribution,
+    ChannelCorrelation,
+    channel_contribution,
+    channel_correlation,
+)
+from keras_shift.analysis.collapse import FeatureCollapse, feature_collapse
+from keras_shift.analysis.displacements import (
+    DisplacementDistribution,
+    ShiftHistogram,
+    displacement_distribution,
+    plot_shifts,
+    plot_sparsity,
+    shift_histogram,
+)
+from keras_shift.analysis.history import TrainingHistory, training_history
 from keras_shift.analysis.multiply_adds import multiply_adds
+from keras_shift.analysis.receptive_field import (
+    ReceptiveField,
+    effective_receptive_field,
+)
+from keras_shift.analysis.removal import least_important_shifts, remove_shifts
 from keras_shift.analysis.summary import LayerSummary, Summary, summary
 
-__all__ = ["LayerSummary", "Summary", "multiply_adds", "summary"]
+__all__ = [
+    "ChannelContribution",
+    "ChannelCorrelation",
+    "DisplacementDistribution",
+    "FeatureCollapse",
+    "LayerSummary",
+    "ReceptiveField",
+    "ShiftHistogram",
+    "Summary",
+    "TrainingHistory",
+    "channel_contribution",
+    "channel_correlation",
+    "displacement_distribution",
+    "effective_receptive_field",
+    "feature_collapse",
+    "least_important_shifts",
+    "multiply_adds",
+    "plot_shifts",
+    "plot_sparsity",
+    "remove_shifts",
+    "shift_histogram",
+    "summary",
+    "training_history",
+]

@@ -10,10 +10,13 @@ import textwrap
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 import rich.box
 import rich.table
 
+from keras_shift.analysis.displacements import (
+    channels_by_displacement,
+    most_frequent_first,
+)
 from keras_shift.analysis.layer_calls import layer_calls
 from keras_shift.analysis.multiply_adds import multiply_adds_of_call
 from keras_shift.files import replacing
@@ -228,8 +231,7 @@ def _layer_summary(calls):
         shift_channels = layer.channels
         unshifted_channels = round(layer.sparsity * layer.channels)
         if layer.rounds:
-            rounded = np.rint(layer.displacement_array())
-            histogram = _histogram([collections.Counter(map(_pixels, *rounded))])
+            histogram = _histogram([channels_by_displacement(layer)])
     return LayerSummary(
         name=calls[0].path,
         layer_class=type(layer).__name__,
@@ -258,16 +260,11 @@ def _moving_statistics(layer):
     return ()
 
 
-def _pixels(*displacement):
-    # After a diverged training, displacements may be infinite or NaN. They stay floats.
-    return tuple(int(d) if math.isfinite(d) else float(d) for d in displacement)
-
-
 def _histogram(histograms):
     total: collections.Counter = collections.Counter()
     for histogram in histograms:
         total.update(histogram)
-    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+    return most_frequent_first(total)
 
 
 def _headline(summary):

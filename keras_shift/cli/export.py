@@ -60,6 +60,8 @@ def _lines(path):
 
 def _labels_of_weights(arguments, model):
     """Returns class names of published weights, or `None` if they do not fit."""
+    if record := models.published(arguments):
+        return record.labels() if record.classes == model.output_shape[-1] else None
     if arguments.weights is None:
         return None
     for record in map(zoo.get_record, zoo.list_weights()):

@@ -15,7 +15,8 @@ from keras_shift.cli.messages import say
 def load(arguments: argparse.Namespace) -> keras.Model:
     """Returns the network of a .keras file or of the zoo.
 
-    A network of the zoo has random weights unless trained ones are named.
+    A network of the zoo has random weights unless trained ones are named, or it goes by
+    their name.
 
     Args:
         arguments: Arguments of the command line.
@@ -33,8 +34,12 @@ def load(arguments: argparse.Namespace) -> keras.Model:
             "input_shape": arguments.input_shape and tuple(arguments.input_shape),
             "classes": arguments.classes,
         }
+        name = arguments.name
+        if record := published(arguments):
+            name, given["weights"] = record.constructor, record.weights
+            given["alpha"] = record.arguments["alpha"]
         given = {key: value for key, value in given.items() if value is not None}
-        return zoo.get_model(arguments.name, **given)
+        return zoo.get_model(name, **given)
     if arguments.classes is not None:
         raise ValueError(
             "The classes of a .keras file are those it was saved with. "
@@ -52,6 +57,27 @@ def load(arguments: argparse.Namespace) -> keras.Model:
             f"{arguments.name} cannot be loaded as a network: "
             f"{_why_not(arguments.name, error)}"
         ) from error
+
+
+def published(arguments: argparse.Namespace) -> zoo.record.Record | None:
+    """Returns the record of published weights if the network goes by their name.
+
+    Only their name tells the width of a network that `keras-shift list` does not list.
+
+    Args:
+        arguments: Arguments of the command line.
+
+    Raises:
+        ValueError: If --weights names other ones, or the record is damaged.
+    """
+    if arguments.name not in zoo.list_weights():
+        return None
+    if arguments.weights is not None:
+        raise ValueError(
+            f"{arguments.name} is the name of trained weights already. "
+            f"Received: --weights {arguments.weights}"
+        )
+    return zoo.get_record(arguments.name)
 
 
 def _why_not(path, error):
@@ -94,7 +120,7 @@ def load_with_weights(arguments: argparse.Namespace) -> keras.Model:
             )
         return load(arguments)
     keras.utils.set_random_seed(0)
-    if arguments.weights is None:
+    if arguments.weights is None and published(arguments) is None:
         say(
             f"{arguments.name} has random weights (of seed 0); name trained ones with "
             "--weights, or a .keras file."

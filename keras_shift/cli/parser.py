@@ -19,6 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (
         _add_list,
         _add_summary,
+        _add_plot,
         _add_recipes,
         _add_train,
         _add_evaluate,
@@ -80,6 +81,46 @@ def _add_summary(commands):
         "--csv", metavar="FILE", help="write exact numbers of all layers to FILE"
     )
     files.add_argument("--markdown", metavar="FILE", help="write the table to FILE")
+
+
+def _add_plot(commands):
+    parser = _add_command(
+        commands,
+        "plot",
+        "draw what a network's shifts learned",
+        more=", or how it was trained: --what history takes the log of trained "
+        "weights, and NAME may then be the folder of a training",
+    )
+    _add_model(parser)
+    parser.add_argument(
+        "--what",
+        required=True,
+        choices=[
+            "shifts",
+            "sparsity",
+            "displacements",
+            "correlation",
+            "contribution",
+            "receptive-field",
+            "collapse",
+            "history",
+        ],
+        help="the study to draw, which docs/studies.md explains",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE.png|.svg",
+        help="the picture to write",
+    )
+    parser.add_argument(
+        "--layer",
+        metavar="LAYER",
+        help="name of the layer to draw; by default all shift layers, or for "
+        "correlation and contribution the one with the largest share of shifted "
+        "channels, and for receptive-field the last one",
+    )
+    _add_data(parser, "to show the network for correlation, receptive-field, collapse")
 
 
 def _add_recipes(commands):
@@ -238,8 +279,9 @@ def _add_model(parser):
     parser.add_argument(
         "name",
         metavar="NAME",
-        help="a name that `keras-shift list` lists, a constructor such as FENet, or "
-        "the path of a .keras file",
+        help="a name that `keras-shift list` lists, a constructor such as FENet, a "
+        "name of trained weights such as fenet_1.0.tiny_imagenet, or the path of a "
+        ".keras file",
     )
     parser.add_argument(
         "--weights",

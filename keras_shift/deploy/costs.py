@@ -12,10 +12,10 @@ import rich.box
 import rich.table
 from numpy.typing import ArrayLike
 
-from keras_shift.deploy.images import CALIBRATION_IMAGES, collect
 from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.tflite import check_export, to_tflite
 from keras_shift.deploy.timing import machine, time_alternately, warm_up
+from keras_shift.image_batches import CALIBRATION_IMAGES, collect
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 from keras_shift.table import to_text
 

@@ -11,9 +11,9 @@ import numpy as np
 import rich.box
 import rich.table
 
-from keras_shift.deploy.images import random_pixels
 from keras_shift.deploy.interpreter import LiteRTModel, check_threads
 from keras_shift.environment import machine
+from keras_shift.image_batches import random_pixels
 from keras_shift.table import to_text
 
 # How long a file runs before its runs are counted. Afterwards the processor's caches

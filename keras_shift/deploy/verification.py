@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_shift.deploy.agreement import Agreement, compare, pool
-from keras_shift.deploy.images import batches, no_image, random_pixels
 from keras_shift.deploy.interpreter import LiteRTModel
+from keras_shift.image_batches import batches, no_image, random_pixels
 
 # Number of images in one call of the Keras model.
 _BATCH_SIZE = 32

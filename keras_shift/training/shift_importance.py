@@ -110,7 +110,7 @@ class _Gate(keras.Operation):
         return keras.ops.zeros((count, self.layer.channels), dtype)
 
     def call(self, x, shifted):
-        x = keras.ops.relu(x) if self.layer.relu else x
+        x = keras.ops.relu(x) if self.layer.input_relu else x
         channels_last = self.layer.data_format == "channels_last"
         value = keras.ops.expand_dims(self.value, (1, 2) if channels_last else (2, 3))
         change = value * keras.ops.cast(x - shifted, value.dtype)
