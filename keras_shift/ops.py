@@ -153,6 +153,7 @@ def shift(
         displacements, x, data_format, max_displacement
     )
     displacements = ops.stop_gradient(displacements)
+    move: portable_shift.Mover
     if dispatch.runs(x, native):
         move = native_op.shift
     elif _differentiable(x):
@@ -294,6 +295,7 @@ def sparse_shift(
     displacements = _check_displacements(
         displacements, x, data_format, max_displacement
     )
+    move: portable_shift.Mover
     if dispatch.runs(x, native):
         move = functools.partial(native_op.sparse_shift, input_relu=input_relu)
     else:

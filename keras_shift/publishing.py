@@ -361,5 +361,5 @@ def _names_of_classes(data):
 def _seconds(log):
     """Returns how long all epochs took together, or `None` if it is not in the log."""
     with open(log, newline="", encoding="utf-8") as file:
-        times = [row.get("seconds") for row in csv.DictReader(file)]
+        times = [row.get("seconds") or "" for row in csv.DictReader(file)]
     return round(sum(map(float, times)), 1) if all(times) else None

@@ -267,7 +267,7 @@ def _module_names(groups):
 
 
 def _check_without_shift(without_shift, groups):
-    known = sum(_module_names(groups), [])
+    known = [name for names in _module_names(groups) for name in names]
     if not isinstance(without_shift, (tuple, list)) or any(
         module_name not in known for module_name in without_shift
     ):

@@ -96,7 +96,7 @@ def training_history(log: str | os.PathLike[str]) -> TrainingHistory:
 
     Args:
         log: Path of a log.csv of `keras-shift train` or
-            `keras_shift.training.Trainer`, of the folder of a training, or of a
+            `keras_shift.training.train`, of the folder of a training, or of a
             .weights.h5 file with its .log.csv beside it, as published weights have it.
 
     Returns:

@@ -33,7 +33,7 @@ def apart(unit: Unit, quantize: str | None) -> int:
         unit: The unit.
         quantize: As in `to_tflite`.
     """
-    count = np.count_nonzero(unit.unshifted)
+    count = int(np.count_nonzero(unit.unshifted))
     if unit.displacements is None:
         return count
     block = _FLOAT_BLOCK if quantize in (None, "float16") else _INT8_BLOCK
