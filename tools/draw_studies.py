@@ -1,0 +1,145 @@
+"""Draws the pictures of docs/studies.md from the published weights.
+
+python tools/draw_studies.py --data-dir DIR
+
+Writes docs/studies/NAME.png for every name in FIGURES. DIR is the folder of CIFAR-10
+and CIFAR-100 (see `keras_shift.training.load_data`), whose first held-out images go
+through the networks. Needs matplotlib.
+"""
+
+import argparse
+import functools
+from pathlib import Path
+
+import matplotlib
+
+from keras_shift import analysis, training, zoo
+from keras_shift.files import replacing
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "studies"
+
+IMAGES = 500
+
+# The layer of Fig. 5 of the SSL paper, and of Fig. 7 and 8 of the ShiftNet paper.
+LAYER = "group2_module2_shift"
+LEARNED = "shiftresnet20.cifar10.ssl_lambda1e-4.short"
+GROUPED = "shiftresnet20.cifar10.ssl_grouped.short"
+NONE = "shiftresnet20.cifar10.ssl_1x1_only.short"
+
+
+def network(name):
+    """Returns the network of published weights."""
+    record = zoo.get_record(name)
+    return zoo.get_model(
+        record.constructor, alpha=record.arguments["alpha"], weights=record.weights
+    )
+
+
+@functools.cache
+def images(dataset, data_dir):
+    """Returns the first held-out images of a dataset."""
+    data = training.load_data(dataset, (32, 32), data_dir)
+    return data.held_out_images[:IMAGES].astype("float32")
+
+
+def side_by_side(count, width, height):
+    """Returns axes in a row in a new figure, each of this size in inches."""
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(
+        1, count, figsize=(count * width, height), layout="constrained", squeeze=False
+    )
+    return axes[0]
+
+
+def shifts(data_dir):
+    """Where every layer's channels moved: SSL paper, Fig. 5."""
+    return analysis.plot_shifts(network(LEARNED), before="initial")[0]
+
+
+def sparsity(data_dir):
+    """Where the network that is fastest on a phone still shifts."""
+    return analysis.plot_sparsity(network("fenet_0.75.tiny_imagenet.emptied"))
+
+
+def history(data_dir):
+    """When shifts go while accuracy grows."""
+    record = zoo.get_record("fenet_0.75.tiny_imagenet.sparse")
+    folder = zoo.published_weights.folder()
+    return analysis.training_history(folder / f"{record.name}.log.csv").plot()
+
+
+def contribution(data_dir):
+    """Which neighbours count: ShiftNet paper, Fig. 7."""
+    return analysis.channel_contribution(network(GROUPED), LAYER).plot()
+
+
+def correlation(data_dir):
+    """Which channels of one displacement tell the same: ShiftNet paper, Fig. 8."""
+    found = analysis.channel_correlation(
+        network(GROUPED), LAYER, images("cifar10", data_dir)
+    )
+    return found.plot()
+
+
+def receptive_field(data_dir):
+    """What a network sees with learned, with grouped and without shifts."""
+    networks = {"learned shifts": LEARNED, "grouped shifts": GROUPED, "no shifts": NONE}
+    panels = side_by_side(len(networks), 4.6, 4.1)
+    for (title, name), ax in zip(networks.items(), panels):
+        found = analysis.effective_receptive_field(
+            network(name), "group3_module3_add", images("cifar10", data_dir)
+        )
+        rows, columns = found.spread
+        found.plot(ax).set_title(
+            f"{title}\nstandard deviation {rows:.1f} rows, {columns:.1f} columns",
+            fontsize="medium",
+        )
+    return ax
+
+
+def collapse(data_dir):
+    """How many dimensions features have with FE-blocks and with bottlenecks."""
+    names = ("fenet_1.0.cifar100", "mobilenet_v2_1.0.cifar100")
+    for name, ax in zip(names, side_by_side(2, 6, 4.4)):
+        found = analysis.feature_collapse(network(name), images("cifar100", data_dir))
+        found.plot(ax)
+    return ax
+
+
+FIGURES = {
+    function.__name__: function
+    for function in (
+        shifts,
+        sparsity,
+        history,
+        contribution,
+        correlation,
+        receptive_field,
+        collapse,
+    )
+}
+
+
+def main():
+    """Writes all pictures, or those that are named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="all of them by default")
+    parser.add_argument("--data-dir", help="folder of the datasets")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(FIGURES):
+        parser.error(f"there are {list(FIGURES)}, and no {sorted(unknown)}")
+    matplotlib.use("agg")
+    FOLDER.mkdir(exist_ok=True)
+    for name in options.names or FIGURES:
+        ax = FIGURES[name](options.data_dir)
+        with replacing(FOLDER / f"{name}.png") as temporary:
+            ax.figure.savefig(temporary, dpi=100, facecolor="white")
+        print(FOLDER / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
