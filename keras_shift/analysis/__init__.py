@@ -7,13 +7,9 @@ from keras_shift.analysis.channels import (
     channel_correlation,
 )
 from keras_shift.analysis.collapse import FeatureCollapse, feature_collapse
-from keras_shift.analysis.displacements import (
+from keras_shift.analysis.displacement_distribution import (
     DisplacementDistribution,
-    ShiftHistogram,
     displacement_distribution,
-    plot_shifts,
-    plot_sparsity,
-    shift_histogram,
 )
 from keras_shift.analysis.history import TrainingHistory, training_history
 from keras_shift.analysis.multiply_adds import multiply_adds
@@ -22,6 +18,12 @@ from keras_shift.analysis.receptive_field import (
     effective_receptive_field,
 )
 from keras_shift.analysis.removal import least_important_shifts, remove_shifts
+from keras_shift.analysis.shift_histogram import (
+    ShiftHistogram,
+    plot_shifts,
+    shift_histogram,
+)
+from keras_shift.analysis.sparsity import plot_sparsity
 from keras_shift.analysis.summary import LayerSummary, Summary, summary
 
 __all__ = [

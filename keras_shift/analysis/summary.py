@@ -13,12 +13,12 @@ import keras
 import rich.box
 import rich.table
 
-from keras_shift.analysis.displacements import (
+from keras_shift.analysis.layer_calls import layer_calls
+from keras_shift.analysis.multiply_adds import multiply_adds_of_call
+from keras_shift.analysis.shift_histogram import (
     channels_by_displacement,
     most_frequent_first,
 )
-from keras_shift.analysis.layer_calls import layer_calls
-from keras_shift.analysis.multiply_adds import multiply_adds_of_call
 from keras_shift.files import replacing
 from keras_shift.layers.shift_layer import ShiftLayer
 from keras_shift.table import NARROW, UNBOUNDED, to_text

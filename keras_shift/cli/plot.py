@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_shift import analysis, zoo
 from keras_shift.analysis import drawing
-from keras_shift.analysis.displacements import has_known_start
+from keras_shift.analysis.shift_histogram import has_known_start
 from keras_shift.cli import models
 from keras_shift.cli.images import load_images
 from keras_shift.cli.messages import say

@@ -12,7 +12,7 @@ from keras_shift.layers import SparseShift2D
 from keras_shift.ops import check_max_displacement
 from keras_shift.training.layer_costs import costs_per_channel
 from keras_shift.training.optimizer import ShiftSGD
-from keras_shift.training.shift_choice import cost_of, counts_of_shifted, take_away
+from keras_shift.training.removal_order import cost_of, counts_of_shifted, take_away
 from keras_shift.training.shift_importance import ShiftImportance
 
 

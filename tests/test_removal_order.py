@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_shift.training.shift_choice import cost_of, counts_of_shifted, take_away
+from keras_shift.training.removal_order import cost_of, counts_of_shifted, take_away
 
 
 def patterns(*shifted):

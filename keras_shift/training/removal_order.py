@@ -1,4 +1,4 @@
-"""Chooses the shifts that a training takes away first."""
+"""Decides in which order a training takes shifts away."""
 
 from collections.abc import Callable, Sequence
 
