@@ -36,7 +36,7 @@ demo: $(OP)
 	$(BIN)/python examples/finetune_and_export.py
 
 test: $(OP) cc-test
-	$(BIN)/python -m pytest tests -q -n auto -m "$(MARKERS)"
+	$(BIN)/python -m pytest tests -q -n auto --no-loadscope-reorder -m "$(MARKERS)"
 
 cc-test:
 	tools/cc_tests.sh

@@ -39,6 +39,23 @@ def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
 
 
+# These files take long for their few tests. They begin first, so that in the end no
+# process waits for another.
+LONG = {
+    "test_distribution",
+    "test_evaluation",
+    "test_packaging",
+    "test_readme",
+    "test_sparsify",
+    "test_tflite",
+    "test_trainer",
+}
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Keeps tests in one process that share what takes long: a file's, a network's.

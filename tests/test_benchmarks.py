@@ -163,6 +163,7 @@ def test_the_frontier_has_every_network_and_can_be_drawn_again(monkeypatch, tmp_
         assert 10_000 < picture.stat().st_size < LARGEST_PICTURE
 
 
+@pytest.mark.exhaustive
 def test_the_frontier_compares_files_for_a_phones_images(monkeypatch):
     frontier = load("frontier", monkeypatch)
     for record in frontier.records():

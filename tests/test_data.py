@@ -83,11 +83,11 @@ class TestArrays:
     "changes, message",
     [
         ({"train_labels": LABELS[:22]}, r"one label for each image.*\(22,\)"),
-        ({"labels": LABELS[:6]}, r"one label for each image.*\(6,\)"),
+        ({"held_out_labels": LABELS[:6]}, r"one label for each image.*\(6,\)"),
         ({"train_labels": LABELS[:, None]}, r"one label for each image.*\(23, 1\)"),
         ({"class_names": ["a", "b"]}, "from 0 to 1.*from 0 to 2"),
-        ({"labels": LABELS[:7] - 1}, "from 0 to 2.*from -1 to"),
-        ({"labels": LABELS[:7] / 2}, "integers.*float64"),
+        ({"held_out_labels": LABELS[:7] - 1}, "from 0 to 2.*from -1 to"),
+        ({"held_out_labels": LABELS[:7] / 2}, "integers.*float64"),
     ],
 )
 def test_data_are_checked(changes, message):
@@ -187,8 +187,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from keras_shift.training import load_data
 with tfds.testing.mock_data(num_examples=3):
-    whole = load_data("cifar10", (32, 32)).images
-    part = load_data("cifar10", (8, 16)).images
+    whole = load_data("cifar10", (32, 32)).held_out_images
+    part = load_data("cifar10", (8, 16)).held_out_images
 np.savez(sys.argv[1], whole=whole, part=part)
 """
         run_python(code, tmp_path / "images.npz")
@@ -207,8 +207,8 @@ def test_subset_takes_the_first_of_every_class():
     data = Data("tiny", IMAGES, LABELS, IMAGES[:7], LABELS[:7], ["a", "b", "c"])
     subset = data.subset(2, 1)
     np.testing.assert_array_equal(subset.train_images, IMAGES[[0, 1, 2, 3, 4, 5]])
-    np.testing.assert_array_equal(subset.labels, [0, 1, 2])
-    assert len(data.subset(2).images) == 7
+    np.testing.assert_array_equal(subset.held_out_labels, [0, 1, 2])
+    assert len(data.subset(2).held_out_images) == 7
 
 
 class TestBatches:

@@ -15,6 +15,7 @@ import pytest
 
 from keras_shift.training import distribution
 from keras_shift.training.distribution import Division
+from marks import exhaustive
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(ROOT / "tests" / "training_process.py")
@@ -233,8 +234,8 @@ class TestFailFast:
         "statement, code, text",
         [
             ("raise KeyError('lost')", 1, "KeyError: 'lost'"),
-            ("raise SystemExit", 3, ""),
-            ("raise SystemExit('wrong arguments')", 1, "wrong arguments"),
+            exhaustive("raise SystemExit", 3, ""),
+            exhaustive("raise SystemExit('wrong arguments')", 1, "wrong arguments"),
         ],
     )
     def test_with_others_nothing_delays_the_end(self, statement, code, text):

@@ -96,7 +96,7 @@ def test_pixels_need_a_map_of_known_size():
         penalize_shifts(model, 0.1, "pixels")
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("nesterov", [exhaustive(False), True])
 @pytest.mark.parametrize("steps", [1500, exhaustive(3000)])
 def test_decay_is_what_is_left_of_a_displacement(steps, nesterov):
     """Whatever the length of the training, the learning rate and the factor."""

@@ -25,7 +25,7 @@ STYLES = [
     {"spatial": "sparse_shift"},
     exhaustive({"spatial": "sparse_shift", "max_displacement": None}),
     exhaustive({"spatial": "grouped_shift"}),
-    {"spatial": "active_shift"},
+    exhaustive({"spatial": "active_shift"}),
     {"spatial": "depthwise"},
     exhaustive({"spatial": "none"}),
     {"squeeze_excite": "v1"},

@@ -216,6 +216,7 @@ class TestTrain:
         resumed.load_weights(directory / "final.weights.h5")
         assert_same_weights(resumed, whole)
 
+    @pytest.mark.exhaustive
     def test_goes_on_after_a_callback_ended_it(self, tmp_path):
         recipe = dataclasses.replace(RECIPE, ema_momentum=0.9)
         whole, resumed = tiny_model(), tiny_model()
@@ -238,6 +239,7 @@ class TestTrain:
         again.load_weights(folder / "final.weights.h5")
         assert_same_weights(again, ended[0])
 
+    @pytest.mark.exhaustive
     def test_goes_on_with_more_to_log(self, tmp_path):
         options = {"directory": tmp_path, "data": tiny_data(), "verbose": 0}
         with pytest.raises(KeyboardInterrupt):

@@ -102,7 +102,7 @@ def receptive_field(data_dir):
 def collapse(data_dir):
     """How many dimensions features have with FE-blocks and with bottlenecks."""
     names = ("fenet_1.0.cifar100", "mobilenet_v2_1.0.cifar100")
-    for name, ax in zip(names, side_by_side(2, 6, 4.4)):
+    for name, ax in zip(names, side_by_side(2, 7, 10)):
         found = analysis.feature_collapse(network(name), images("cifar100", data_dir))
         found.plot(ax)
     return ax
