@@ -20,7 +20,7 @@ LINKS := '^/keras_shift/(zoo|custom_ops)/'
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help demo test cc-test lint format bench build clean
+.PHONY: help environment demo test cc-test lint format bench build clean
 
 help:
 	@echo "make demo     fine-tune a shift network and export it to a .tflite file"
@@ -31,6 +31,8 @@ help:
 	@echo "make bench    times of shift kernels, .tflite files and networks, with plots"
 	@echo "make build    wheel and sdist in dist/"
 	@echo "make clean    removes all of it, the environment included"
+
+environment: $(STAMP)
 
 demo: $(OP)
 	$(BIN)/python examples/finetune_and_export.py

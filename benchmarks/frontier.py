@@ -59,13 +59,7 @@ def records():
 
 def network(record):
     """A network with its weights, at the size of a phone's image."""
-    constructor = getattr(zoo, record.constructor)
-    return constructor(
-        IMAGE_SHAPE,
-        alpha=record.arguments["alpha"],
-        weights=record.weights,
-        output_stride=32,
-    )
+    return zoo.models.model_of_record(record, input_shape=IMAGE_SHAPE, output_stride=32)
 
 
 def without_shifts(model):

@@ -13,6 +13,13 @@ from keras_shift.version import __version__
 
 _PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
 
+# Names of vector instructions by Linux' flags for them, the widest first.
+_VECTORS = {
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}
+
 
 def environment() -> dict[str, Any]:
     """Returns what this process computes with, in types that JSON can hold.
@@ -99,12 +106,20 @@ def _accelerators(backend: str) -> list[str]:
 
 
 def machine() -> str:
-    """Returns the name of this machine's processor and its number of cores."""
+    """Returns the name of this machine's processor, and how many cores it has.
+
+    Processors of different speed may have one name, so the widest of their vector
+    instructions are named, too.
+    """
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    name = line.split(":")[1].strip()
-                    break
+            details = dict(
+                map(str.strip, line.split(":", 1)) for line in file if ":" in line
+            )
+        name = details.get("model name", name)
+        instructions = details.get("flags", "").split()
+        vectors = [_VECTORS[flag] for flag in _VECTORS if flag in instructions]
+        if vectors:
+            name = f"{name} with {vectors[0]}"
     return f"{name}, {os.cpu_count()} cores"

@@ -15,5 +15,13 @@ def with_new_names(
 
     Returns:
         A dict of the same values in the same order.
+
+    Raises:
+        TypeError: If a value is given under both of its names.
     """
+    for former, name in new_names.items():
+        if former in saved and name in saved:
+            raise TypeError(
+                f"{former!r} is a former name of {name!r}: give one of them"
+            )
     return {new_names.get(name, name): value for name, value in saved.items()}

@@ -1,5 +1,6 @@
 """Calls the compiled TensorFlow op, and tells TensorFlow its gradients."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -137,4 +138,6 @@ def _threads(tf):
 
 
 if keras.backend.backend() == "tensorflow":
-    _register_gradients()
+    # An earlier import of this module may have registered them.
+    with contextlib.suppress(KeyError):
+        _register_gradients()

@@ -1,8 +1,8 @@
 """Computes shifts with `keras.ops`, on every backend.
 
-All functions take NHWC images and displacements of shape `(2, channels)`, which they do
-not check. Displacements are floats, also where they hold whole numbers, because
-jax.custom_gradient has no gradients for integers.
+All movers take NHWC images and displacements of shape `(2, channels)`, which
+`keras_shift.ops` checks and clips. Displacements are floats, also where they hold whole
+numbers, because jax.custom_gradient has no gradients for integers.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from keras import ops
 
 from keras_shift.typing import Tensor
 
-# Displacements of this size and above move everything out of any image. They are
-# clipped to it, so that neither the cast to integers nor the sum with a pixel's index
+# Displacements of this size and above move everything out of any image. `ops` clips
+# them to it, so that neither the cast to integers nor the sum with a pixel's index
 # can overflow. This number is exact in float32.
 FAR = 2.0**29
 
@@ -91,9 +91,10 @@ def _one_hot_kernel(displacements, radius):
     return ops.expand_dims(rows[:, None, :] * columns[None, :, :], -1)
 
 
-# The next functions return the three differentiable shifts, each as a function of
-# (x, displacements). Keras passes the incoming gradient to a custom gradient as a
-# positional argument on TensorFlow and JAX, and as `upstream` on torch.
+# The next functions return the differentiable shifts, each as a function of
+# (x, displacements), and `both_gradients` the gradients of one of them. Keras passes
+# the incoming gradient to a custom gradient as a positional argument on TensorFlow and
+# JAX, and as `upstream` on torch.
 
 
 def integer_shift(max_displacement: int | None) -> Mover:

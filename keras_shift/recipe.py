@@ -40,7 +40,7 @@ _RULES: tuple[tuple[Callable[[Any], bool], str, tuple[str, ...]], ...] = (
     ),
     (
         lambda value: isinstance(value, (tuple, list)) and all(map(_is_number, value)),
-        "must be numbers",
+        "must be a tuple or list of numbers",
         ("boundaries",),
     ),
     (lambda value: isinstance(value, bool), "must be True or False", ("nesterov",)),
@@ -175,9 +175,9 @@ class Recipe:
         initial_weights: Name of published weights of this network with which the
             training begins, or `None` for random weights. Defaults to `None`.
         unshifted: Share of unshifted channels at the end, or `None`.
-            `keras_shift.training.SparsifyShifts` takes the other shifts away, those of
-            large maps first, in the first half of what follows `freeze_shifts` (or of
-            the whole training). Defaults to `None`.
+            `keras_shift.training.SparsifyShifts` takes the other shifts away, those
+            first that matter least for what they cost, in the first half of what
+            follows `freeze_shifts` (or of the whole training). Defaults to `None`.
         layer_cost: What it costs that a layer shifts at all, as a number of its
             channels. The larger it is, the more layers lose all their shifts on the way
             to `unshifted`. Defaults to `0.0`.

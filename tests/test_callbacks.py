@@ -68,7 +68,7 @@ def fit(network, *callbacks, epochs=3, shuffle=True):
     "optimizer, at_step",
     [
         (lambda: sgd(), 12),
-        exhaustive(lambda: sgd(nesterov=True, weight_decay=1e-2), 12),
+        (lambda: sgd(nesterov=True, weight_decay=1e-2), 12),
         exhaustive(lambda: keras.optimizers.AdamW(0.1, weight_decay=1e-2), 12),
         # A step every other batch.
         (lambda: sgd(gradient_accumulation_steps=2), 6),

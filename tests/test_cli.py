@@ -453,7 +453,6 @@ class TestPlot:
             ("correlation", "random pixels"),
             ("contribution", "layer shift of trained"),
             ("receptive-field", "random pixels"),
-            ("collapse", "random pixels"),
         ],
     )
     @pytest.mark.parametrize("ending, start", [("png", b"\x89PNG"), ("svg", b"<?xml")])
@@ -477,17 +476,50 @@ class TestPlot:
         capsys.readouterr()
         assert "trained: ['shift']. Received: --layer stem" in fails(wrong, capsys)
 
-    @pytest.mark.tensorflow
-    def test_images_of_a_folder(self, trained, tmp_path, capsys, monkeypatch):
+    @pytest.fixture
+    def two_photographs(self, tmp_path):
         for name in ("cat", "dog"):
             folder = tmp_path / "photographs" / name
             folder.mkdir(parents=True)
             image = np.random.default_rng(0).uniform(0, 255, (10, 8, 3))
             keras.utils.save_img(folder / "a.png", image)
+        return str(tmp_path / "photographs")
+
+    def test_collapse_needs_images(self, trained, two_photographs, tmp_path, capsys):
+        path = tmp_path / "a.png"
+        command = ["plot", trained, "--what", "collapse", "--output", str(path)]
+        assert "needs many images" in fails(command, capsys)
+        main([*command, "--data", two_photographs])
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+    def test_options_that_would_be_ignored_are_refused(
+        self, trained, two_photographs, tmp_path, capsys
+    ):
+        command = ["plot", trained, "--output", str(tmp_path / "a.png"), "--what"]
+        for what, *option in (
+            ("sparsity", "--layer", "shift"),
+            ("collapse", "--layer", "shift"),
+            ("history", "--layer", "shift"),
+            ("shifts", "--data", two_photographs),
+            ("contribution", "--data", two_photographs),
+        ):
+            said = fails([*command, what, *option], capsys)
+            assert f"{option[0]} serves only" in said and f"--what {what}" in said
+
+    def test_networks_of_any_size_see_no_random_pixels(self, tmp_path, capsys):
+        x = SparseShift2D(name="shift")(images := keras.Input((None, None, 3)))
+        path = str(tmp_path / "any.keras")
+        keras.Model(images, layers.Conv2D(2, 1)(x)).save(path)
+        command = ["plot", path, "--what", "correlation", "--output"]
+        assert "of a known size" in fails([*command, str(tmp_path / "a.png")], capsys)
+
+    def test_images_of_a_folder(
+        self, trained, two_photographs, tmp_path, capsys, monkeypatch
+    ):
         counts = []
 
         def study(model, layer, data):
-            counts.extend(len(images) for images, labels in data)
+            counts.append(len(data))
             return analysis.effective_receptive_field(
                 model, layer, np.zeros((1, 10, 8, 3))
             )
@@ -495,7 +527,7 @@ class TestPlot:
         monkeypatch.setattr(analysis, "channel_correlation", study)
         command = ["plot", trained, "--what", "correlation", "--data"]
         path = str(tmp_path / "a.png")
-        main([*command, str(tmp_path / "photographs"), "--output", path])
+        main([*command, two_photographs, "--output", path])
         assert counts == [2] and "random" not in capsys.readouterr().err
         missing = [*command, str(tmp_path / "none"), "--output", path]
         assert "--data must be a folder" in fails(missing, capsys)
@@ -543,6 +575,7 @@ class TestPlot:
         assert message.count("\n") == 1
 
 
+@pytest.mark.tensorflow
 class TestExport:
     def test_file(self, classifier, tmp_path, capsys):
         path = str(tmp_path / "animals.tflite")

@@ -125,8 +125,7 @@ class TestProcesses:
         assert "Division(index=0, processes=1, devices=2)" in said[0]
         assert_alike(tmp_path, two, 2e-6)
 
-    @pytest.mark.exhaustive
-    @pytest.mark.parametrize("dies", [0, 1])
+    @pytest.mark.parametrize("dies", [exhaustive(0), 1])
     def test_one_does_not_outlive_the_other(self, two, tmp_path, dies):
         # Step 8 is in the middle of the second of three epochs of five.
         codes, said = together(PROGRAM, tmp_path, "--die-in-step", 8, DIES=str(dies))
@@ -158,7 +157,6 @@ class TestProcesses:
 
 @pytest.mark.tensorflow
 class TestTensorFlow:
-    @pytest.mark.exhaustive
     def test_mirrored_devices_train_the_network_of_one(self, tmp_path):
         folders = [tmp_path / str(count) for count in (1, 2)]
         for count, folder in enumerate(folders, start=1):

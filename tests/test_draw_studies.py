@@ -2,12 +2,11 @@
 
 import re
 
-import matplotlib
 import pytest
 
 from networks import ROOT, load_tool
 
-matplotlib.use("agg")
+pytest.importorskip("matplotlib").use("agg")
 
 
 @pytest.fixture(scope="module")

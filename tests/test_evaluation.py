@@ -99,10 +99,10 @@ class TestEvaluate:
 
 def test_sample_of_training_images_is_of_all_classes(tmp_path):
     data = load_data("toy", (12, 12), write_data(tmp_path))
-    assert len(data.training_sample(512)) == 48
+    assert len(data.training_examples(512)[0]) == 48
     many = np.repeat(np.arange(1000), 3)
     sorted_by_class = type(data)("a", many, many, many, many, [""] * 1000)
-    chosen = sorted_by_class.training_sample(512)
+    chosen = sorted_by_class.training_examples(512)[0]
     assert len(chosen) == 512 and set(np.diff(chosen)) <= {1, 2, 3}
     assert (chosen[0], chosen[-1]) == (0, 999)
 
@@ -173,9 +173,9 @@ class TestCommand:
         model = recipes.build(recipe, classifier_activation=None)
         data = load_data("toy", (12, 12), tmp_path, "inception")
         rows = train(model, recipe, data, tmp_path / "run", verbose=0)
-        sample = data.training_sample(5)
+        sample = data.training_examples(5)[0]
         assert sample.shape == (5, 12, 12, 3)
-        np.testing.assert_array_equal(data.training_sample(5), sample)
+        np.testing.assert_array_equal(data.training_examples(5)[0], sample)
         main(["evaluate", str(tmp_path / "run"), "--data-dir", str(tmp_path)])
         found = figures(capsys.readouterr().out)
         assert found["top-1"] == [f"{rows[-1]['val_accuracy']:.2%}"]
@@ -310,14 +310,18 @@ class TestPublishing:
 
     def test_what_fails_leaves_what_was_published(self, tool, toy, tmp_path):
         tool.publish(toy / "run", str(toy), "HEAD")
-        folder = tmp_path / "weights"
-        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        folders = tmp_path / "weights", tmp_path / "golden"
+
+        def content():
+            paths = [path for folder in folders for path in folder.iterdir()]
+            return {path: path.read_bytes() for path in paths}
+
+        before = content()
         write_run(tmp_path / "other", dataclasses.replace(TOY, seed=8))
         with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
             patch.setattr(publishing, "_moved", lambda *args: 1 / 0)
             tool.publish(tmp_path / "other", str(toy), "HEAD")
-        after = {path.name: path.read_bytes() for path in folder.iterdir()}
-        assert after == before
+        assert content() == before and len(before) == 4
 
     def test_other_seeds_are_published(self, tool, tmp_path):
         recipe = dataclasses.replace(TOY, seed=8)

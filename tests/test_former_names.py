@@ -41,6 +41,13 @@ def test_recipes():
     assert factor == 10 and Recipe.from_json(text) == recipe
 
 
+def test_values_under_both_names_are_refused():
+    fields = json.loads(recipes.get_recipe("tiny_imagenet.fenet_1.0").to_json())
+    text = json.dumps({**fields, "displacement_learning_rate": 2.0})
+    with pytest.raises(ValueError, match="is a former name of"):
+        Recipe.from_json(text)
+
+
 @pytest.mark.parametrize("text", ["[]", "3", '"name"', "null"])
 def test_what_is_no_recipe_has_no_names(text):
     with pytest.raises(ValueError, match="This is no recipe: it is a"):

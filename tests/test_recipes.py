@@ -159,7 +159,7 @@ class TestBuild:
 @pytest.mark.parametrize(
     "name, arguments",
     [
-        exhaustive("cifar10.shiftresnet20_ssl_lambda5e-4.short", {"alpha": 0.25}),
+        ("cifar10.shiftresnet20_ssl_lambda5e-4.short", {"alpha": 0.25}),
         exhaustive(
             "tiny_imagenet.fenet_1.0",
             {"alpha": 0.25, "input_shape": (32, 32, 3)},

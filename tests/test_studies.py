@@ -209,6 +209,20 @@ def test_sparsity_has_a_bar_for_every_layer():
         analysis.plot_sparsity(keras.Sequential([keras.Input((3,))]))
 
 
+def test_what_was_initially_beyond_the_bound_was_clipped():
+    start = {"displacement_initializer": keras.initializers.Constant(3.0)}
+    layer = built(SparseShift2D(max_displacement=1, **start))
+    rings = plot_positions(analysis.plot_shifts(layer, before="initial"))
+    assert rings == {(1, 1)}
+
+
+def plot_positions(axes):
+    """Where circles without a filling are."""
+    return {
+        tuple(map(int, patch.center)) for patch in axes.patches if not patch.get_fill()
+    }
+
+
 def chain(shares, **arguments):
     """Shift layers of ten channels, of which these numbers are unshifted."""
     x = images = keras.Input((8, 8, 10))
@@ -248,6 +262,23 @@ class TestRemoval:
             predict(copy, images), predict(model, images), rtol=1e-6
         )
         assert len(copy.trainable_weights) == len(model.trainable_weights) - 1
+
+    def test_all_else_is_copied_as_it_is(self):
+        """Operations, what a layer has adapted to, dtypes, and a compilation."""
+        images = keras.Input((8, 8, 3))
+        adapted = layers.Normalization()
+        adapted.adapt(pixels(5, 8, 8, 3))
+        x = layers.Conv2D(9, 1, dtype="mixed_bfloat16")(adapted(images))
+        x = layers.Conv2D(2, 1)(keras.ops.tanh(shift()(x) + 1.0))
+        model = keras.Model(images, x)
+        model.compile("sgd", "mse")
+        copy = analysis.remove_shifts(model, ["shift"])
+        model.get_layer("shift").displacements.assign(np.zeros((2, 9)))
+        np.testing.assert_array_equal(
+            predict(copy, pixels(2, 8, 8, 3)), predict(model, pixels(2, 8, 8, 3))
+        )
+        assert copy.layers[2].dtype_policy.name == "mixed_bfloat16"
+        assert analysis.least_important_shifts(copy) == [] and copy.compiled
 
     def test_layers_inside_of_a_model(self):
         inner = chain([5, 2])

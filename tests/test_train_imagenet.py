@@ -24,7 +24,6 @@ def example():
     return module
 
 
-@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # from inside TFDS
 def test_it_trains_and_goes_on(example, tmp_path):
     def run(*options):

@@ -216,7 +216,6 @@ class TestTrain:
         resumed.load_weights(directory / "final.weights.h5")
         assert_same_weights(resumed, whole)
 
-    @pytest.mark.exhaustive
     def test_goes_on_after_a_callback_ended_it(self, tmp_path):
         recipe = dataclasses.replace(RECIPE, ema_momentum=0.9)
         whole, resumed = tiny_model(), tiny_model()

@@ -25,7 +25,7 @@ for backend in "${backends[@]}"; do
   "$python" -m venv "$work/environment"
   # The checkout lies on the path and hides the installed copy; what counts are the
   # requirements.
-  "$work/environment/bin/python" -m pip install --quiet ".[$backend]" \
+  "$work/environment/bin/python" -m pip install --quiet ".[$backend,plot]" \
     hypothesis pytest pytest-timeout 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
   if "$work/environment/bin/python" -c "import tensorflow" 2>/dev/null; then
     echo "TensorFlow came with $backend" >&2

@@ -21,7 +21,8 @@ FOLDER = ROOT / "docs" / "studies"
 
 IMAGES = 500
 
-# The layer of Fig. 5 of the SSL paper, and of Fig. 7 and 8 of the ShiftNet paper.
+# The layer of Fig. 5 of the SSL paper. (That of the ShiftNet paper's Fig. 7 and 8 is in
+# the first group.)
 LAYER = "group2_module2_shift"
 LEARNED = "shiftresnet20.cifar10.ssl_lambda1e-4.short"
 GROUPED = "shiftresnet20.cifar10.ssl_grouped.short"
@@ -30,10 +31,7 @@ NONE = "shiftresnet20.cifar10.ssl_1x1_only.short"
 
 def network(name):
     """Returns the network of published weights."""
-    record = zoo.get_record(name)
-    return zoo.get_model(
-        record.constructor, alpha=record.arguments["alpha"], weights=record.weights
-    )
+    return zoo.models.model_of_record(zoo.get_record(name))
 
 
 @functools.cache

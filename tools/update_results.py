@@ -7,6 +7,7 @@ weights (zoo/weights/*.json), and writes zoo/results.csv and docs/results.md. Th
 no figure of ours without a record. A test fails when they are stale.
 """
 
+import collections
 import csv
 import io
 import itertools
@@ -36,8 +37,8 @@ Convolutions](https://arxiv.org/abs/1711.08141) (ShiftNet).
   that of the .tflite file, quantized with 512 training images.
 - **Recipe** is what `keras-shift train` takes; `keras-shift recipes` tells where each
   comes from. The papers' need GPUs. Ours are for two CPU cores and far shorter
-  ({} epochs of CIFAR in place of {}, {} of Tiny-ImageNet), so that they cannot be
-  expected to reach the papers' figures.
+  ({} epochs for ShiftResNets in place of {}, {} for FE-Net and MobileNetV2), so that
+  they cannot be expected to reach the papers' figures.
 - **Shift sparsity** is the share of unshifted channels in all shift layers together.
 
 The same as a table for machines: [zoo/results.csv](../zoo/results.csv).
@@ -84,8 +85,8 @@ with another rounded displacement than they started with, and how many are
 
 COMPARED = {"FENet", "MobileNetV2"}
 COMPARISON = """\
-FE-Net and MobileNetV2 under the same recipe, but for what concerns shifts, and for the
-precision, which is each network's fastest on a CPU: {}.
+FE-Net and MobileNetV2 under one recipe, but for the width, what concerns shifts, the
+weights that go on from others (below), and the precision: {}.
 """
 ELSEWHERE = """\
 `{}` was trained with {} on {}.
@@ -153,14 +154,15 @@ def document(records):
         some = list(some)
         parts.append(f"### {dataset}\n")
         if COMPARED <= {record.constructor for record in some}:
-            precisions = [
-                f"{record.recipe['precision']} for {record.constructor}"
-                for record in some
-                if record.constructor in COMPARED
-                and not record.recipe.get("initial_weights")
-                and record.recipe.get("unshifted") is None
+            by_precision = collections.defaultdict(list)
+            for record in some:
+                if record.constructor in COMPARED:
+                    by_precision[record.recipe["precision"]].append(f"`{record.name}`")
+            texts = [
+                f"{precision} for {', '.join(names)}"
+                for precision, names in by_precision.items()
             ]
-            parts.append(COMPARISON.format(" and ".join(dict.fromkeys(precisions))))
+            parts.append(COMPARISON.format("; ".join(texts)))
         parts.append(_table_of_weights(some))
         parts += [
             CONTINUED.format(record.weights, start, record.recipe["epochs"])
@@ -170,7 +172,7 @@ def document(records):
         parts += [
             ELSEWHERE.format(record.name, record.backend, record.device)
             for record in some
-            if record.backend != "tensorflow"
+            if record.backend != "tensorflow" or " x " in record.device
         ]
     parts.append(CURVES if records else "None yet.\n")
     learned = [record for record in records if record.moved]

@@ -15,6 +15,7 @@ from keras_shift.zoo import (
     shiftresnet,
     variants,
 )
+from keras_shift.zoo.record import Record
 
 # MobileNetV2 is not one of the variants, since it is not from one of the two papers.
 _CONSTRUCTORS = {"MobileNetV2": mobilenet_v2.MobileNetV2} | {
@@ -73,6 +74,25 @@ def get_model(name: str, /, **arguments: Any) -> keras.Model:
     if name in variants.VARIANTS:
         arguments = {"name": name, **variants.VARIANTS[name].arguments, **arguments}
     return constructor(**arguments)
+
+
+def model_of_record(record: Record, /, **arguments: Any) -> keras.Model:
+    """Instantiates the network of published weights, with these weights.
+
+    Args:
+        record: A `Record`.
+        **arguments: Further arguments of the constructor.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If the constructor has no such argument.
+    """
+    alpha = record.arguments["alpha"]
+    return get_model(
+        record.constructor, alpha=alpha, weights=record.weights, **arguments
+    )
 
 
 def constructor_name(name: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_shift.graph_walk import walk
-from keras_shift.image_batches import batches
+from keras_shift.image_batches import batches, no_image
 from keras_shift.typing import Tensor
 
 # The maps of so many images are in memory at once.
@@ -36,7 +36,7 @@ def layer_of(model: keras.Model, layer: str | keras.layers.Layer) -> keras.layer
     raise ValueError(
         "Argument `layer` must be a layer of the model or its name,"
         f"{hint} (of a layer in a model inside the model, pass the inner model). "
-        f"Received: layer={layer if isinstance(layer, str) else layer!r}"
+        f"Received: layer={layer}"
     )
 
 
@@ -159,7 +159,7 @@ def image_batches(
             count += len(part)
             yield part
     if not count:
-        raise ValueError("Argument `data` must hold one image at least. Received: none")
+        raise no_image("data")
 
 
 def pixels_of(tensor: Tensor, channel_axis: int) -> np.ndarray:

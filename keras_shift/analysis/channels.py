@@ -19,7 +19,7 @@ from keras_shift.analysis.activations import (
     pixels_of,
     probe_layer,
 )
-from keras_shift.graph_walk import walk
+from keras_shift.graph import Graph
 from keras_shift.layers import SqueezeExcite2D
 from keras_shift.layers.shift_layer import ShiftLayer
 
@@ -154,7 +154,7 @@ def channel_correlation(
     for images in image_batches(model, data):
         (maps,) = maps_of(probed, images)
         values = pixels_of(maps, channel_axis(shift))
-        if getattr(shift, "input_relu", False):
+        if shift.input_relu:
             values = np.maximum(values, 0)
         for pair, group in groups.items():
             correlations[pair].add(values[:, group])
@@ -351,20 +351,12 @@ def _number(channels, reach):
 
 def _following(model, shift):
     """Returns the 1x1 convolution that takes in what a shift layer returns."""
-    # Tensors of the walk's copy that hold the layer's channels, each on its own.
-    holding: dict[int, Any] = {}
-    followers: list[keras.Operation] = []
-
-    def note(layer, args, kwargs, outputs):
-        if layer is shift:
-            holding[id(outputs)] = outputs
-        elif any(id(t) in holding for t in keras.tree.flatten((args, kwargs))):
-            if isinstance(layer, _APART):
-                holding[id(outputs)] = outputs
-            else:
-                followers.append(layer)
-
-    walk(model, note)
+    graph = Graph(model)
+    call = next(call for call in graph.calls if call.layer is shift)
+    users = graph.users(call.outputs[0])
+    while len(users) == 1 and users[0] and isinstance(users[0].layer, _APART):
+        users = graph.users(users[0].outputs[0])
+    followers = [user.layer for user in users if user]
     if (
         len(followers) == 1
         and isinstance(followers[0], keras.layers.Conv2D)

@@ -70,8 +70,7 @@ class FeatureCollapse:
         """
         count = len(self.layers)
         ax = drawing.one_axes(ax, 6.8, 1.2 + 0.21 * count)
-        positions = np.arange(count)
-        ax.barh(positions, 100, color="#EEEEEE")
+        positions = drawing.share_bars(ax, self.layers, self.ranks, self.channels)
         for few, colour, label in (
             (False, drawing.BLUE, f"{_ENOUGH} pixels for each channel or more"),
             (True, drawing.SKY, "fewer: may grow with more images"),
@@ -80,12 +79,6 @@ class FeatureCollapse:
             if chosen.any():
                 shares = 100 * self.shares[chosen]
                 ax.barh(positions[chosen], shares, color=colour, label=label)
-        for position, (rank, channels) in enumerate(zip(self.ranks, self.channels)):
-            ax.text(101, position, f"{rank:,} of {channels:,}", va="center", fontsize=8)
-        ax.set_yticks(positions, self.layers, fontsize=8)
-        ax.set_ylim(count - 0.4, -0.6)
-        ax.set_xlim(0, 100)
-        ax.spines[["top", "right"]].set_visible(False)
         ax.set_xlabel(
             f"components with {self.variance:.0%} of the variance, % of the channels"
         )

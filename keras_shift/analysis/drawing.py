@@ -15,6 +15,9 @@ RED = "#D55E00"
 SKY = "#56B4E9"
 GREY = "#999999"
 
+# Size of the letters beside bars, in points.
+_SMALL = 8
+
 # Displacements beyond this many pixels have no place on the grid, which their number
 # is written below.
 FARTHEST = 12
@@ -119,3 +122,29 @@ def plain(ax: "Axes") -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
+
+
+def share_bars(
+    ax: "Axes", names: Sequence[str], parts: Sequence[int], wholes: Sequence[int]
+) -> np.ndarray:
+    """Prepares axes for bars that are shares of grey ones, from top to bottom.
+
+    Args:
+        ax: Matplotlib axes.
+        names: What stands left of each bar.
+        parts: Numbers of what the bars stand for. They stand to their right.
+        wholes: Numbers of all of which these are parts. They stand there, too.
+
+    Returns:
+        The positions of the bars, whose lengths are to be in percent.
+    """
+    positions = np.arange(len(names))
+    ax.barh(positions, 100, color="#EEEEEE")
+    for position, part, whole in zip(positions, parts, wholes):
+        text = f"{part:,} of {whole:,}"
+        ax.text(101, position, text, va="center", fontsize=_SMALL)
+    ax.set_yticks(positions, names, fontsize=_SMALL)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlim(0, 100)
+    ax.spines[["top", "right"]].set_visible(False)
+    return positions

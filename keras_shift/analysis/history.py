@@ -104,10 +104,6 @@ def training_history(log: str | os.PathLike[str]) -> TrainingHistory:
 
     Raises:
         ValueError: If there is no such log.
-
-    References:
-
-    - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285), Section 5.2
     """
     path = _file(Path(log))
     try:

@@ -101,7 +101,7 @@ def effective_receptive_field(
 
     It is the gradient of the sum of the central unit's channels with respect to the
     image, in absolute values, averaged over colours and images. 1x1 convolutions see
-    one pixel, so in a shift network it is the shifts and the strides that make it wide.
+    one pixel, so in a shift network it is the shifts and poolings that make it wide.
 
     Example:
 

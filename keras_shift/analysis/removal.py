@@ -6,6 +6,7 @@ import keras
 
 from keras_shift.analysis.layer_calls import layer_calls
 from keras_shift.layers.shift_layer import ShiftLayer
+from keras_shift.rewriting import rewrite
 
 
 def least_important_shifts(model: keras.Model, n: int | None = None) -> list[str]:
@@ -76,11 +77,11 @@ def remove_shifts(
             `least_important_shifts` returns them.
 
     Returns:
-        A `keras.Model` with weights of its own, without compilation.
+        A `keras.Model` with weights of its own, which is compiled if `model` is.
 
     Raises:
-        ValueError: If the model is subclassed or not built, or something in `layers` is
-            no shift layer of it.
+        ValueError: If the model is subclassed or not built, if it has layers that were
+            quantized or have LoRA, or if something in `layers` is no shift layer of it.
 
     References:
 
@@ -100,21 +101,14 @@ def remove_shifts(
                 f"their names: {list(known)}. Received: {layer!r} in it"
             )
         removed.add(id(shift))
-    copies = []
 
-    def copied(layer):
-        if id(layer) in removed:
-            relu = getattr(layer, "input_relu", False)
-            kind = keras.layers.ReLU if relu else keras.layers.Identity
-            return kind(name=layer.name, dtype=layer.dtype_policy)
-        copy = layer.__class__.from_config(layer.get_config())
-        copies.append((layer, copy))
-        return copy
+    def without_shift(layer, shapes):
+        if id(layer) not in removed:
+            return None
+        kind = keras.layers.ReLU if layer.input_relu else keras.layers.Identity
+        return kind(name=layer.name, dtype=layer.dtype_policy), []
 
-    result = keras.models.clone_model(model, clone_function=copied, recursive=True)
-    for layer, copy in copies:
-        copy.set_weights(layer.get_weights())
-    return result
+    return rewrite(model, without_shift, dtype=None)
 
 
 def shifts_by_path(model: keras.Model) -> dict[str, ShiftLayer]:

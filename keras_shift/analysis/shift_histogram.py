@@ -376,6 +376,10 @@ def _initial(layer):
     if not isinstance(layer, LearnedShift):
         return shift_histogram(layer)
     start = layer.displacement_initializer(layer.displacements.shape, "float32")
-    rounded = np.rint(keras.ops.convert_to_numpy(start)) + 0.0
+    start = keras.ops.convert_to_numpy(start)
+    if layer.max_displacement is not None:
+        # The layer clips what is initially beyond its bound.
+        start = np.clip(start, -layer.max_displacement, layer.max_displacement)
+    rounded = np.rint(start) + 0.0
     counts = collections.Counter(map(_pixels, *rounded))
     return ShiftHistogram(layer.name, most_frequent_first(counts))

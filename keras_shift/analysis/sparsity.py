@@ -42,30 +42,16 @@ def plot_sparsity(model: keras.Model, ax: "Axes | None" = None) -> "Axes":
             f"Argument `model` has no shift layers. Received: model={model.name!r}"
         )
     ax = drawing.one_axes(ax, 6.4, 1.1 + 0.24 * len(layers))
-    positions = np.arange(len(layers))
-    shares = np.array([100 * layer.sparsity for layer in layers])
-    # The bar of all channels, of which the unshifted ones are a part.
-    ax.barh(positions, 100, color="#EEEEEE")
-    ax.barh(positions, shares, color=drawing.BLUE)
-    for position, layer in enumerate(layers):
-        ax.text(
-            101,
-            position,
-            f"{round(layer.sparsity * layer.channels):,} of {layer.channels:,}",
-            va="center",
-            fontsize="small",
-        )
-    ax.set_yticks(positions, [layer.name for layer in layers], fontsize="small")
-    ax.set_ylim(len(layers) - 0.4, -0.6)
-    ax.set_xlim(0, 100)
-    ax.spines[["top", "right"]].set_visible(False)
+    channels = np.array([layer.channels for layer in layers])
+    unshifted = np.array([round(layer.sparsity * layer.channels) for layer in layers])
+    names = [layer.name for layer in layers]
+    positions = drawing.share_bars(ax, names, unshifted, channels)
+    ax.barh(positions, 100 * unshifted / channels, color=drawing.BLUE)
     ax.set_xlabel("unshifted channels, % of the layer")
     ax.set_ylabel("shift layer")
-    channels = sum(layer.channels for layer in layers)
-    unshifted = sum(round(layer.sparsity * layer.channels) for layer in layers)
     ax.set_title(
-        f"{model.name}: {unshifted:,} of {channels:,} channels unshifted "
-        f"({unshifted / channels:.1%})",
+        f"{model.name}: {unshifted.sum():,} of {channels.sum():,} channels unshifted "
+        f"({unshifted.sum() / channels.sum():.1%})",
         loc="left",
         fontsize="medium",
     )

@@ -48,9 +48,7 @@ def _of_training(path):
 
 
 def _of_record(record):
-    model = zoo.get_model(
-        record.constructor, alpha=record.arguments["alpha"], weights=record.weights
-    )
+    model = zoo.models.model_of_record(record)
     return model, record.dataset, record.recipe.get("augmentation", "none")
 
 

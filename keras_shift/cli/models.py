@@ -34,12 +34,10 @@ def load(arguments: argparse.Namespace) -> keras.Model:
             "input_shape": arguments.input_shape and tuple(arguments.input_shape),
             "classes": arguments.classes,
         }
-        name = arguments.name
-        if record := published(arguments):
-            name, given["weights"] = record.constructor, record.weights
-            given["alpha"] = record.arguments["alpha"]
         given = {key: value for key, value in given.items() if value is not None}
-        return zoo.get_model(name, **given)
+        if record := published(arguments):
+            return zoo.models.model_of_record(record, **given)
+        return zoo.get_model(arguments.name, **given)
     if arguments.classes is not None:
         raise ValueError(
             "The classes of a .keras file are those it was saved with. "

@@ -1,9 +1,8 @@
 """Runs the sub-command `keras-shift plot`."""
 
 import argparse
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,17 +16,21 @@ from keras_shift.cli.images import load_images
 from keras_shift.cli.messages import say
 from keras_shift.cli.quiet import quiet
 from keras_shift.files import replacing
-from keras_shift.image_batches import random_pixels
-from keras_shift.image_files import naming_unreadable
-from keras_shift.layers.shift_layer import shift_layers
+from keras_shift.image_batches import CALIBRATION_IMAGES, collect, random_pixels
+from keras_shift.layers.shift_layer import ShiftLayer, shift_layers
 
 _ENDINGS = (".png", ".svg")
 _DOTS_PER_INCH = 150
 
-# More images hardly change a correlation or a mean of gradients.
-_MOST_IMAGES = 128
-
-_BATCH_SIZE = 8
+# What is drawn of one layer, and what is drawn of images. `_PICTURES` has all.
+_OF_LAYERS = (
+    "shifts",
+    "displacements",
+    "correlation",
+    "contribution",
+    "receptive-field",
+)
+_OF_IMAGES = ("correlation", "receptive-field", "collapse")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -53,6 +56,12 @@ def run(arguments: argparse.Namespace) -> None:
             "--output must be in a folder that is there. "
             f"Received: --output {arguments.output}"
         )
+    for option, studies in (("layer", _OF_LAYERS), ("data", _OF_IMAGES)):
+        if getattr(arguments, option) is not None and arguments.what not in studies:
+            raise ValueError(
+                f"--{option} serves only --what {', '.join(studies)}. "
+                f"Received: --what {arguments.what}"
+            )
     with quiet(arguments.verbose):
         # Matplotlib says so when it makes a list of all fonts, the first time.
         drawing.pyplot().switch_backend("agg")
@@ -85,8 +94,8 @@ def _displacements(arguments):
 def _correlation(arguments):
     model = models.load_with_weights(arguments)
     layer = _layer_or_default(arguments, model, _most_important)
-    with _images(arguments, model) as images:
-        return analysis.channel_correlation(model, layer, images).plot()
+    images = _images(arguments, model)
+    return analysis.channel_correlation(model, layer, images).plot()
 
 
 def _contribution(arguments):
@@ -98,14 +107,18 @@ def _contribution(arguments):
 def _receptive_field(arguments):
     model = models.load_with_weights(arguments)
     layer = _layer_or_default(arguments, model, _last)
-    with _images(arguments, model) as images:
-        return analysis.effective_receptive_field(model, layer, images).plot()
+    images = _images(arguments, model)
+    return analysis.effective_receptive_field(model, layer, images).plot()
 
 
 def _collapse(arguments):
+    if arguments.data is None:
+        raise ValueError(
+            "--what collapse needs many images: name a folder of photographs with "
+            "--data. Received: no --data"
+        )
     model = models.load_with_weights(arguments)
-    with _images(arguments, model) as images:
-        return analysis.feature_collapse(model, images).plot()
+    return analysis.feature_collapse(model, _images(arguments, model)).plot()
 
 
 def _history(arguments):
@@ -141,35 +154,44 @@ def _model_or_layer(arguments):
 def _layer_or_default(arguments, model, default):
     if arguments.layer is not None:
         return arguments.layer
-    if not any(layer in model.layers for layer in shift_layers(model)):
+    layers = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, ShiftLayer) and layer.rounds
+    ]
+    if not layers:
         raise ValueError(
             f"{model.name} has no shift layers of its own: name another layer with "
             "--layer, or another network. Received: no --layer"
         )
-    name = default(model)
+    name = default(layers).name
     say(f"This is the layer {name} of {model.name}; --layer names another one.")
     return name
 
 
-def _most_important(model):
-    return analysis.least_important_shifts(model)[-1]
+def _most_important(layers):
+    """Returns the layer with the largest share of shifted channels."""
+    return min(layers, key=lambda layer: layer.sparsity)
 
 
-def _last(model):
-    return shift_layers(model)[-1].name
+def _last(layers):
+    return layers[-1]
 
 
-@contextlib.contextmanager
-def _images(arguments, model) -> Iterator[Any]:
-    """Gives the images of --data, or random pixels without it."""
+def _images(arguments, model):
+    """Returns images of --data, or random pixels without it."""
+    shape = tuple(model.inputs[0].shape[1:])
     if arguments.data is None:
+        if None in shape:
+            raise ValueError(
+                "The network must be of images of a known size. "
+                f"Received: {arguments.name}, of images of shape {shape}"
+            )
         say("Without --data, the network sees random pixels instead of photographs.")
-        with quiet(arguments.verbose):
-            yield random_pixels(model.inputs[0].shape[1:])
-        return
-    dataset = load_images(arguments.data, model, shuffle=True)
-    with quiet(arguments.verbose), naming_unreadable(dataset.file_paths):
-        yield dataset.unbatch().take(_MOST_IMAGES).batch(_BATCH_SIZE)
+        return random_pixels(shape)
+    images = load_images(arguments.data, model, shuffle=True)
+    with quiet(arguments.verbose):
+        return collect(images, shape, "data", CALIBRATION_IMAGES)
 
 
 def _log(arguments):

@@ -12,11 +12,11 @@ from keras_shift.deploy.folding import (
     is_normalization,
     is_plain_convolution,
 )
-from keras_shift.deploy.graph import Graph
 from keras_shift.deploy.lowering import shift_as_convolution
-from keras_shift.deploy.rewriting import keep, rewrite
 from keras_shift.deploy.units import find_units
+from keras_shift.graph import Graph
 from keras_shift.layers import FusedUnit2D
+from keras_shift.rewriting import keep, rewrite
 
 
 def fuse(model: keras.Model) -> keras.Model:

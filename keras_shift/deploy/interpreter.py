@@ -52,7 +52,7 @@ class LiteRTModel:
                 "`pip install ai-edge-litert`, which is also in the extras "
                 '`"keras-shift[cpu]"` and `"keras-shift[tf]"`.'
             ) from error
-        check_threads(num_threads, "num_threads")
+        check_threads(num_threads)
         num_threads = int(num_threads)
         self.path = os.fspath(path)
         content, file = flatbuffer.read(self.path)
@@ -155,20 +155,19 @@ class LiteRTModel:
         return output.astype("float32")
 
 
-def check_threads(value: int, argument: str) -> None:
+def check_threads(num_threads: int) -> None:
     """Refuses a number of threads that LiteRT should not start.
 
     Args:
-        value: The number.
-        argument: Name of the argument that it was passed as, for the message.
+        num_threads: The number.
 
     Raises:
         ValueError: If it is no integer from 1 to 256.
     """
-    if value != int(value) or not 1 <= value <= _MOST_THREADS:
+    if num_threads != int(num_threads) or not 1 <= num_threads <= _MOST_THREADS:
         raise ValueError(
-            f"Argument `{argument}` must be a positive integer, {_MOST_THREADS} at "
-            f"most. Received: {argument}={value}"
+            f"Argument `num_threads` must be a positive integer, {_MOST_THREADS} at "
+            f"most. Received: num_threads={num_threads}"
         )
 
 

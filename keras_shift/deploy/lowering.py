@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from keras_shift.deploy import splitting
-from keras_shift.deploy.rewriting import keep, rewrite
 from keras_shift.deploy.shift_kernels import bilinear_kernel, shift_kernels
 from keras_shift.deploy.units import find_units
 from keras_shift.layers import (
@@ -20,6 +19,7 @@ from keras_shift.layers import (
 )
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.portable_shift import FAR
+from keras_shift.rewriting import keep, rewrite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +226,7 @@ def shift_as_convolution(
         if None not in sizes:
             # A displacement by the map's size already moves everything out of it.
             displacements[axis] = displacements[axis].clip(-max(sizes), max(sizes))
-    relu = isinstance(layer, SparseShift2D) and layer.input_relu
+    relu = layer.input_relu
     if not (displacements.any() or gone.any()):
         nothing = keras.layers.ReLU if relu else keras.layers.Identity
         return nothing(name=layer.name, dtype="float32"), []

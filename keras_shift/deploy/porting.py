@@ -5,12 +5,12 @@ import re
 import keras
 
 from keras_shift.deploy.lowering import shift_as_convolution
-from keras_shift.deploy.rewriting import rewrite
 from keras_shift.layers import (
     FusedBatchNormalization,
     SliceChannels,
     SqueezeExcite2D,
 )
+from keras_shift.rewriting import rewrite
 
 
 def portable(model: keras.Model) -> keras.Model:

@@ -9,20 +9,17 @@ from keras_shift.deploy.units import Unit
 
 # The number of unshifted channels that a split unit computes apart from the others is a
 # multiple of this: of how many channels XNNPACK's matrix kernels compute at a time.
-# FE-Net takes 5% more time in float32 with 16 (on a processor with AVX-512), and 1%
-# more in int8 with 32.
 _FLOAT_BLOCK = 32
 _INT8_BLOCK = 16
 
 # From this share of unshifted channels on, a unit is split, which adds two convolutions
-# and an addition. With one unshifted channel in nine, as in grouped shifts, a split
-# makes int8 files take 1% more time and float32 files the same; with six in ten, files
-# take 4 to 7% less.
+# and an addition. Grouped shifts leave one channel in nine unshifted and gain nothing
+# from it; with six in ten, files are faster (benchmarks/results/tflite_lowering.csv).
 _LEAST_APART = 0.25
 
 # Weights of fewer numbers stay float32 in a dynamically quantized file. XNNPACK cannot
 # run that file's depthwise convolutions with int8 weights, and LiteRT's own kernels for
-# them are six times as slow.
+# them are slow.
 _DYNAMIC_NUMBERS = 1024
 
 

@@ -17,10 +17,10 @@ from keras_shift.deploy import flatbuffer
 from keras_shift.deploy.flatbuffer import always_zero, operations, output_step
 from keras_shift.deploy.lowering import lower_layers, lower_units
 from keras_shift.deploy.metadata import annotate
-from keras_shift.deploy.rewriting import is_its_graph
 from keras_shift.deploy.verification import Verification, verify
 from keras_shift.files import replacing
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect, random_pixels
+from keras_shift.rewriting import is_its_graph
 
 _QUANTIZE = (None, "float16", "dynamic", "int8")
 _TYPES = ("float32", "uint8", "int8")

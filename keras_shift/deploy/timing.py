@@ -138,7 +138,7 @@ def benchmark(
     paths = [os.fspath(name) for name in (path, *others)]
     if len(set(paths)) < len(paths):
         raise ValueError(f"Every file must be named once. Received: {paths}")
-    check_threads(num_threads, "num_threads")
+    check_threads(num_threads)
     if repeats != int(repeats) or repeats < 1:
         raise ValueError(
             "Argument `repeats` must be a positive integer. "

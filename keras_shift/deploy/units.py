@@ -10,7 +10,7 @@ from keras_shift.deploy.folding import (
     is_normalization,
     is_plain_convolution,
 )
-from keras_shift.deploy.graph import Graph
+from keras_shift.graph import Graph
 from keras_shift.layers import GroupedShift2D, SliceChannels, SparseShift2D
 from keras_shift.layers.shift_layer import ShiftLayer
 from keras_shift.portable_shift import FAR
@@ -262,7 +262,7 @@ def _is_relu(layer):
 
 
 def _has_input_relu(layer):
-    return isinstance(layer, SparseShift2D) and layer.input_relu
+    return isinstance(layer, ShiftLayer) and layer.input_relu
 
 
 def _is_whole_shift(layer):

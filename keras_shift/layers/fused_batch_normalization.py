@@ -16,7 +16,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     moving_variance = momentum * moving_variance + (1 - momentum) * variance(x)
     ```
 
-    Keras computes this with a dozen operations, each of which passes over the whole
+    Keras computes this with many operations, each of which passes over the whole
     tensor, forward and backward. TensorFlow has one operation for all of it. In
     training on TensorFlow, this layer uses that operation where it can: for images
     in the format `"channels_last"`, in float32 or half precision, with `center` and

@@ -34,6 +34,9 @@ class ShiftLayer(keras.layers.Layer):
     # Whether the layer shifts by the rounded displacements.
     rounds = True
 
+    # Whether a ReLU is part of the layer, before the shift.
+    input_relu = False
+
     def __init__(self, data_format: DataFormat | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format = check_data_format(data_format)

@@ -15,7 +15,7 @@ class SliceChannels(keras.layers.Layer):
     ```
 
     On TensorFlow, this layer trains with `tf.slice`, because the gradient of an index
-    takes several times as long.
+    takes longer.
 
     Example:
 

@@ -143,19 +143,8 @@ class Data:
         """
         return in_batches(self.held_out_images, self.held_out_labels, batch_size)
 
-    def training_sample(self, count: int) -> np.ndarray:
-        """Returns training images of all classes, always the same ones.
-
-        Args:
-            count: Int, number of images. If the dataset has fewer, all are returned.
-
-        Returns:
-            An array of shape `(count, height, width, channels)`.
-        """
-        return self.training_examples(count)[0]
-
     def training_examples(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the images that `training_sample` returns, and their labels.
+        """Returns training images of all classes, always the same ones, and labels.
 
         Args:
             count: Int, number of images. If the dataset has fewer, all are returned.

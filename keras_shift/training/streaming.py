@@ -170,19 +170,8 @@ class StreamedData:
             .prefetch(tf.data.AUTOTUNE)
         )
 
-    def training_sample(self, count: int) -> np.ndarray:
-        """Returns the middle of some training images, always of the same ones.
-
-        Args:
-            count: Int, number of images. If the dataset has fewer, all are returned.
-
-        Returns:
-            An array of shape `(count, height, width, 3)`.
-        """
-        return self.training_examples(count)[0]
-
     def training_examples(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the images that `training_sample` returns, and their labels.
+        """Returns the middle of training images, always of the same ones, and labels.
 
         Args:
             count: Int, number of images. If the dataset has fewer, all are returned.

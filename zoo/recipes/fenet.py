@@ -44,7 +44,7 @@ _TINY_IMAGENET_DENSE = Recipe(
 )
 
 # This network has few shifts, most of them in small maps and none by more than one
-# pixel, since such shifts cost a phone least. The first six epochs learn which shifts
+# pixel, since such shifts cost a file least. The first six epochs learn which shifts
 # matter, and the next seven take most of the others away. MobileNetV2's recipe has the
 # same precision.
 _TINY_IMAGENET_SPARSE = dataclasses.replace(
@@ -56,8 +56,7 @@ _TINY_IMAGENET_SPARSE = dataclasses.replace(
     precision="float32",
 )
 
-# This recipe takes shifts away from the dense weights, in a quarter of their training
-# time.
+# This recipe takes shifts away from the dense weights, in a quarter of their epochs.
 _TINY_IMAGENET_SPARSIFIED = dataclasses.replace(
     _TINY_IMAGENET_DENSE,
     name="tiny_imagenet.fenet_1.0.sparsified",
@@ -71,8 +70,7 @@ _TINY_IMAGENET_SPARSIFIED = dataclasses.replace(
     precision="float32",
 )
 
-# This recipe goes on from the sparse weights. It takes away the shifts of whole layers,
-# above all of those with large maps.
+# This recipe goes on from the sparse weights and takes away the shifts of whole layers.
 _TINY_IMAGENET_EMPTIED = dataclasses.replace(
     _TINY_IMAGENET_SPARSIFIED,
     name="tiny_imagenet.fenet_1.0.emptied",
@@ -103,9 +101,9 @@ _CIFAR100 = dataclasses.replace(
     crop_padding=4,
 )
 
-# A phone's time depends more on which layers shift than on how many of their channels
-# do. So this recipe leaves shifts to a fifth of the channels, and the first shift of a
-# layer costs as much as eight more.
+# A file's time depends more on which layers shift than on how many of their channels do
+# (benchmarks/results/frontier.csv). So this recipe leaves shifts to a fifth of the
+# channels, and that a layer shifts at all costs as much as eight of them.
 _CIFAR100_SPARSE = dataclasses.replace(
     _TINY_IMAGENET_SPARSE,
     name="cifar100.fenet_1.0.sparse",

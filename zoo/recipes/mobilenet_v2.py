@@ -13,7 +13,7 @@ def _instead(recipe):
         network="MobileNetV2",
         displacement_gradient_factor=1.0,
         freeze_shifts=None,
-        # Depthwise convolutions are slow in half precision on CPUs.
+        # On CPUs it trains more slowly in bfloat16 (benchmarks/results/training.csv).
         precision="float32",
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_shift.deploy.graph import Graph
+from keras_shift.graph import Graph
 from keras_shift.typing import Tensor
 
 
@@ -23,8 +23,9 @@ def rewrite(
     substitute: Callable[[keras.Operation, list[tuple]], tuple | None],
     functions: Callable[[keras.Model, str], dict[str, Callable]] | None = None,
     path: str = "",
+    dtype: str | None = "float32",
 ) -> keras.Model:
-    """Returns a float32 copy of a model, with something else for some of its layers.
+    """Returns a copy of a model, with something else in the place of some layers.
 
     Args:
         model: A functional or sequential `keras.Model`. The models inside of it are
@@ -38,9 +39,11 @@ def rewrite(
             of the layer's output. Defaults to `None`.
         path: Names of the models that this one is in, each followed by a slash.
             Defaults to `""`.
+        dtype: Dtype policy of copied layers, or `None` for their own. Defaults to
+            `"float32"`.
 
     Returns:
-        A `keras.Model` with weights of its own.
+        A `keras.Model` with weights of its own, which is compiled if `model` is.
 
     Raises:
         ValueError: For a subclassed model, whose layers cannot be exchanged, and for
@@ -63,7 +66,7 @@ def rewrite(
 
     def copy(layer):
         if isinstance(layer, keras.Model):
-            return rewrite(layer, substitute, functions, f"{path}{layer.name}/")
+            return rewrite(layer, substitute, functions, f"{path}{layer.name}/", dtype)
         _check_plain(layer)
         if layer.name in by_name:
             return layer  # `call` does not call it.
@@ -75,7 +78,8 @@ def rewrite(
         if not isinstance(layer, keras.layers.Layer):
             # This is an operation of `keras.ops`, such as one that slices channels.
             return type(layer).from_config(config)
-        config["dtype"] = "float32"
+        if dtype is not None:
+            config["dtype"] = dtype
         # The code of a Lambda layer is part of this process already.
         options = {"safe_mode": False} if type(layer) is keras.layers.Lambda else {}
         copied = type(layer).from_config(config, **options)
