@@ -31,7 +31,8 @@ SOURCES = sorted(
 HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in CC.glob("*.h"))
 
 FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-pthread"]
-# One object an instruction set; which of them runs is decided when the op is loaded.
+# One object for each instruction set. Which of them runs is decided when the op is
+# loaded.
 # Repeated in custom_ops/cc/BUILD and tools/cc_tests.sh; test_packaging.py compares.
 X86_FLAGS = {
     "_avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -70,7 +71,7 @@ class Build(build):
 
 
 class BuildOp(build_ext):
-    """One object a source, each with its own flags, into a file named plainly *.so."""
+    """One object for each source, with its own flags, into a file named just *.so."""
 
     def get_ext_filename(self, fullname):
         return os.path.join(*fullname.split(".")) + ".so"

@@ -122,7 +122,7 @@ def _check_stamp() -> None:
     expected = namespace["source_stamp"]()
     found = re.search(rb"keras_shift_stamp=(\w+)", _LIBRARY.read_bytes())
     actual = found[1].decode() if found else "none"
-    # An installed file has no sources beside it, and one that Bazel built has no stamp.
+    # An installed file has no sources beside it, and one compiled by hand no stamp.
     if expected is not None and actual not in (expected, "unstamped"):
         raise _Broken(
             f"{_LIBRARY} is stale (compiled from sources with the stamp {actual}, "

@@ -114,9 +114,8 @@ def machine() -> str:
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
-            details = dict(
-                map(str.strip, line.split(":", 1)) for line in file if ":" in line
-            )
+            fields = (line.partition(":") for line in file)
+            details = {key.strip(): value.strip() for key, _, value in fields}
         name = details.get("model name", name)
         instructions = details.get("flags", "").split()
         vectors = [_VECTORS[flag] for flag in _VECTORS if flag in instructions]

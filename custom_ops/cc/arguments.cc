@@ -7,8 +7,7 @@
 
 namespace keras_shift {
 
-Status CheckArguments(const ImageShape& shape, int64_t element_size,
-                      int64_t num_threads) {
+Status CheckShape(const ImageShape& shape, int64_t element_size) {
   const int64_t sizes[] = {shape.batch, shape.height, shape.width,
                            shape.channels};
   const auto received = [&] {
@@ -32,7 +31,13 @@ Status CheckArguments(const ImageShape& shape, int64_t element_size,
     // border of a pixel.
     bytes *= size + 1;
   }
-  return CheckNumThreads("Argument", num_threads);
+  return Status();
+}
+
+Status CheckArguments(const ImageShape& shape, int64_t element_size,
+                      int64_t num_threads) {
+  const Status status = CheckShape(shape, element_size);
+  return status.ok() ? CheckNumThreads("Argument", num_threads) : status;
 }
 
 Status CheckNumThreads(const char* kind, int64_t num_threads) {

@@ -5,7 +5,6 @@
 #define KERAS_SHIFT_CUSTOM_OPS_CC_ARGUMENTS_H_
 
 #include <cstdint>
-#include <limits>
 
 #include "custom_ops/cc/status.h"
 #include "custom_ops/cc/types.h"
@@ -14,10 +13,13 @@ namespace keras_shift {
 
 // Arrays must have fewer bytes than this, 2**57, so that sums and products of
 // a few sizes can be represented.
-inline constexpr int64_t kByteLimit = std::numeric_limits<int64_t>::max() / 64;
+inline constexpr int64_t kByteLimit = int64_t{1} << 57;
 
-// Checks that no size is negative, that the bytes of all images can be counted,
-// and the number of threads.
+// Checks that no size is negative, and that the bytes of all images can be
+// counted.
+Status CheckShape(const ImageShape& shape, int64_t element_size);
+
+// Checks the shape and the number of threads.
 Status CheckArguments(const ImageShape& shape, int64_t element_size,
                       int64_t num_threads);
 

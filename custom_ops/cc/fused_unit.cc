@@ -16,7 +16,7 @@ Status CheckAndRun(const ImageShape& shape, const FusedUnit& unit,
                    float* y) {
   ImageShape y_shape;
   Status status = CheckFusedUnit(shape, unit, &y_shape);
-  if (status.ok()) status = CheckArguments(shape, sizeof(float), num_threads);
+  if (status.ok()) status = CheckNumThreads("Argument", num_threads);
   if (status.ok()) status = CheckPooledDisplacements(unit, displacements);
   if (!status.ok() || NumElements(y_shape) == 0) return status;
   const FusedUnitPlan plan(shape, unit, y_shape, expand, project,

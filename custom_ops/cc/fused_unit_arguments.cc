@@ -68,7 +68,7 @@ Status CheckShortcuts(const ImageShape& shape, const FusedUnit& unit) {
 }
 
 Status CheckCountable(const FusedUnit& unit) {
-  if (unit.filters > kByteLimit || unit.hidden > kByteLimit) {
+  if (unit.filters >= kByteLimit || unit.hidden >= kByteLimit) {
     return Status::InvalidArgument(
         "Arguments `filters` and `project` must have fewer than 2**57 "
         "channels. Received: filters=" +
@@ -89,7 +89,7 @@ int64_t ProjectedSize(int64_t size, int64_t stride, Pooling pooling) {
 
 Status CheckFusedUnit(const ImageShape& shape, const FusedUnit& unit,
                       ImageShape* y_shape) {
-  Status status = CheckArguments(shape, sizeof(float), 0);
+  Status status = CheckShape(shape, sizeof(float));
   if (status.ok()) status = CheckChannels(shape, unit);
   if (status.ok()) status = CheckStrides(unit);
   if (status.ok()) status = CheckShortcuts(shape, unit);
@@ -100,7 +100,7 @@ Status CheckFusedUnit(const ImageShape& shape, const FusedUnit& unit,
       .height = ProjectedSize(shape.height, unit.strides[0], unit.pooling),
       .width = ProjectedSize(shape.width, unit.strides[1], unit.pooling),
       .channels = unit.filters + (shape.channels - unit.expanded)};
-  if (!CheckArguments(*y_shape, sizeof(float), 0).ok()) {
+  if (!CheckShape(*y_shape, sizeof(float)).ok()) {
     return Refused("Argument `filters` must give fewer than 2**57 bytes",
                    "filters", unit.filters);
   }

@@ -17,10 +17,20 @@ FusedUnitPlan::FusedUnitPlan(const ImageShape& x_shape, const FusedUnit& unit,
       unit(unit),
       kernel(BestGemmKernel()),
       pooled(unit.pooling != Pooling::kNone) {
+  PlanPanels();
   FindRuns(displacements);
   PlanWideTensor();
   PlanGemms(expand_weights, project_weights);
   if (!pooled) FindNeededRows();
+}
+
+void FusedUnitPlan::PlanPanels() {
+  expand_panels = CeilDiv(unit.hidden, kPanelColumns);
+  project_panels = CeilDiv(unit.filters, kPanelColumns);
+  wide_step = expand_panels * kPanelColumns;
+  // At multiples of 1 KB, the pixels of a tile would compete for a few sets of
+  // the first-level cache.
+  if (wide_step % 256 == 0) wide_step += kPanelColumns;
 }
 
 void FusedUnitPlan::FindRuns(const int32_t* displacements) {
@@ -33,17 +43,15 @@ void FusedUnitPlan::FindRuns(const int32_t* displacements) {
     do {
       ++c;
     } while (c < unit.hidden && rows[c] == row && columns[c] == column);
-    // Until PlanWideTensor() knows the distance of pixels, the offset of a run
-    // is its column.
     if (std::abs(row) < x_shape.height && std::abs(column) < x_shape.width) {
-      runs.push_back(
-          {.first = first, .count = c - first, .row = row, .offset = column});
+      runs.push_back({.first = first,
+                      .count = c - first,
+                      .row = row,
+                      .offset = column * wide_step + first});
+      halo.above = std::max(halo.above, -row);
+      halo.below = std::max(halo.below, row);
+      halo.side = std::max(halo.side, std::abs(column));
     }
-  }
-  for (const ChannelRun& run : runs) {
-    halo.above = std::max(halo.above, -run.row);
-    halo.below = std::max(halo.below, run.row);
-    halo.side = std::max(halo.side, std::abs(run.offset));
   }
   moved_ = halo.rows() + halo.side > 0;
 }
@@ -55,14 +63,6 @@ void FusedUnitPlan::PlanWideTensor() {
   wide_height = moved_ ? x_shape.height : y_shape.height;
   wide_width = StridesApplyToX() ? y_shape.width : x_shape.width;
   if (unit.pooling == Pooling::kValid) wide_width -= wide_width % 2;
-
-  expand_panels = CeilDiv(unit.hidden, kPanelColumns);
-  project_panels = CeilDiv(unit.filters, kPanelColumns);
-  wide_step = expand_panels * kPanelColumns;
-  // At multiples of 1 KB, the pixels of a tile would compete for a few sets of
-  // the first-level cache.
-  if (wide_step % 256 == 0) wide_step += kPanelColumns;
-  for (ChannelRun& run : runs) run.offset = run.offset * wide_step + run.first;
 }
 
 void FusedUnitPlan::PlanGemms(const float* expand_weights,

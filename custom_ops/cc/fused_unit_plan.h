@@ -33,9 +33,8 @@ struct FusedUnitPlan {
   FusedUnitPlan(const FusedUnitPlan&) = delete;
   FusedUnitPlan& operator=(const FusedUnitPlan&) = delete;
 
-  // The floats of a row of the wide tensor, where a buffer holds it. With
-  // pooling that are two rows, which are pooled in place; otherwise the zeros
-  // in front of the row are among them.
+  // The floats that a buffer keeps for a row: with pooling, the two rows that
+  // are pooled in place; otherwise the row and the zeros in front of it.
   int64_t RowFloats() const {
     return (pooled ? 2 * wide_width : halo.side + wide_width) * wide_step;
   }
@@ -78,6 +77,7 @@ struct FusedUnitPlan {
   GemmParams project;
 
  private:
+  void PlanPanels();
   void FindRuns(const int32_t* displacements);
   void PlanWideTensor();
   void PlanGemms(const float* expand_weights, const float* project_weights);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cfenv>
 #include <thread>
 
 #include "custom_ops/cc/fused_unit_buffer.h"
@@ -19,25 +18,6 @@ constexpr int64_t kBandBytes = 512 << 10;
 constexpr int64_t kSharedBytes = 1 << 20;
 // Waking a thread up takes about as long as so many multiplications.
 constexpr int64_t kProductsPerThread = 1 << 20;
-
-// Makes other threads compute with the floating-point environment of this one:
-// TensorFlow's threads take subnormal numbers for zero.
-class CallersEnvironment {
- public:
-  CallersEnvironment() { std::fegetenv(&environment_); }
-
-  template <typename Function>
-  void Call(const Function& function) const {
-    std::fenv_t before;
-    std::fegetenv(&before);
-    std::fesetenv(&environment_);
-    function();
-    std::fesetenv(&before);
-  }
-
- private:
-  std::fenv_t environment_;
-};
 
 // ---------------------------------------------------------------------------
 // Bands.
@@ -104,6 +84,25 @@ int64_t BandsPerImage(const FusedUnitPlan& plan, int64_t threads) {
   const int64_t bands =
       height / (2 * one_a_thread) < 8 * halo ? one_a_thread : 2 * one_a_thread;
   return std::min(bands, std::max<int64_t>(1, height / (2 + halo)));
+}
+
+// Computes y in bands of rows. Each thread expands what its band needs, in a
+// buffer of its own, so that neighbours may expand the same rows.
+Status RunInBands(const FusedUnitPlan& plan, const float* x, int64_t threads,
+                  float* y) {
+  const int64_t height = plan.y_shape.height;
+  const int64_t bands = BandsPerImage(plan, threads);
+  std::atomic<bool> out_of_memory{false};
+  ParallelFor(plan.x_shape.batch * bands, threads, [&](int64_t index, int64_t) {
+    const int64_t image = index / bands;
+    const int64_t band = index % bands;
+    const bool ok =
+        RunBand(plan, x + image * plan.XImageFloats(),
+                {height * band / bands, height * (band + 1) / bands},
+                y + image * plan.YImageFloats());
+    if (!ok) out_of_memory = true;
+  });
+  return out_of_memory ? Status::OutOfMemory() : Status();
 }
 
 // ---------------------------------------------------------------------------
@@ -204,10 +203,40 @@ class Phases {
   const Parts project_;
 };
 
-// ---------------------------------------------------------------------------
-// Which of the two.
+// Computes y in two phases for each image: all threads expand it into one
+// buffer, and then all project from there. No row is expanded twice, but the
+// wide tensor of an image must fit into a cache that threads share.
+Status RunInPhases(const FusedUnitPlan& plan, const float* x, int64_t threads,
+                   float* y) {
+  const WideBuffer buffer(plan, plan.wide_height);
+  if (!buffer.ok()) return Status::OutOfMemory();
+  if (plan.pooled) buffer.PlacePooledRows(0, plan.wide_height);
+  constexpr int64_t kPartsPerThread = 4;
+  const Phases phases(plan, buffer, threads * kPartsPerThread);
+  std::atomic<int64_t> done{0};
+  // A single loop for all images and phases, since helpers take long to wake
+  // up.
+  const int64_t count = phases.count();
+  ParallelFor(plan.x_shape.batch * count, threads, [&](int64_t index, int64_t) {
+    const int64_t image = index / count;
+    const int64_t part = index % count;
+    // Indices are taken in their order. So the parts of the phase before have
+    // all begun, and this thread does not wait in vain.
+    const int64_t before = image * count + phases.FirstOfPhase(part);
+    while (done.load(std::memory_order_acquire) < before) {
+      std::this_thread::yield();
+    }
+    phases.Run(part, x + image * plan.XImageFloats(),
+               y + image * plan.YImageFloats());
+    done.fetch_add(1, std::memory_order_release);
+  });
+  return Status();
+}
 
-int64_t WorthwhileThreadsFor(const FusedUnitPlan& plan, int64_t num_threads) {
+// ---------------------------------------------------------------------------
+// The choice between bands and phases.
+
+int64_t ThreadsForProducts(const FusedUnitPlan& plan, int64_t num_threads) {
   // In floating point, as the number of products may be too large for an
   // integer.
   const double products = static_cast<double>(plan.x_shape.batch) *
@@ -228,59 +257,9 @@ bool FitsIntoSharedCache(const FusedUnitPlan& plan) {
 
 }  // namespace
 
-Status RunInBands(const FusedUnitPlan& plan, const float* x, int64_t threads,
-                  float* y) {
-  const int64_t height = plan.y_shape.height;
-  const int64_t bands = BandsPerImage(plan, threads);
-  const CallersEnvironment environment;
-  std::atomic<bool> out_of_memory{false};
-  ParallelFor(plan.x_shape.batch * bands, threads, [&](int64_t index, int64_t) {
-    environment.Call([&] {
-      const int64_t image = index / bands;
-      const int64_t band = index % bands;
-      const bool ok =
-          RunBand(plan, x + image * plan.XImageFloats(),
-                  {height * band / bands, height * (band + 1) / bands},
-                  y + image * plan.YImageFloats());
-      if (!ok) out_of_memory = true;
-    });
-  });
-  return out_of_memory ? Status::OutOfMemory() : Status();
-}
-
-Status RunInPhases(const FusedUnitPlan& plan, const float* x, int64_t threads,
-                   float* y) {
-  const WideBuffer buffer(plan, plan.wide_height);
-  if (!buffer.ok()) return Status::OutOfMemory();
-  if (plan.pooled) buffer.PlacePooledRows(0, plan.wide_height);
-  constexpr int64_t kPartsPerThread = 4;
-  const Phases phases(plan, buffer, threads * kPartsPerThread);
-  const CallersEnvironment environment;
-  std::atomic<int64_t> done{0};
-  // A single loop for all images and phases, since helpers take long to wake
-  // up.
-  const int64_t count = phases.count();
-  ParallelFor(plan.x_shape.batch * count, threads, [&](int64_t index, int64_t) {
-    const int64_t image = index / count;
-    const int64_t part = index % count;
-    // Indices are taken in their order. So the parts of the phase before have
-    // all begun, and this thread does not wait in vain.
-    const int64_t before = image * count + phases.FirstOfPhase(part);
-    while (done.load(std::memory_order_acquire) < before) {
-      std::this_thread::yield();
-    }
-    environment.Call([&] {
-      phases.Run(part, x + image * plan.XImageFloats(),
-                 y + image * plan.YImageFloats());
-    });
-    done.fetch_add(1, std::memory_order_release);
-  });
-  return Status();
-}
-
 Status RunFusedUnit(const FusedUnitPlan& plan, const float* x,
                     int64_t num_threads, float* y) {
-  const int64_t threads = WorthwhileThreadsFor(plan, num_threads);
+  const int64_t threads = ThreadsForProducts(plan, num_threads);
   // With as many images as threads, each thread has an image to itself.
   if (threads > 1 && plan.x_shape.batch < threads &&
       FitsIntoSharedCache(plan)) {

@@ -14,6 +14,11 @@ constexpr int64_t kRowsAtOnce = 64;
 // so that its indirection buffer has one pointer.
 class ExpandedRows {
  public:
+  ExpandedRows() = default;
+  // Rows point to pointers in here.
+  ExpandedRows(const ExpandedRows&) = delete;
+  ExpandedRows& operator=(const ExpandedRows&) = delete;
+
   void Append(const float* x, float* y) {
     pointers_[count_] = x;
     rows_[count_] = {.x_rows = &pointers_[count_], .y = y, .residual = nullptr};
@@ -33,8 +38,8 @@ class ExpandedRows {
   int64_t count_ = 0;
 };
 
-// Where the two rows lie that become pooled row i of these. They are pooled in
-// place: the pooled row begins where they do, or before.
+// Where the two rows lie that become pooled row i, of the `rows` of this call.
+// They are pooled in place: the pooled row begins where they do, or before.
 float* UpperRow(const FusedUnitPlan& plan, Range rows, int64_t i,
                 const WideBuffer& buffer) {
   return buffer.pixels() +

@@ -307,10 +307,7 @@ Case DrawCase(std::mt19937* random) {
   unit.expanded = c.shape.channels;
   unit.hidden = Draw(1, 70, random);
   unit.filters = Draw(1, 70, random);
-  unit.strides[0] = unit.strides[1] = 1;
-  unit.pooling = Pooling::kNone;
   unit.relu = Draw(0, 1, random);
-  unit.residual = false;
   switch (Draw(0, 5, random)) {
     case 0:
       unit.pooling = Pooling::kValid;

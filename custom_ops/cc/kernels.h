@@ -181,7 +181,7 @@ struct GemmParams {
   int64_t residual_step;
 };
 
-// The rows of one row of pixels.
+// Where a row of pixels is read from and written to.
 struct GemmRow {
   // A part of an indirection buffer: x_rows[r] is the row of x that lies r rows
   // below the pixels' own.

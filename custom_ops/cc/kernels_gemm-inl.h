@@ -7,9 +7,10 @@
 //   kPixels: the most pixels in a tile.
 //   kPanels: the most panels side by side in a tile, 1 or 2.
 //   Load(p), Store(p, r): p may have any alignment.
-//   LoadFirst(p, count), StoreFirst(p, r, count): the first `count` floats
-//   only. Fill(p): a register with the float at p in all lanes. MultiplyAdd(a,
-//   b, sum): a * b + sum. Relu(r): NaNs stay NaNs.
+//   LoadFirst(p, count), StoreFirst(p, r, count): only `count` floats.
+//   Fill(p): a register with the float at p in all lanes.
+//   MultiplyAdd(a, b, sum): a * b + sum.
+//   Relu(r): NaNs stay NaNs.
 
 #define KERAS_SHIFT_INLINE __attribute__((always_inline)) inline
 
@@ -74,7 +75,8 @@ struct PixelSteps {
 template <typename Simd, int kNumPixels, int kNumPanels>
 class GemmTile {
  public:
-  // Computes `columns` columns of the tile and writes them to y. The memory
+  // Computes the tile and writes its columns to y, `columns` of them at most.
+  // The memory
   // that lies `ahead` bytes behind each row of the panel is prefetched.
   __attribute__((noinline)) static void Run(const GemmParams& params,
                                             const HalfTile* halves,
@@ -257,7 +259,7 @@ inline void RunTile(int64_t pixels, const GemmParams& params,
 // ---------------------------------------------------------------------------
 // From tiles to rows and panels.
 
-// Not the one of types.h, which the objects of the kernels must not include.
+// The same as CeilDiv() of types.h, which objects of kernels must not include.
 inline int64_t RoundedUpQuotient(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cfenv>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -30,6 +31,9 @@ struct Loop {
   const Function& function;
   const int64_t count;
   std::atomic<int64_t> next_index{0};
+  // The caller's, which helpers take over. TensorFlow's threads, for example,
+  // take subnormal numbers for zero.
+  std::fenv_t environment;
 
   // Guarded by the pool's mutex.
   int64_t wanted;  // helpers that may still join
@@ -49,6 +53,7 @@ struct Loop {
 class ThreadPool {
  public:
   void Run(Loop& loop) {
+    std::fegetenv(&loop.environment);
     const bool wants_one = loop.wanted == 1;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -100,7 +105,11 @@ class ThreadPool {
       ++loop.helping;
       if (--loop.wanted == 0) loops_.pop_front();
       lock.unlock();
+      std::fenv_t own;
+      std::fegetenv(&own);
+      std::fesetenv(&loop.environment);
       loop.Work(worker);
+      std::fesetenv(&own);
       lock.lock();
       // Nothing is left to do in it, so that others need not look.
       Remove(loop);

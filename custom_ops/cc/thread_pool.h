@@ -16,7 +16,8 @@ int64_t NumCores();
 // thread and up to `max_threads - 1` helpers, and returns when all is done. An
 // index is taken after all smaller ones, so that it may wait for these.
 // `worker`, in [0, max_threads), is different for any two calls that overlap:
-// use it to give each thread memory of its own.
+// use it to give each thread memory of its own. Helpers compute in the caller's
+// floating-point environment.
 //
 // Helpers are shared by all callers and are made when first asked for. A loop
 // never waits for a helper to become free: the caller works, too, and finishes

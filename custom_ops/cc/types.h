@@ -45,9 +45,9 @@ struct FusedUnit {
 inline constexpr int64_t kMaxThreads = 4096;
 
 // The quotient, rounded up, of numbers that are not negative.
-constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
-// The shape must have passed CheckArguments() of arguments.h, which makes sure
+// The shape must have passed CheckShape() of arguments.h, which makes sure
 // that the product can be represented.
 constexpr int64_t NumElements(const ImageShape& shape) {
   return shape.batch * shape.height * shape.width * shape.channels;

@@ -125,22 +125,24 @@ def plain(ax: "Axes") -> None:
 
 
 def share_bars(
-    ax: "Axes", names: Sequence[str], parts: Sequence[int], wholes: Sequence[int]
+    ax: "Axes", names: Sequence[str], parts: np.ndarray, wholes: np.ndarray
 ) -> np.ndarray:
     """Prepares axes for bars that are shares of grey ones, from top to bottom.
 
     Args:
         ax: Matplotlib axes.
         names: What stands left of each bar.
-        parts: Numbers of what the bars stand for. They stand to their right.
-        wholes: Numbers of all of which these are parts. They stand there, too.
+        parts: Array of integers, numbers of what the bars stand for. They stand to
+            their right.
+        wholes: Array of integers, numbers of all of which these are parts. They stand
+            there, too.
 
     Returns:
         The positions of the bars, whose lengths are to be in percent.
     """
     positions = np.arange(len(names))
     ax.barh(positions, 100, color="#EEEEEE")
-    for position, part, whole in zip(positions, parts, wholes):
+    for position, (part, whole) in enumerate(zip(parts, wholes)):
         text = f"{part:,} of {whole:,}"
         ax.text(101, position, text, va="center", fontsize=_SMALL)
     ax.set_yticks(positions, names, fontsize=_SMALL)
