@@ -70,8 +70,16 @@ def parameters(weights):
 
 def load_tool(name):
     """Imports a script of tools/."""
-    path = ROOT / "tools" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
+    return _load(ROOT / "tools" / f"{name}.py")
+
+
+def load_example(name):
+    """Imports a script of examples/."""
+    return _load(ROOT / "examples" / f"{name}.py")
+
+
+def _load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

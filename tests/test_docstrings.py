@@ -31,6 +31,7 @@ WITHOUT_EXAMPLE = {
     "ChannelContribution",
     "ChannelCorrelation",
     "DisplacementDistribution",
+    "Explanation",
     "FeatureCollapse",
     "LayerSummary",
     "LearnedShift",

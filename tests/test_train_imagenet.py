@@ -1,10 +1,8 @@
 """The example, on images that TFDS makes up."""
 
-import importlib.util
-
 import pytest
 
-from networks import ROOT
+from networks import ROOT, load_example
 from test_distribution import assert_alike, assert_ended_well, needs_jax, together
 
 pytestmark = pytest.mark.tensorflow
@@ -12,16 +10,12 @@ pytestmark = pytest.mark.tensorflow
 pytest.importorskip("tensorflow")
 tfds = pytest.importorskip("tensorflow_datasets")
 
-PATH = ROOT / "examples" / "train_imagenet.py"
 TINY = ["--alpha", "0.25", "--image-size", "32", "--batch-size", "4"]
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("train_imagenet", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("train_imagenet")
 
 
 @pytest.mark.filterwarnings("ignore")  # from inside TFDS
@@ -75,7 +69,7 @@ def test_two_processes_train_alike(tmp_path):
             "import training_process\n"
             "network = lambda recipe: training_process.network(classes=1000)\n"
             "recipes.build = network\n"
-            f"sys.argv = {[str(PATH), *options]}\n"
+            f"sys.argv = {[str(ROOT / 'examples' / 'train_imagenet.py'), *options]}\n"
             "with tfds.testing.mock_data(num_examples=9):\n"
             "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
         )

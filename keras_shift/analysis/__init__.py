@@ -1,5 +1,6 @@
-"""Counts what a network costs, and shows what its shifts learned."""
+"""Counts what a network costs, and shows what its shifts learned and it looks at."""
 
+from keras_shift.analysis.activation_maximization import maximize_activation
 from keras_shift.analysis.channels import (
     ChannelContribution,
     ChannelCorrelation,
@@ -11,6 +12,7 @@ from keras_shift.analysis.displacement_distribution import (
     DisplacementDistribution,
     displacement_distribution,
 )
+from keras_shift.analysis.explanation import Explanation, explain, plot_explanations
 from keras_shift.analysis.history import TrainingHistory, training_history
 from keras_shift.analysis.multiply_adds import multiply_adds
 from keras_shift.analysis.receptive_field import (
@@ -30,6 +32,7 @@ __all__ = [
     "ChannelContribution",
     "ChannelCorrelation",
     "DisplacementDistribution",
+    "Explanation",
     "FeatureCollapse",
     "LayerSummary",
     "ReceptiveField",
@@ -40,9 +43,12 @@ __all__ = [
     "channel_correlation",
     "displacement_distribution",
     "effective_receptive_field",
+    "explain",
     "feature_collapse",
     "least_important_shifts",
+    "maximize_activation",
     "multiply_adds",
+    "plot_explanations",
     "plot_shifts",
     "plot_sparsity",
     "remove_shifts",

@@ -124,6 +124,11 @@ def plain(ax: "Axes") -> None:
     ax.set_axisbelow(True)
 
 
+def shorten(text: str, length: int) -> str:
+    """Cuts a text that is longer than `length` characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def share_bars(
     ax: "Axes", names: Sequence[str], parts: np.ndarray, wholes: np.ndarray
 ) -> np.ndarray:
