@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= cpu,jax,train,examples,explain,dev
+EXTRAS ?= cpu,jax,train,examples,report,dev
 # Which tests; MARKERS= is all of them.
 MARKERS ?= not slow and not exhaustive
 

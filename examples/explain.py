@@ -60,10 +60,7 @@ def load_network(name):
     """
     if not name.endswith(".keras"):
         record = zoo.get_record(name)
-        best = zoo.decode_predictions(
-            np.eye(record.classes), top=1, dataset=record.class_names
-        )
-        return zoo.models.model_of_record(record), [row[0][1] for row in best]
+        return zoo.models.model_of_record(record), record.names()
     try:
         return keras.saving.load_model(name, compile=False), None
     # What a damaged file raises depends on where the damage is.

@@ -19,6 +19,7 @@ from keras_shift import deploy  # noqa: E402
 from keras_shift import initializers  # noqa: E402
 from keras_shift import layers  # noqa: E402
 from keras_shift import ops  # noqa: E402
+from keras_shift import reporting  # noqa: E402
 from keras_shift import training  # noqa: E402
 from keras_shift import zoo  # noqa: E402
 from keras_shift.version import __version__  # noqa: E402
@@ -32,6 +33,7 @@ __all__ = [
     "initializers",
     "layers",
     "ops",
+    "reporting",
     "training",
     "zoo",
 ]

@@ -81,8 +81,8 @@ class TestStart:
             main(["--help"])
         assert end.value.code == 0
         out = capsys.readouterr().out
-        commands = "list summary plot recipes train evaluate export verify benchmark"
-        for command in commands.split():
+        commands = "list summary plot report recipes train evaluate export verify"
+        for command in [*commands.split(), "benchmark"]:
             assert re.search(rf"\n    {command}\s", out)
 
     def test_as_a_module(self, saved, capsys, monkeypatch):
@@ -560,7 +560,7 @@ class TestPlot:
             (str(tmp_path), "history", path): "`log` must be the path of a log.csv",
             (saved, "contribution", path): "that a 1x1 convolution follows",
             (trained, "receptive-field", path, "--layer", "no"): "`layer` must be a",
-            ("MobileNetV2", "correlation", path): "no shift layers of its own",
+            ("MobileNetV2", "correlation", path): "must have shift layers of its own",
         }.items():
             name, what, output, *more = arguments
             command = ["plot", name, "--what", what, "--output", output, *more]

@@ -20,6 +20,7 @@ MODULES = [
     keras_shift.initializers,
     keras_shift.layers,
     keras_shift.ops,
+    keras_shift.reporting,
     keras_shift.zoo,
     keras_shift.zoo.recipes,
 ]
@@ -107,6 +108,15 @@ def test_examples_run(name, names, tmp_path, monkeypatch):
         # Which exports three files for each shift.
         shift = keras_shift.layers.SparseShift2D()
         given["model"] = keras.Sequential([keras.Input((8, 8, 9)), shift])
+    if name == "write_report":
+        # Which exports, times, draws and explains it.
+        given["model"] = keras.Sequential(
+            [
+                keras.Input((32, 32, 3)),
+                keras.layers.Conv2D(4, 3),
+                keras.layers.GlobalAveragePooling2D(),
+            ]
+        )
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     runner = doctest.DocTestRunner(optionflags=flags)
     found = doctest.DocTestFinder(recurse=False).find(

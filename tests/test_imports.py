@@ -25,7 +25,7 @@ FLOORS = (
     {"layers"},
     {"analysis", "callbacks", "deploy", "zoo"},
     {"training"},
-    {"publishing"},
+    {"publishing", "reporting"},
     {"keras_shift"},
     {"cli"},
     {"__main__"},

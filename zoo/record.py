@@ -125,6 +125,12 @@ class Record:
             return [label for label, _ in predictions.class_names(self.class_names)]
         return list(self.class_names)
 
+    def names(self) -> list[str]:
+        """Returns what the classes are called, where `labels` may be identifiers."""
+        if isinstance(self.class_names, str):
+            return [name for _, name in predictions.class_names(self.class_names)]
+        return list(self.class_names)
+
     def to_json(self) -> str:
         """Returns the record as text, which `from_json` reads."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

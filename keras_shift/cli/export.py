@@ -2,7 +2,7 @@
 
 import argparse
 
-from keras_shift import deploy, zoo
+from keras_shift import deploy
 from keras_shift.cli import models
 from keras_shift.cli.images import load_images
 from keras_shift.cli.limits import check_memory
@@ -60,15 +60,7 @@ def _lines(path):
 
 def _labels_of_weights(arguments, model):
     """Returns class names of published weights, or `None` if they do not fit."""
-    if record := models.published(arguments):
-        return record.labels() if record.classes == model.output_shape[-1] else None
-    if arguments.weights is None:
+    record = models.record_of(arguments)
+    if record is None or record.classes != model.output_shape[-1]:
         return None
-    for record in map(zoo.get_record, zoo.list_weights()):
-        if (
-            record.weights == arguments.weights
-            and record.constructor == zoo.models.constructor_name(arguments.name)
-            and record.classes == model.output_shape[-1]
-        ):
-            return record.labels()
-    return None
+    return record.labels()

@@ -78,6 +78,26 @@ def published(arguments: argparse.Namespace) -> zoo.record.Record | None:
     return zoo.get_record(arguments.name)
 
 
+def record_of(arguments: argparse.Namespace) -> zoo.record.Record | None:
+    """Returns the record of the weights that are loaded, if they are published ones.
+
+    Args:
+        arguments: Arguments of the command line.
+
+    Raises:
+        ValueError: If there are no such weights.
+    """
+    if record := published(arguments):
+        return record
+    name, weights = arguments.name, arguments.weights
+    if weights is None or name.endswith(".keras") or os.path.isfile(weights):
+        return None
+    constructor = zoo.models.constructor_name(name)
+    variant = zoo.variants.VARIANTS.get(name)
+    alpha = variant.arguments.get("alpha", 1.0) if variant else 1.0
+    return zoo.published_weights.find(constructor, weights, alpha)
+
+
 def _why_not(path, error):
     if not os.path.exists(path):
         return "there is no such file."

@@ -20,6 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_list,
         _add_summary,
         _add_plot,
+        _add_report,
         _add_recipes,
         _add_train,
         _add_evaluate,
@@ -121,6 +122,26 @@ def _add_plot(commands):
         "channels, and for receptive-field the last one",
     )
     _add_data(parser, "to show the network for correlation, receptive-field, collapse")
+
+
+def _add_report(commands):
+    parser = _add_command(
+        commands,
+        "report",
+        "write a page on a network: its shifts, its files, their times, what it sees",
+        more=". The page needs no other file and no network",
+    )
+    _add_model(parser)
+    parser.add_argument(
+        "--output", required=True, metavar="FILE.html", help="the page to write"
+    )
+    parser.add_argument(
+        "--costs",
+        action="store_true",
+        help="measure what each layer's shifts cost in a file, too, which takes "
+        "minutes",
+    )
+    _add_data(parser, "to calibrate an int8 file with, and to explain")
 
 
 def _add_recipes(commands):

@@ -11,13 +11,14 @@ import numpy as np
 from keras_shift import analysis, zoo
 from keras_shift.analysis import drawing
 from keras_shift.analysis.shift_histogram import has_known_start
+from keras_shift.analysis.study_layers import last_shift_layer, most_shifted_layer
 from keras_shift.cli import models
 from keras_shift.cli.images import load_images
 from keras_shift.cli.messages import say
 from keras_shift.cli.quiet import quiet
 from keras_shift.files import replacing
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect, random_pixels
-from keras_shift.layers.shift_layer import ShiftLayer, shift_layers
+from keras_shift.layers.shift_layer import shift_layers
 
 _ENDINGS = (".png", ".svg")
 _DOTS_PER_INCH = 150
@@ -93,20 +94,20 @@ def _displacements(arguments):
 
 def _correlation(arguments):
     model = models.load_with_weights(arguments)
-    layer = _layer_or_default(arguments, model, _most_important)
+    layer = _layer_or_default(arguments, model, most_shifted_layer)
     images = _images(arguments, model)
     return analysis.channel_correlation(model, layer, images).plot()
 
 
 def _contribution(arguments):
     model = models.load_with_weights(arguments)
-    layer = _layer_or_default(arguments, model, _most_important)
+    layer = _layer_or_default(arguments, model, most_shifted_layer)
     return analysis.channel_contribution(model, layer).plot()
 
 
 def _receptive_field(arguments):
     model = models.load_with_weights(arguments)
-    layer = _layer_or_default(arguments, model, _last)
+    layer = _layer_or_default(arguments, model, last_shift_layer)
     images = _images(arguments, model)
     return analysis.effective_receptive_field(model, layer, images).plot()
 
@@ -154,28 +155,9 @@ def _model_or_layer(arguments):
 def _layer_or_default(arguments, model, default):
     if arguments.layer is not None:
         return arguments.layer
-    layers = [
-        layer
-        for layer in model.layers
-        if isinstance(layer, ShiftLayer) and layer.rounds
-    ]
-    if not layers:
-        raise ValueError(
-            f"{model.name} has no shift layers of its own: name another layer with "
-            "--layer, or another network. Received: no --layer"
-        )
-    name = default(layers).name
+    name = default(model)
     say(f"This is the layer {name} of {model.name}; --layer names another one.")
     return name
-
-
-def _most_important(layers):
-    """Returns the layer with the largest share of shifted channels."""
-    return min(layers, key=lambda layer: layer.sparsity)
-
-
-def _last(layers):
-    return layers[-1]
 
 
 def _images(arguments, model):
@@ -199,21 +181,12 @@ def _log(arguments):
     name, weights = arguments.name, arguments.weights
     if os.path.isdir(name) or name.endswith(".csv"):
         return name
-    if record := models.published(arguments):
-        return _log_of(record)
-    if weights is None:
-        raise ValueError(
-            "--what history needs trained weights with their log: name published ones "
-            "or the folder of a training in place of the network, or add --weights. "
-            f"Received: {name} without --weights"
-        )
-    if os.path.isfile(weights):
+    if weights is not None and os.path.isfile(weights):
         return weights
-    constructor = zoo.models.constructor_name(name)
-    variant = zoo.variants.VARIANTS.get(name)
-    alpha = variant.arguments.get("alpha", 1.0) if variant else 1.0
-    return _log_of(zoo.published_weights.find(constructor, weights, alpha))
-
-
-def _log_of(record):
-    return zoo.published_weights.folder() / f"{record.name}.log.csv"
+    if record := models.record_of(arguments):
+        return zoo.published_weights.folder() / f"{record.name}.log.csv"
+    raise ValueError(
+        "--what history needs trained weights with their log: name published ones or "
+        "the folder of a training in place of the network, or add --weights. "
+        f"Received: {name} without --weights"
+    )

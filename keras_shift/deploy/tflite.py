@@ -73,8 +73,9 @@ class TFLiteReport(Verification):
     units: dict[str, str]
     left_alone: tuple[str, ...]
 
-    def _rows(self):
-        rows = super()._rows()
+    def rows(self) -> dict[str, str]:
+        """Returns what is printed: texts by their names."""
+        rows = super().rows()
         operations = rows.pop("operations")
         kinds = collections.Counter(self.units.values()).most_common()
         other = ", ".join(self.left_alone[:_NAMED])

@@ -55,12 +55,13 @@ class Verification:
     keras_accuracy: float | None
 
     def __str__(self) -> str:
-        rows = self._rows()
+        rows = self.rows()
         width = max(map(len, rows))
         lines = (f"  {name:<{width}}  {text}" for name, text in rows.items())
         return "\n".join([self.path, *lines])
 
-    def _rows(self):
+    def rows(self) -> dict[str, str]:
+        """Returns what is printed: texts by their names."""
         same = self.agreement
         rows = {
             "size": _size(self.bytes),

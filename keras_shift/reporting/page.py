@@ -1,0 +1,151 @@
+"""Computes a report and writes it as a page."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_shift import analysis, deploy, zoo
+from keras_shift.environment import versions
+from keras_shift.files import replacing
+from keras_shift.reporting import sections
+from keras_shift.reporting.advice import advice
+from keras_shift.reporting.parts import Section
+
+_TEMPLATE = "page.html.jinja"
+
+# Runs of every file that are counted.
+_REPEATS = 50
+
+
+def write_report(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    images: np.ndarray | None = None,
+    titles: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    record: zoo.record.Record | None = None,
+    trained: bool = True,
+    costs: bool = False,
+    repeats: int = _REPEATS,
+    on_step: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Writes what is known of a network into one page for a browser.
+
+    The page holds figures and pictures of the network's shifts, what `to_tflite`
+    reports, times of its files on this machine, what it looks at in some images, and
+    what to do next. It needs no other file and no network. `keras-shift report` writes
+    the same page. Needs TensorFlow and `pip install "keras-shift[report]"`.
+
+    Example:
+
+    >>> keras_shift.reporting.write_report(model, "report.html", images=images)
+
+    Args:
+        model: A functional or sequential `keras.Model`, a classifier of images of a
+            known size with pixel values in [0, 255].
+        path: Path of the page, which ends in `.html`.
+        images: Array of images, `(count, height, width, channels)`, or `None`. Without
+            images there is no int8 file and no explanation, and studies see random
+            pixels. Defaults to `None`.
+        titles: Name of each image, or `None`. Defaults to `None`.
+        class_names: Name of each class, or `None` for indices. Defaults to `None`.
+        record: Record of the model's published weights, as
+            `keras_shift.zoo.get_record` returns it, or `None`. Defaults to `None`.
+        trained: Whether the weights are trained ones. Defaults to `True`.
+        costs: Whether to measure what each layer's shifts cost in a file, which takes
+            minutes. Defaults to `False`.
+        repeats: Int, number of counted runs of every file. Defaults to 50.
+        on_step: Function that is called before each step with its name, the number of
+            complete steps and the number of all steps, or `None`. Defaults to `None`.
+
+    Raises:
+        ImportError: If Matplotlib, tf-keras-vis or Jinja2 is not installed.
+        ValueError: If `path` does not end in `.html`, or as `to_tflite` does.
+        RuntimeError: As `to_tflite` does.
+    """
+    path = os.fspath(path)
+    if not path.lower().endswith((".html", ".htm")):
+        raise ValueError(f"Argument `path` must end in .html. Received: path={path}")
+    template = _template()
+    subject = sections.Subject(model, images, titles, class_names, record, trained)
+    parts = _compute(subject, costs, repeats, on_step or _nothing)
+    page = template.render(
+        name=model.name if record is None else record.name,
+        trained=trained,
+        sections=parts,
+        versions=", ".join(f"{key} {value}" for key, value in versions().items()),
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _nothing(step, done, total):
+    pass
+
+
+def _compute(subject, with_costs, repeats, on_step):
+    """Returns all sections that apply to the subject, in the order of the page."""
+    summary = analysis.summary(subject.model)
+    steps: dict[str, Callable[[], Section]] = {}
+    if summary.shift_channels:
+        steps["shifts"] = lambda: sections.shifts(subject)
+        steps["studies"] = lambda: sections.studies(subject)
+    if subject.record is not None:
+        steps["training"] = lambda: sections.training(subject.record)
+    if subject.images is not None:
+        steps["explanations"] = lambda: sections.explanations(subject)
+    done, total = 0, len(steps) + 2 + with_costs
+
+    def begin(name):
+        nonlocal done
+        on_step(name, done, total)
+        done += 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        begin("files for phones")
+        files = sections.export(subject, folder)
+        begin("times")
+        times = deploy.benchmark(
+            *(report.path for report in files.values()), repeats=repeats
+        )
+    measured = None
+    if with_costs and summary.displacements:
+        begin("costs of shifts")
+        measured = deploy.shift_costs(subject.model, repeats=repeats)
+    computed = {}
+    for name, compute in steps.items():
+        begin(name)
+        computed[name] = compute()
+    points = advice(subject.model, summary, files, measured, subject.trained)
+    return [
+        sections.in_short(subject, summary, files, times),
+        Section("What to do next", points=points),
+        *computed.values(),
+        sections.phone(files, times),
+        *([sections.costs(measured)] if measured else []),
+        *([sections.others(subject.record)] if subject.record else []),
+        sections.layers(summary),
+    ]
+
+
+def _template():
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError(
+            f"Reports need Jinja2 ({error}). Install it with "
+            '`pip install "keras-shift[report]"`.'
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE)

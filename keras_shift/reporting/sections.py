@@ -1,0 +1,304 @@
+"""The sections of a report: each function below is one heading of the page."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_shift import analysis, deploy, zoo
+from keras_shift.analysis.shift_histogram import has_known_start
+from keras_shift.analysis.study_layers import last_shift_layer, most_shifted_layer
+from keras_shift.image_batches import random_pixels
+from keras_shift.layers.shift_layer import shift_layers
+from keras_shift.reporting.parts import Section, Table, picture
+
+# How many images are explained: more make the page long, and tell little more.
+EXPLAINED = 6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """Holds what a report is about.
+
+    Attributes:
+        model: A `keras.Model`.
+        images: Array of the user's images, `(count, height, width, channels)`, or
+            `None`.
+        titles: Name of each image, or `None`.
+        class_names: Name of each class, or `None`.
+        record: Record of the model's published weights, or `None`.
+        trained: Whether the weights are trained ones.
+    """
+
+    model: keras.Model
+    images: np.ndarray | None
+    titles: Sequence[str] | None
+    class_names: Sequence[str] | None
+    record: zoo.record.Record | None
+    trained: bool
+
+    def pixels(self) -> np.ndarray:
+        """Returns the user's images, or random pixels without any."""
+        if self.images is not None:
+            return self.images
+        return random_pixels(tuple(self.model.inputs[0].shape[1:]))
+
+
+def in_short(
+    subject: Subject,
+    summary: analysis.Summary,
+    files: dict[str, deploy.TFLiteReport],
+    times: deploy.Benchmark,
+) -> Section:
+    """The figures that a network is chosen by."""
+    rows = [
+        ("Images", " x ".join(map(str, subject.model.inputs[0].shape[1:]))),
+        ("Classes", str(subject.model.outputs[0].shape[-1])),
+        ("MAdds", f"{summary.multiply_adds:,}"),
+        ("Parameters", f"{summary.parameters:,}"),
+    ]
+    if summary.unshifted is not None:
+        rows.append(("Unshifted channels", f"{summary.unshifted:.1%}"))
+    if subject.record is not None:
+        held_out = f"on {subject.record.images:,} held-out images"
+        rows.append(
+            (
+                f"Top-1, {subject.record.dataset}",
+                f"{subject.record.top1:.2%} {held_out}",
+            )
+        )
+        if subject.record.int8_top1 is not None:
+            rows.append(("Top-1, int8 file", f"{subject.record.int8_top1:.2%}"))
+    for kind, report in files.items():
+        median = times.timings[report.path].median
+        rows.append(
+            (
+                f".tflite, {kind}",
+                f"{report.bytes / 1e6:.2f} MB, {1000 * median:.3g} ms on one thread of "
+                f"{times.machine}",
+            )
+        )
+    return Section("In short", tables=[Table((), rows, numbers=False)])
+
+
+def shifts(subject: Subject) -> Section:
+    """Where channels moved."""
+    layers = shift_layers(subject.model)
+    section = Section(
+        "Where it shifts",
+        ["An unshifted channel costs nothing: it passes through a layer as it is."],
+    )
+    section.pictures.append(
+        picture(
+            analysis.plot_sparsity(subject.model),
+            "Unshifted channels of every shift layer.",
+        )
+    )
+    known = all(map(has_known_start, layers))
+    if all(layer.rounds for layer in layers):
+        caption = "Channels by displacement: the area of a disc is their number."
+        if known:
+            caption += " Rings show where they began."
+        axes = analysis.plot_shifts(subject.model, "initial" if known else None)
+        section.pictures.append(picture(axes, caption))
+    return section
+
+
+def studies(subject: Subject) -> Section:
+    """What shifts brought, as the ShiftNet paper asks in its section 4."""
+    model, pixels = subject.model, subject.pixels()
+    on = "your images" if subject.images is not None else "random pixels"
+    section = Section("What the shifts bring")
+    notes = []
+
+    def study(caption: str, draw: Callable[[], Any]) -> None:
+        try:
+            section.pictures.append(picture(draw(), caption))
+        # Some studies need layers around a shift that not every network has.
+        except ValueError as error:
+            notes.append(f"Left out: {error}")
+
+    study(
+        "Displacements before rounding. Those in the band are zero after it.",
+        lambda: analysis.displacement_distribution(model).plot(),
+    )
+    study(
+        "How much channels of each displacement contribute to the next layer.",
+        lambda: analysis.channel_contribution(model, most_shifted_layer(model)).plot(),
+    )
+    study(
+        f"How channels of one displacement correlate, on {on}.",
+        lambda: analysis.channel_correlation(
+            model, most_shifted_layer(model), pixels
+        ).plot(),
+    )
+    study(
+        f"What one unit of the last shift layer sees, on {on}.",
+        lambda: analysis.effective_receptive_field(
+            model, last_shift_layer(model), pixels
+        ).plot(),
+    )
+    section.text = notes
+    return section
+
+
+def training(record: zoo.record.Record) -> Section:
+    """How published weights came about."""
+    log = zoo.published_weights.folder() / f"{record.name}.log.csv"
+    return Section(
+        "How it was trained",
+        [
+            f"By the recipe {record.recipe_name}, seed {record.seed}, on "
+            f"{record.device}. Terms: {record.licence}"
+        ],
+        pictures=[
+            picture(
+                analysis.training_history(log).plot(),
+                "Accuracy, and the share of unshifted channels, while it was trained.",
+            )
+        ],
+    )
+
+
+def phone(files: dict[str, deploy.TFLiteReport], times: deploy.Benchmark) -> Section:
+    """What files for phones hold, and how long they take here."""
+    section = Section(
+        "As files for phones",
+        [
+            f"Median of {times.repeats} runs, one image and {times.num_threads} "
+            f"thread each, in turns on {times.machine}: a phone's times differ, and "
+            "their ratios differ less.",
+        ],
+    )
+    rows = [
+        (kind, *(f"{1000 * time:.3g}" for time in _quartiles(times, report)))
+        for kind, report in files.items()
+    ]
+    head = ("File", "Median, ms", "First quartile", "Third quartile")
+    section.tables.append(Table(head, rows))
+    for kind, report in files.items():
+        section.tables.append(
+            Table((kind, "what to_tflite reports"), list(report.rows().items()), False)
+        )
+    return section
+
+
+def _quartiles(times, report):
+    timing = times.timings[report.path]
+    return timing.median, timing.low, timing.high
+
+
+def costs(measured: deploy.ShiftCosts) -> Section:
+    """What each layer's shifts cost in a file."""
+    rows = [
+        (
+            name,
+            "{} x {}".format(*cost.map_size),
+            f"{cost.shifted} of {cost.channels}",
+            f"{cost.own:.1%}",
+            f"{cost.fixed:.1%}",
+            f"{100 * cost.per_channel:.1%}",
+        )
+        for name, cost in measured.layers.items()
+    ]
+    return Section(
+        "What shifts cost",
+        [
+            f"Shares of the time of the {measured.quantize or 'float32'} file without "
+            f"shifts, to which all shifts together add {measured.total:.1%}. One "
+            f"image, one thread, {measured.machine}."
+        ],
+        tables=[
+            Table(
+                ("Layer", "Map", "Shifted", "Own cost", "First shift", "100 more"), rows
+            )
+        ],
+    )
+
+
+def explanations(subject: Subject) -> Section:
+    """What the network looks at in a few of the user's images."""
+    assert subject.images is not None
+    images = subject.images[:EXPLAINED]
+    titles = subject.titles[:EXPLAINED] if subject.titles else None
+    section = Section("What it looks at")
+    try:
+        explained = list(analysis.explain(subject.model, images))
+    # Not every network classifies colour images.
+    except ValueError as error:
+        section.text = [f"Left out: {error}"]
+        return section
+    axes = analysis.plot_explanations(images, explained, titles, subject.class_names)
+    caption = "Your images, Grad-CAM++ and saliency maps for the predicted classes."
+    section.pictures.append(picture(axes, caption, kind="jpg"))
+    return section
+
+
+def others(record: zoo.record.Record) -> Section:
+    """What other published weights bring: which width to try."""
+    records = [
+        other
+        for other in map(zoo.get_record, zoo.list_weights())
+        if other.dataset == record.dataset
+    ]
+    records.sort(key=lambda other: other.multiply_adds)
+    rows = [
+        (
+            other.name + (" (this one)" if other.name == record.name else ""),
+            f"{other.multiply_adds:,}",
+            f"{other.parameters:,}",
+            f"{other.top1:.2%}",
+            "" if other.shift_sparsity is None else f"{other.shift_sparsity:.1%}",
+        )
+        for other in records
+    ]
+    head = ("Weights", "MAdds", "Parameters", "Top-1", "Unshifted")
+    return Section(
+        f"Networks for {record.dataset}",
+        ["The fewest MAdds first: which width is accurate enough?"],
+        tables=[Table(head, rows)],
+    )
+
+
+def layers(summary: analysis.Summary) -> Section:
+    """Every layer with something to count."""
+    rows = [
+        (
+            layer.name,
+            " x ".join(map(str, _one_shape(layer)[1:])),
+            f"{layer.parameters:,}",
+            f"{layer.multiply_adds:,}",
+            "" if layer.unshifted is None else f"{layer.unshifted:.1%}",
+        )
+        for layer in summary.layers
+        if layer.parameters or layer.multiply_adds or layer.shift_channels
+    ]
+    head = ("Layer", "Output", "Parameters", "MAdds", "Unshifted")
+    return Section("Layer by layer", tables=[Table(head, rows)])
+
+
+def _one_shape(layer):
+    shape = layer.output_shape
+    return shape[0] if shape and isinstance(shape[0], tuple) else shape
+
+
+def export(
+    subject: Subject, folder: str | os.PathLike[str]
+) -> dict[str, deploy.TFLiteReport]:
+    """Writes the files of `phone`: float32, and int8 if there are images for it."""
+    kinds: dict[str, Literal["int8"] | None] = {"float32": None}
+    if subject.images is not None:
+        kinds["int8"] = "int8"
+    return {
+        kind: deploy.to_tflite(
+            subject.model,
+            os.path.join(folder, f"{kind}.tflite"),
+            quantize,
+            subject.images,
+            labels=subject.class_names,
+        )
+        for kind, quantize in kinds.items()
+    }
