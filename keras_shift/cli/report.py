@@ -68,14 +68,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _images(dataset, shape):
     """Returns images, one of each class first, and the names of their classes."""
-    images, labels = [], []
-    for batch, classes in batches(dataset, shape, "data"):
-        images += list(batch)
-        labels += np.asarray(classes, int).tolist()
-        if len(images) >= CALIBRATION_IMAGES:
+    parts = []
+    for images, labels in batches(dataset, shape, "data"):
+        parts.append((images, np.asarray(labels, int)))
+        if len(parts) * len(images) >= CALIBRATION_IMAGES:
             break
-    images = np.array(images[:CALIBRATION_IMAGES])
-    labels = np.array(labels[:CALIBRATION_IMAGES])
+    images, labels = (np.concatenate(part)[:CALIBRATION_IMAGES] for part in zip(*parts))
     _, first = np.unique(labels, return_index=True)
     order = [*first, *np.setdiff1d(np.arange(len(labels)), first)]
     return images[order], [dataset.class_names[label] for label in labels[order]]
