@@ -7,7 +7,7 @@
 With a network and images, it draws Grad-CAM++ and saliency maps beside the images: the
 maps of `keras_shift.analysis.explain`. With --look-for, it draws the images that FE-Net
 and MobileNetV2, both trained on Tiny-ImageNet, take for these classes with most
-certainty: those of `keras_shift.analysis.maximize_activation`. That takes two minutes.
+certainty: those of `keras_shift.analysis.maximize_activation`.
 
 A network is the path of a `.keras` file, or a name that `keras-shift list --weights`
 lists. It gets pixel values in [0, 255]; whatever preprocessing it needs must be part of
@@ -169,8 +169,8 @@ def draw_maxima(class_names):
         figsize=(1.8 * len(class_names) + 0.4, 2.1 * len(COMPARED)),
         layout="constrained",
     )
-    for axes, (title, name) in zip(grid, COMPARED.items()):
-        model, names = load_network(name)
+    networks = {title: load_network(name) for title, name in COMPARED.items()}
+    for axes, (title, (model, names)) in zip(grid, networks.items()):
         if missing := [wanted for wanted in class_names if wanted not in names]:
             raise ValueError(f"--look-for must be of {names}. Received: {missing}")
         classes = [names.index(wanted) for wanted in class_names]
@@ -221,6 +221,9 @@ def main(arguments=None):
     arguments = parser.parse_args(arguments)
     if (arguments.model is None) == (arguments.look_for is None):
         parser.error("name either a network or classes with --look-for")
+    for option in ("explained", "layer", "class_names"):
+        if arguments.look_for and getattr(arguments, option) is not None:
+            parser.error("--class, --layer and --class-names are for a network")
     output = Path(arguments.output)
     if output.suffix.lower() not in ENDINGS:
         parser.error(f"--output must end in one of {ENDINGS}, not {output}")

@@ -560,7 +560,7 @@ class TestPlot:
             (str(tmp_path), "history", path): "`log` must be the path of a log.csv",
             (saved, "contribution", path): "that a 1x1 convolution follows",
             (trained, "receptive-field", path, "--layer", "no"): "`layer` must be a",
-            ("MobileNetV2", "correlation", path): "must have shift layers of its own",
+            ("MobileNetV2", "correlation", path): "no shift layers of its own",
         }.items():
             name, what, output, *more = arguments
             command = ["plot", name, "--what", what, "--output", output, *more]

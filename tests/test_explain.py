@@ -146,6 +146,7 @@ class TestMain:
         assert names == ["ash", "birch", "cedar"]
         assert f"The picture is {run.output}." in capsys.readouterr().out
 
+    @pytest.mark.exhaustive
     def test_explains_published_weights(self, run, drawn):
         pytest.importorskip("sklearn")
         run("fenet_0.75.tiny_imagenet.sparse")

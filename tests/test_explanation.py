@@ -235,6 +235,32 @@ class TestNetworks:
             keras_vis.check_classifier(keras.Model())
 
 
+def test_explains_what_was_adapted():
+    """A copy of a `Normalization` must compute with what the layer has learned."""
+    normalization = keras.layers.Normalization()
+    normalization.adapt(pixels(4, 8, 8, 3))
+    model = classifier(
+        normalization,
+        keras.layers.Conv2D(4, 1, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(3),
+    )
+    images = pixels(2, 8, 8, 3)
+    np.testing.assert_allclose(
+        predict(keras_vis.with_logits(model), [images]), predict(model, images), 1e-5
+    )
+
+
+def test_the_same_in_every_call_and_no_random_state_is_touched():
+    model = red_or_blue(1)
+    np.random.seed(7)
+    expected = np.random.random()
+    np.random.seed(7)
+    first, second = (next(explain(model, pixels(1, 32, 32, 3))) for _ in range(2))
+    np.testing.assert_array_equal(first.saliency, second.saliency)
+    assert np.random.random() == expected
+
+
 class TestArguments:
     @pytest.fixture
     def model(self):
@@ -278,6 +304,15 @@ class TestArguments:
         explanations = list(explain(model, images))
         with pytest.raises(ValueError, match=r"one length.* Received: lengths \[1, 2"):
             analysis.plot_explanations(images, explanations, ["one"])
+        with pytest.raises(ValueError, match="each of 3 classes. Received: 1 names"):
+            analysis.plot_explanations(images, explanations, class_names=["one"])
+        with pytest.raises(ValueError, match=r"\(height, width, 3\)"):
+            analysis.plot_explanations(images[..., :1], explanations)
+
+    def test_a_missing_extra_is_told_at_once(self, model, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tf_keras_vis.saliency", None)
+        with pytest.raises(ImportError, match="tf-keras-vis"):
+            analysis.explain(model, np.zeros((1, 8, 8, 3)))
 
 
 def test_the_image_that_a_class_is_most_certain_of():

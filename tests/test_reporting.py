@@ -1,5 +1,6 @@
 """The page on a network: what stands in it, and how a browser shows it."""
 
+import dataclasses
 import html.parser
 import re
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from keras_shift import zoo
 from keras_shift.analysis import summary
 from keras_shift.cli import main
-from keras_shift.deploy import ShiftCost, ShiftCosts
+from keras_shift.deploy import Agreement, ShiftCost, ShiftCosts
 from keras_shift.layers import GroupedShift2D, SparseShift2D
 from keras_shift.reporting import write_report
 from keras_shift.reporting.advice import advice
@@ -178,9 +179,49 @@ class TestPage:
         write_report(keras.Model(inputs, outputs), tmp_path / "a.html", repeats=1)
         assert "Left out: " in (tmp_path / "a.html").read_text()
 
-    def test_wrong_ending(self, tmp_path):
-        with pytest.raises(ValueError, match="must end in .html. Received: path=a.txt"):
-            write_report(network(), "a.txt")
+    def test_without_an_int8_file(self, tmp_path):
+        """A channel that is zero for all images cannot be quantized."""
+        model = network(name="dark")
+        model.get_layer("project").kernel.assign(-np.ones((1, 1, 9, 4)))
+        images = pixels(2, 12, 12, 3)
+        write_report(model, tmp_path / "a.html", images=images, repeats=1)
+        assert "There is no int8 file: " in (tmp_path / "a.html").read_text()
+        assert "int8" not in Page(tmp_path / "a.html").cells
+
+    @pytest.mark.parametrize(
+        "arguments, message",
+        [
+            ({"path": "a.txt"}, "must end in .html. Received: path=a.txt"),
+            ({"path": "none/a.html"}, "a folder that exists. Received: path=none"),
+            ({"images": np.zeros((2, 9, 9, 3))}, r"count, \*\(12, 12, 3.*\(2, 9, 9, 3"),
+            ({"images": np.zeros((0, 12, 12, 3))}, "`images`"),
+            ({"titles": ["one"]}, "`titles` must name each of 0 images"),
+            ({"class_names": ["one"]}, "`class_names` must name each of 3 classes"),
+            ({"costs": True, "model": network().layers[0]}, "`model` must be"),
+        ],
+    )
+    def test_refusals_come_first(self, arguments, message, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        arguments = {"model": network(), "path": "a.html", **arguments}
+        with pytest.raises(ValueError, match=message):
+            write_report(**arguments, on_step=lambda *step: pytest.fail("too late"))
+        assert not list(tmp_path.iterdir())
+
+    def test_costs_need_learned_shifts(self, tmp_path):
+        inputs = keras.Input((8, 8, 9))
+        outputs = keras.layers.GlobalAveragePooling2D()(GroupedShift2D()(inputs))
+        with pytest.raises(ValueError, match="`costs` needs a model with learned"):
+            write_report(keras.Model(inputs, outputs), tmp_path / "a.html", costs=True)
+
+    def test_extras_are_missed_first(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tf_keras_vis.gradcam_plus_plus", None)
+        with pytest.raises(ImportError, match="tf-keras-vis"):
+            write_report(
+                network(),
+                tmp_path / "a.html",
+                images=pixels(2, 12, 12, 3),
+                on_step=lambda *step: pytest.fail("too late"),
+            )
 
     def test_without_jinja(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "jinja2", None)
@@ -230,49 +271,107 @@ def test_in_a_browser(whole, tmp_path, width, scheme):
     assert "CONSOLE" not in result.stderr
 
 
+def test_names_are_text_and_no_tags(tmp_path):
+    """A name or an error that holds tags must not become part of the page."""
+    from keras_shift.reporting.page import _template
+    from keras_shift.reporting.parts import Picture, Section, Table
+
+    text = "<script>alert(1)</script> & co"
+    section = Section(
+        text,
+        [text],
+        [text],
+        [Table([text], [[text, text]])],
+        [Picture("data:,", text)],
+    )
+    page = _template().render(
+        name=text, trained=True, sections=[section], versions=text, date=text
+    )
+    path = tmp_path / "a.html"
+    path.write_text(page)
+    assert "script" not in Page(path).tags
+    assert Page(path).headings == [text, text]
+    assert Page(path).cells == [text] * 3 and Page(path).alternatives == [text]
+
+
 class TestAdvice:
-    def points(self, displacements, **changes):
-        model = network(displacements)
+    def points(self, model, **changes):
         arguments = {"files": {}, "costs": None, "trained": True, **changes}
         return " ".join(advice(model, summary(model), **arguments))
 
     def test_of_many_far_shifts(self):
-        text = self.points(moved(1, 1, 2, 2))
-        assert "55.6% of the channels are unshifted" in text
-        assert "2 channels move by more than one pixel" in text
+        text = self.points(network(moved(1, 1, 2, 2)))
+        assert "only 55.6% of the channels are unshifted and 2 channels move" in text
+        assert "SparsifyShifts(images, labels, unshifted=0.8, max_disp" in text
         assert "shift (100% of all moved pixels)" in text
-        assert "less than a tenth" not in text
+        assert "Less than a tenth" not in text
 
     def test_of_few_shifts(self):
-        text = self.points(moved(1))
-        assert "of the channels are unshifted" not in text
-        assert "more than one pixel" not in text
+        text = self.points(network(moved(1)))
+        assert "Shift less" not in text and "shift (100% of all moved" in text
 
     def test_of_hardly_any_shift_in_a_layer(self):
         model = keras.Sequential([keras.Input((8, 8, 20)), SparseShift2D(name="shift")])
         displacements = np.zeros((2, 20))
         displacements[1, 7] = -1
         model.layers[0].displacements.assign(displacements)
-        (few,) = [
-            point
-            for point in advice(model, summary(model), {}, None, True)
-            if "less than a tenth" in point
-        ]
-        assert few.startswith("1 layers shift") and "such as shift." in few
+        text = self.points(model)
+        assert "Less than a tenth of the channels are shifted in shift." in text
 
     def test_of_none(self):
-        assert "No channel is shifted" in self.points(moved())
+        assert "No channel is shifted" in self.points(network(moved()))
+
+    def test_of_shifts_that_do_not_learn(self):
+        model = keras.Sequential([keras.Input((8, 8, 9)), GroupedShift2D(name="g")])
+        text = self.points(model)
+        assert "Shift less" not in text and "g (100% of all moved pixels)" in text
+
+    def test_counts_pixels_as_the_outer_model_calls(self):
+        """The inner model knows no size; its second layer has a quarter of the map."""
+        inner = keras.Sequential(
+            [
+                keras.Input((None, None, 9)),
+                GroupedShift2D(name="first"),
+                keras.layers.AveragePooling2D(2),
+                GroupedShift2D(name="second"),
+            ],
+            name="inner",
+        )
+        text = self.points(keras.Sequential([keras.Input((8, 8, 9)), inner]))
+        assert "inner/first (80% of all moved pixels), inner/second (20%" in text
 
     def test_of_measured_costs(self):
         cost = ShiftCost((12, 12), 9, 1, own=0.123, fixed=0.1, per_channel=0.001)
         costs = ShiftCosts({"shift": cost}, 0.123, None, "a machine")
-        text = self.points(moved(1), costs=costs)
-        assert "The shifts that cost most: shift (12.3% of the file's time)." in text
-        assert "--costs" not in text
+        text = self.points(network(moved(1)), costs=costs)
+        wanted = "The shifts that cost most: shift (12.3% of the time without shifts)."
+        assert wanted in text and "--costs" not in text
+        free = {"shift": dataclasses.replace(cost, own=-0.01)}
+        costs = ShiftCosts(free, 0.0, None, "a machine")
+        assert self.points(network(moved(1)), costs=costs) == ""
 
     def test_of_random_weights(self):
-        points = advice(network(), summary(network()), {}, None, False)
-        assert points[0].startswith("Train the network")
+        text = self.points(network(moved(2, 2, 2)), trained=False)
+        assert text.startswith("Train the network") and "SparsifyShifts" not in text
+
+    def test_of_files(self, whole):
+        """A file that disagrees with Keras, and one that XNNPACK cut."""
+        agreement = Agreement(
+            images=8,
+            top1=0.5,
+            largest_difference=0.9,
+            largest_output=1.0,
+            lowest=0.0,
+            highest=1.0,
+        )
+
+        class Report:
+            pass
+
+        Report.agreement, Report.partitions = agreement, 3
+        text = self.points(network(moved(1)), files={"int8": Report})
+        assert "cuts the int8 file into 3 parts" in text
+        assert "same top-1 for 50.0% of 8 images" in text
 
 
 class TestCommand:
@@ -293,6 +392,38 @@ class TestCommand:
         assert f"{name} (this one)" in page.cells
         assert path.stat().st_size < 5e6
 
+    def test_of_a_file_and_photographs(self, photographs, tmp_path, capsys):
+        network(moved(1, 1)).save(tmp_path / "animals.keras")
+        path = tmp_path / "report.html"
+        command = ["report", str(tmp_path / "animals.keras"), "--output", str(path)]
+        main([*command, "--data", str(photographs), "--costs"])
+        page = Page(path)
+        assert page.headings[0] == "animals"
+        assert {"What it looks at", "What shifts cost"} <= set(page.headings)
+        assert "int8" in page.cells and "(1, 3) float32, with 3 labels" in page.cells
+        assert "random" not in path.read_text()
+
+    @pytest.mark.parametrize(
+        "change, trained, known",
+        [([], True, True), (["--classes", "5"], False, False)],
+    )
+    def test_figures_on_record_are_those_of_the_network(
+        self, change, trained, known, tmp_path, monkeypatch, capsys
+    ):
+        written = {}
+
+        def write(model, path, **arguments):
+            written.update(arguments)
+            (tmp_path / "report.html").write_text("")
+
+        monkeypatch.setattr("keras_shift.cli.report.write_report", write)
+        name = "shiftresnet20.cifar10.ssl_lambda1e-4.short"
+        main(["report", name, *change, "--output", str(tmp_path / "report.html")])
+        assert written["trained"] == trained
+        assert written["record"] == (zoo.get_record(name) if known else None)
+        names = written["class_names"]
+        assert (names[0] == "airplane") if known else names is None
+
     @pytest.mark.parametrize("output", ["report.txt", "none/report.html"])
     def test_errors_come_early(self, output, capsys):
         with pytest.raises(SystemExit) as end:
@@ -301,20 +432,27 @@ class TestCommand:
         assert f"Received: --output {output}" in capsys.readouterr().err
 
 
-def test_images_of_all_classes_come_first(tmp_path):
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Four photographs of each of three classes, whose pixels tell which they are."""
     import tensorflow as tf
 
+    folder = tmp_path_factory.mktemp("photographs")
+    for value, name in enumerate(["ash", "birch", "cedar"]):
+        (folder / name).mkdir()
+        for number in range(4):
+            image = np.full((12, 12, 3), 50 * value + number, "uint8")
+            path = str(folder / name / f"{number}.png")
+            tf.io.write_file(path, tf.io.encode_png(image))
+    return folder
+
+
+def test_images_of_all_classes_come_first(photographs):
     from keras_shift.cli.images import load_images
     from keras_shift.cli.report import _images
 
-    for value, name in enumerate(["ash", "birch", "cedar"]):
-        (tmp_path / name).mkdir()
-        for number in range(4):
-            image = np.full((12, 12, 3), 50 * value + number, "uint8")
-            path = str(tmp_path / name / f"{number}.png")
-            tf.io.write_file(path, tf.io.encode_png(image))
     images, titles = _images(
-        load_images(str(tmp_path), network(), shuffle=True), (12, 12, 3)
+        load_images(str(photographs), network(), shuffle=True), (12, 12, 3)
     )
     assert images.shape == (12, 12, 12, 3)
     assert titles[:3] == ["ash", "birch", "cedar"]

@@ -41,16 +41,17 @@ def test_recipes_of_records_are_those_that_are_here(shipped):
         assert Recipe(**record.recipe).to_json() == here.to_json(), record.name
 
 
-def test_networks_under_the_same_recipe(tool, published):  # noqa: F811
+def test_networks_under_one_recipe(tool, published):  # noqa: F811
     def record(constructor, precision):
         recipe = {"name": "toy.some", "seed": 0, "precision": precision}
         path = published[0] / "shiftresnet20.toy.ssl.weights.h5"
         return record_of(path, constructor=constructor, recipe=recipe)
 
     both = [record("FENet", "mixed_bfloat16"), record("MobileNetV2", "float32")]
-    text = "mixed_bfloat16 for FENet and float32 for MobileNetV2"
+    names = [f"`{record.name}`" for record in both]
+    text = f"precision: mixed_bfloat16 for {names[0]}; float32 for {names[1]}."
     assert text in tool.document(both)
-    assert "under the same recipe" not in tool.document(both[:1])
+    assert "under one recipe" not in tool.document(both[:1])
 
 
 def test_every_training_has_a_curve(shipped):

@@ -8,12 +8,14 @@ through the networks. Needs matplotlib.
 """
 
 import argparse
+import csv
 import functools
 from pathlib import Path
 
 import matplotlib
 
 from keras_shift import analysis, training, zoo
+from keras_shift.analysis import drawing
 from keras_shift.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,6 +108,78 @@ def collapse(data_dir):
     return ax
 
 
+def _families():
+    """Returns the curves of `tradeoff`: rows of the paper's Table 5, and networks."""
+    reductions = {20: "12", 56: "16", 110: "15"}
+    for depth in (20, 56, 110):
+        yield f"ShiftResNet-{depth}", drawing.BLUE, [
+            (f"ShiftResNet{depth}, E = {e}", f"shiftresnet{depth}_e{e}")
+            for e in (1, 3, 6, 9)
+        ]
+        reduced = {1: reductions[depth], 3: "3.3", 6: "1.6"}
+        yield f"ResNet-{depth}", drawing.GREY, [
+            *(
+                (
+                    f"ResNet{depth}, module-wise like E = {e}",
+                    f"resnet{depth}_module_wise_{reduction}",
+                )
+                for e, reduction in reduced.items()
+            ),
+            (f"ResNet{depth}", f"resnet{depth}"),
+        ]
+
+
+def tradeoff(data_dir):
+    """Accuracy for parameters and for MAdds: ShiftNet paper, Fig. 4 and 5."""
+    with open(ROOT / "zoo" / "results.csv", newline="", encoding="utf-8") as file:
+        paper = {
+            row["row"]: float(row["paper"].rstrip("%"))
+            for row in csv.DictReader(file)
+            if (row["table"], row["dataset"]) == ("ShiftNet Table 5", "cifar100")
+        }
+    counts = zoo.variants.counts()
+    records = [
+        zoo.get_record(name)
+        for name in zoo.list_weights()
+        if zoo.get_record(name).dataset == "cifar100"
+    ]
+    panels = side_by_side(2, 6.6, 4.4)
+    # Tables of networks have them with ten classes. A hundred classes have ninety more
+    # rows of the last kernel, of 64 channels, and ninety more biases.
+    for ax, field, more, label in (
+        (panels[0], "parameters", 90 * 65, "parameters"),
+        (panels[1], "multiply_adds", 90 * 64, "MAdds"),
+    ):
+        drawing.plain(ax)
+        for number, (name, colour, points) in enumerate(_families()):
+            costs = [getattr(counts[network], field) + more for _, network in points]
+            accuracies = [paper[row] for row, _ in points]
+            ax.plot(
+                costs,
+                accuracies,
+                color=colour,
+                marker="os^"[number // 2],
+                linestyle=("-", "--", ":")[number // 2],
+                markersize=4,
+                label=f"{name}, paper",
+            )
+        for marker, record in zip("*DP", records):
+            ax.plot(
+                getattr(record, field),
+                100 * record.top1,
+                color=drawing.RED,
+                marker=marker,
+                linestyle="",
+                label=f"{record.name.replace('.cifar100', '')}, ours",
+            )
+        ax.set_xscale("log")
+        ax.set_xlabel(label)
+        ax.set_ylabel("top-1 on CIFAR-100, %")
+    handles, labels = ax.get_legend_handles_labels()
+    ax.figure.legend(handles, labels, fontsize="small", loc="outside right upper")
+    return ax
+
+
 FIGURES = {
     function.__name__: function
     for function in (
@@ -116,6 +190,7 @@ FIGURES = {
         correlation,
         receptive_field,
         collapse,
+        tradeoff,
     )
 }
 

@@ -37,8 +37,8 @@ struct Avx512Vector {
   }
   static __m512i Merge(__m512i r, __mmask64 mask, const unsigned char* p) {
     // All bytes are loaded, and then some are selected. The compiler would make
-    // a masked load of this, which takes half as long again; so it is told that
-    // the register may have changed in between.
+    // a masked load of this, which is slower; so it is told that the register
+    // may have changed in between.
     __m512i loaded = Load(p);
     __asm__("" : "+v"(loaded));
     return _mm512_mask_mov_epi8(r, mask, loaded);

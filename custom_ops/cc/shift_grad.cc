@@ -82,8 +82,8 @@ struct Displacements {
 };
 
 // There are no library calls in the loop, and no branches that depend on
-// fractions, half of which would be mispredicted: with many channels on a small
-// image, these took as much time as the sums.
+// fractions, half of which would be mispredicted. With many channels on a small
+// image, they would matter as much as the sums.
 template <typename Number>
 Displacements TakeApart(const Number* displacements, int64_t channels) {
   // The greatest displacement that Shift2D() can take, which is safe to negate.

@@ -8,11 +8,10 @@ namespace keras_shift {
 namespace {
 
 // Larger images do not fit into a core's own cache, and it pays to prefetch
-// rows. (Within the cache, that takes a sixth more time.)
+// rows. Within the cache, prefetching only takes time.
 constexpr int64_t kMostInOwnCache = 2 << 20;
 // Larger images do not fit into any cache, and it pays to store past all of
-// them. (Within the caches, such stores take twice the time of others; beyond
-// them, two thirds.)
+// them. Within the caches, such stores are the slower ones.
 constexpr int64_t kMostInSharedCache = 16 << 20;
 
 // Whether an interval of `output_size`, moved by `displacement`, has anything

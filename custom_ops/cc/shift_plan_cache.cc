@@ -9,7 +9,7 @@ namespace keras_shift {
 namespace {
 
 // What each thread keeps. A training step of FE-Net needs 48 plans, three for
-// each of its shifts, which take about 3 MB.
+// each of its shifts.
 constexpr size_t kMostPlans = 64;
 // The plan of a shift with more channels takes more memory than it is worth.
 constexpr int64_t kMostChannels = 4096;

@@ -1,6 +1,6 @@
 // Keeps the plans that were made lately.
 //
-// On small images, making a plan takes as long as carrying it out, and rounded
+// On small images, making a plan takes long beside carrying it out, and rounded
 // displacements rarely change from one call to the next.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_SHIFT_PLAN_CACHE_H_

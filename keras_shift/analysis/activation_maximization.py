@@ -65,10 +65,14 @@ def maximize_activation(
     keras_vis.check_classifier(model)
     keras_vis.check_classes(classes, model, "classes")
     shape = tuple(model.inputs[0].shape[1:])
-    if None in shape or not len(classes):
+    if None in shape:
         raise ValueError(
-            "Argument `model` must take images of a known size, and argument `classes` "
-            f"must not be empty. Received: images of shape {shape}, classes={classes}"
+            "Argument `model` must take images of a known size. "
+            f"Received: {model.name}, of images of shape {shape}"
+        )
+    if not len(classes):
+        raise ValueError(
+            f"Argument `classes` must not be empty. Received: classes={classes}"
         )
     if steps != int(steps) or steps < 1:
         raise ValueError(

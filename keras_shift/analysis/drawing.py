@@ -125,7 +125,12 @@ def plain(ax: "Axes") -> None:
 
 
 def shorten(text: str, length: int) -> str:
-    """Cuts a text that is longer than `length` characters."""
+    """Returns a text, cut if it is longer than `length` characters.
+
+    Args:
+        text: String.
+        length: Int, the largest number of characters, the ellipsis included.
+    """
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

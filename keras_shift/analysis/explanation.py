@@ -1,5 +1,6 @@
 """What a classifier looks at: Grad-CAM++ and saliency maps."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 
@@ -76,7 +77,7 @@ def explain(
 
     Returns:
         An iterator over an `Explanation` of each image, in their order. It computes a
-        few at a time.
+        few at a time. They are the same in every call.
 
     Raises:
         ImportError: If tf-keras-vis is not installed.
@@ -104,17 +105,24 @@ def explain(
             "Argument `noisy_copies` must be a positive integer. "
             f"Received: noisy_copies={noisy_copies}"
         )
-    # TensorFlow and tf-keras-vis answer for models with a list or dict of inputs, too.
-    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    layer = keras_vis.layer_with_map(model, layer)
-    return _explanations(model, images, class_index, layer, noisy_copies)
-
-
-def _explanations(model, images, class_index, layer, noisy_copies):
-    logits_model = keras_vis.with_logits(model)
     grad_cam = keras_vis.visualization("gradcam_plus_plus").GradcamPlusPlus
     saliency = keras_vis.visualization("saliency").Saliency
-    grad_cam, saliency = grad_cam(logits_model), saliency(logits_model)
+    # Without a list or a dict around its input, the model takes an array.
+    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    layer = keras_vis.layer_with_map(model, layer)
+    logits_model = keras_vis.with_logits(model)
+    return _explanations(
+        model,
+        grad_cam(logits_model),
+        saliency(logits_model),
+        images,
+        class_index,
+        layer,
+        int(noisy_copies),
+    )
+
+
+def _explanations(model, grad_cam, saliency, images, class_index, layer, noisy_copies):
     for start in range(0, len(images), _BATCH_SIZE):
         batch = images[start : start + _BATCH_SIZE]
         scores = _array(model(batch, training=False))
@@ -133,15 +141,27 @@ def _explanations(model, images, class_index, layer, noisy_copies):
         )
         maps = keras.ops.cast(maps, "float32")[..., np.newaxis]
         maps = _array(keras.ops.image.resize(maps, batch.shape[1:3], "bilinear"))
-        gradients = saliency(
-            _gradients_only(classes),
-            batch,
-            smooth_samples=noisy_copies,
-            smooth_noise=_NOISE,
-            normalize_map=False,
-        )
+        with _same_noise():
+            gradients = saliency(
+                _gradients_only(classes),
+                batch,
+                smooth_samples=noisy_copies,
+                smooth_noise=_NOISE,
+                normalize_map=False,
+            )
         for row in zip(scores, classes, maps[..., 0], gradients):
             yield Explanation(row[0], int(row[1]), _to_one(row[2]), _to_one(row[3]))
+
+
+@contextlib.contextmanager
+def _same_noise():
+    """Seeds NumPy's global generator, which tf-keras-vis takes, and restores it."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def _gradients_only(classes):
@@ -194,7 +214,8 @@ def plot_explanations(
 
     Raises:
         ImportError: If Matplotlib is not installed.
-        ValueError: If the arguments are not of one length.
+        ValueError: If the arguments are not of one length, or an image or a class has
+            no name or another shape.
     """
     lengths = {len(images), len(explanations)}
     if titles is not None:
@@ -203,6 +224,17 @@ def plot_explanations(
         raise ValueError(
             "Arguments `images`, `explanations` and `titles` must have one length, and "
             f"not zero. Received: lengths {sorted(lengths)}"
+        )
+    if any(np.ndim(image) != 3 or np.shape(image)[-1] != 3 for image in images):
+        raise ValueError(
+            "Argument `images` must hold images of shape (height, width, 3). "
+            f"Received: shapes {sorted({np.shape(image) for image in images})}"
+        )
+    classes = len(explanations[0].scores)
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"Argument `class_names` must name each of {classes} classes. "
+            f"Received: {len(class_names)} names"
         )
     height, width = images[0].shape[:2]
     side = 2.2
@@ -216,7 +248,8 @@ def plot_explanations(
     for row, (axes, image, explanation) in enumerate(zip(grid, images, explanations)):
         _draw_row(axes, image / 255, explanation, class_names)
         if titles is not None:
-            axes[0].set_ylabel(drawing.shorten(titles[row], _LONGEST), size=8)
+            title = drawing.shorten(titles[row], _LONGEST)
+            axes[0].set_ylabel(title, size=8, parse_math=False)
     figure.supxlabel(
         "Yellow to red on an image: what speaks most for the class. Bright: the pixels "
         "it depends on.\nEvery map is scaled to its own largest value.",
@@ -235,7 +268,8 @@ def _draw_row(axes, image, explanation, names):
         f"saliency for {explained}",
     ]
     for panel, title in zip(axes, titles):
-        panel.set_title(title, size=8.5, pad=3)
+        # Names may have dollar signs, which are no formulas here.
+        panel.set_title(title, size=8.5, pad=3, parse_math=False)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set_frame_on(False)

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_shift.rewriting import rewrite
+
 
 def visualization(module: str) -> Any:
     """Imports a module of tf-keras-vis.
@@ -16,7 +18,8 @@ def visualization(module: str) -> Any:
         module: String, the name of a module inside of `tf_keras_vis`.
 
     Raises:
-        ImportError: If tf-keras-vis is not installed.
+        ImportError: If tf-keras-vis is not installed, or not beside a SciPy that it
+            works with.
         ValueError: If Keras' backend is not TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
@@ -51,6 +54,15 @@ def check_classifier(model: keras.Model) -> None:
             "Argument `model` must be a functional or sequential classifier of colour "
             f"images, (height, width, 3). Received: {model.name}, which {problem}"
         )
+
+
+def is_classifier(model: keras.Model) -> bool:
+    """Returns whether `check_classifier` accepts a model.
+
+    Args:
+        model: A `keras.Model`.
+    """
+    return _problem(model) is None
 
 
 def _problem(model):
@@ -136,8 +148,7 @@ def with_logits(model: keras.Model) -> keras.Model:
     Returns:
         A `keras.Model` whose inputs are a list, as tf-keras-vis passes them.
     """
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    copy = rewrite(model, lambda layer, shapes: None, dtype=None)
     (outputs,) = copy.outputs
     (last,) = [layer for layer in copy.layers if layer.output is outputs]
     if isinstance(last, keras.layers.Softmax):

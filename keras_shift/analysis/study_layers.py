@@ -1,43 +1,42 @@
 """Chooses the layer of a study that its caller does not name."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_shift.layers.shift_layer import ShiftLayer
 
 
-def _own_shift_layers(model):
-    layers = [
+def study_layers(model: keras.Model) -> list[ShiftLayer]:
+    """Returns the layers that a study may be of.
+
+    Args:
+        model: A `keras.Model`.
+
+    Returns:
+        A list of the shift layers that move by whole pixels, without those of models
+        inside of the model.
+    """
+    return [
         layer
         for layer in model.layers
         if isinstance(layer, ShiftLayer) and layer.rounds
     ]
-    if not layers:
-        raise ValueError(
-            "Argument `model` must have shift layers of its own, that move by whole "
-            f"pixels, or a layer must be named. Received: {model.name}"
-        )
-    return layers
 
 
-def most_shifted_layer(model: keras.Model) -> str:
+def most_shifted(layers: Sequence[ShiftLayer]) -> str:
     """Returns the name of the layer with the largest share of shifted channels.
 
     Args:
-        model: A `keras.Model`.
-
-    Raises:
-        ValueError: If the model has no shift layers of its own.
+        layers: List of at least one shift layer.
     """
-    return min(_own_shift_layers(model), key=lambda layer: layer.sparsity).name
+    return min(layers, key=lambda layer: layer.sparsity).name
 
 
-def last_shift_layer(model: keras.Model) -> str:
-    """Returns the name of the last shift layer.
+def last(layers: Sequence[ShiftLayer]) -> str:
+    """Returns the name of the last layer.
 
     Args:
-        model: A `keras.Model`.
-
-    Raises:
-        ValueError: If the model has no shift layers of its own.
+        layers: List of at least one shift layer.
     """
-    return _own_shift_layers(model)[-1].name
+    return layers[-1].name

@@ -120,6 +120,21 @@ class Summary(_Counts):
         notes = [textwrap.fill(note, NARROW) for note in _notes(self)]
         return "\n".join([_headline(self), "", table, "", *notes])
 
+    def head(self) -> tuple[str, ...]:
+        """Returns the heads of the printed table's columns."""
+        columns = ("Layer", "Output", "Parameters", "MAdds")
+        return (*columns, "Unshifted") if self.shift_channels else columns
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Returns the cells of the printed table, row by row; the last is the total."""
+        layers = [layer for layer in self.layers if not _is_empty(layer)]
+        rows = [
+            (_name(layer), _sizes(layer.output_shape), *_cells(layer))
+            for layer in layers
+        ]
+        rows.append(("Total", "", *_cells(self)))
+        return [row[: len(self.head())] for row in rows]
+
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """Returns exact numbers as CSV, with a row for every layer and no totals.
 
@@ -287,28 +302,24 @@ def _table(summary, plain):
         collapse_padding=plain,
         pad_edge=not plain,
     )
-    shifts = summary.shift_channels > 0
     # Only the names may be broken to fit a narrow terminal.
-    table.add_column("Layer", overflow="fold")
-    table.add_column("Output", no_wrap=True)
-    table.add_column("Parameters", justify="right", no_wrap=True)
-    table.add_column("MAdds", justify="right", no_wrap=True)
-    if shifts:
-        table.add_column("Unshifted", justify="right", no_wrap=True)
-    rows = [
-        (_name(layer), _sizes(layer.output_shape), layer)
-        for layer in summary.layers
-        if not _is_empty(layer)
-    ]
-    for name, sizes, counts in (*rows, ("Total", "", summary)):
-        if counts is summary and plain:
-            table.add_section()
-        cells = [name, sizes, f"{counts.parameters:,}", f"{counts.multiply_adds:,}"]
-        if shifts:
-            share = counts.unshifted
-            cells.append("" if share is None else f"{share:.1%}")
-        table.add_row(*cells)
+    name, output, *numbers = summary.head()
+    table.add_column(name, overflow="fold")
+    table.add_column(output, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    *rows, total = summary.rows()
+    for row in rows:
+        table.add_row(*row)
+    if plain:
+        table.add_section()
+    table.add_row(*total)
     return table
+
+
+def _cells(counts):
+    share = "" if counts.unshifted is None else f"{counts.unshifted:.1%}"
+    return f"{counts.parameters:,}", f"{counts.multiply_adds:,}", share
 
 
 def _name(layer):

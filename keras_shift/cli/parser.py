@@ -129,7 +129,7 @@ def _add_report(commands):
         commands,
         "report",
         "write a page on a network: its shifts, its files, their times, what it sees",
-        more=". The page needs no other file and no network",
+        more=". The page needs no other file and no connection",
     )
     _add_model(parser)
     parser.add_argument(
@@ -141,7 +141,11 @@ def _add_report(commands):
         help="measure what each layer's shifts cost in a file, too, which takes "
         "minutes",
     )
-    _add_data(parser, "to calibrate an int8 file with, and to explain")
+    _add_data(
+        parser,
+        "to calibrate an int8 file with, and to explain",
+        default="without it, there are no int8 file and no explanations",
+    )
 
 
 def _add_recipes(commands):
@@ -325,12 +329,11 @@ def _add_model(parser):
     )
 
 
-def _add_data(parser, purpose):
+def _add_data(parser, purpose, default="random pixels by default"):
     parser.add_argument(
         "--data",
         metavar="DIR",
-        help=f"folder with one folder of images for each class, {purpose}; random "
-        "pixels by default",
+        help=f"folder with one folder of images for each class, {purpose}; {default}",
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras_shift import analysis, zoo
 from keras_shift.analysis import drawing
 from keras_shift.analysis.shift_histogram import has_known_start
-from keras_shift.analysis.study_layers import last_shift_layer, most_shifted_layer
+from keras_shift.analysis.study_layers import last, most_shifted, study_layers
 from keras_shift.cli import models
 from keras_shift.cli.images import load_images
 from keras_shift.cli.messages import say
@@ -94,20 +94,20 @@ def _displacements(arguments):
 
 def _correlation(arguments):
     model = models.load_with_weights(arguments)
-    layer = _layer_or_default(arguments, model, most_shifted_layer)
+    layer = _layer_or_default(arguments, model, most_shifted)
     images = _images(arguments, model)
     return analysis.channel_correlation(model, layer, images).plot()
 
 
 def _contribution(arguments):
     model = models.load_with_weights(arguments)
-    layer = _layer_or_default(arguments, model, most_shifted_layer)
+    layer = _layer_or_default(arguments, model, most_shifted)
     return analysis.channel_contribution(model, layer).plot()
 
 
 def _receptive_field(arguments):
     model = models.load_with_weights(arguments)
-    layer = _layer_or_default(arguments, model, last_shift_layer)
+    layer = _layer_or_default(arguments, model, last)
     images = _images(arguments, model)
     return analysis.effective_receptive_field(model, layer, images).plot()
 
@@ -155,7 +155,13 @@ def _model_or_layer(arguments):
 def _layer_or_default(arguments, model, default):
     if arguments.layer is not None:
         return arguments.layer
-    name = default(model)
+    layers = study_layers(model)
+    if not layers:
+        raise ValueError(
+            f"{model.name} has no shift layers of its own: name another layer with "
+            "--layer, or another network. Received: no --layer"
+        )
+    name = default(layers)
     say(f"This is the layer {name} of {model.name}; --layer names another one.")
     return name
 

@@ -12,8 +12,11 @@ from keras_shift.cli import models
 from keras_shift.cli.images import load_images
 from keras_shift.cli.messages import say
 from keras_shift.cli.quiet import quiet
-from keras_shift.image_batches import CALIBRATION_IMAGES, batches
+from keras_shift.image_batches import batches
 from keras_shift.reporting import write_report
+
+# So many images tell the ranges of activations, and even large ones fit into memory.
+_MOST_IMAGES = 128
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,15 +40,26 @@ def run(arguments: argparse.Namespace) -> None:
         drawing.pyplot().switch_backend("agg")
     record = models.record_of(arguments)
     model = models.load_with_weights(arguments)
-    trained = arguments.name.endswith(".keras") or bool(record or arguments.weights)
-    class_names = record.names() if record else None
+    # With other classes than its weights have, a network's head is random.
+    same = record is None or record.classes == model.output_shape[-1]
+    trained = same and bool(
+        record or arguments.weights or arguments.name.endswith(".keras")
+    )
+    class_names = record.names() if record and same else None
+    identifiers = dict(zip(record.labels(), record.names())) if record else {}
+    # Its accuracy was measured at the size that it has in the record.
+    if record and not (same and record.input_shape == model.input_shape[1:]):
+        record = None
     images = titles = None
     if arguments.data is not None:
         dataset = load_images(arguments.data, model, shuffle=True)
         with quiet(arguments.verbose):
             images, titles = _images(dataset, tuple(model.inputs[0].shape[1:]))
-        if not class_names and len(dataset.class_names) == model.output_shape[-1]:
-            class_names = dataset.class_names
+        # Folders may be named as the dataset names its classes, by WordNet's ids.
+        titles = [identifiers.get(title, title) for title in titles]
+        class_names = class_names or dataset.class_names
+    if class_names and len(class_names) != model.output_shape[-1]:
+        class_names = None
     with quiet(arguments.verbose), _bar() as bar:
         task = bar.add_task("")
         write_report(
@@ -71,9 +85,9 @@ def _images(dataset, shape):
     parts = []
     for images, labels in batches(dataset, shape, "data"):
         parts.append((images, np.asarray(labels, int)))
-        if len(parts) * len(images) >= CALIBRATION_IMAGES:
+        if len(parts) * len(images) >= _MOST_IMAGES:
             break
-    images, labels = (np.concatenate(part)[:CALIBRATION_IMAGES] for part in zip(*parts))
+    images, labels = (np.concatenate(part)[:_MOST_IMAGES] for part in zip(*parts))
     _, first = np.unique(labels, return_index=True)
     order = [*first, *np.setdiff1d(np.arange(len(labels)), first)]
     return images[order], [dataset.class_names[label] for label in labels[order]]

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from keras_shift.deploy.tflite import check_export, to_tflite
 from keras_shift.deploy.timing import machine, time_alternately, warm_up
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
+from keras_shift.rewriting import rewrite
 from keras_shift.table import to_text
 
 # For every layer, two files shift these shares of its channels. Their times tell the
@@ -61,6 +62,8 @@ class ShiftCosts:
         machine: The processor and its number of cores.
     """
 
+    HEAD: ClassVar = ("Layer", "Map", "Shifted", "Own cost", "First shift", "100 more")
+
     layers: dict[str, ShiftCost]
     total: float
     quantize: str | None
@@ -82,11 +85,17 @@ class ShiftCosts:
         table = rich.table.Table(
             box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
         )
-        table.add_column("Layer", overflow="fold")
-        for column in ("Map", "Shifted", "Own cost", "First shift", "100 more"):
+        table.add_column(self.HEAD[0], overflow="fold")
+        for column in self.HEAD[1:]:
             table.add_column(column, justify="right", no_wrap=True)
-        for name, cost in self.layers.items():
-            table.add_row(
+        for row in self.rows():
+            table.add_row(*row)
+        return f"{to_text(table)}\n\n{self.note}"
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Returns the table's cells, row by row, below `HEAD`."""
+        return [
+            (
                 name,
                 "{}x{}".format(*cost.map_size),
                 f"{cost.shifted} of {cost.channels}",
@@ -94,10 +103,16 @@ class ShiftCosts:
                 f"{cost.fixed:.1%}",
                 f"{100 * cost.per_channel:.1%}",
             )
+            for name, cost in self.layers.items()
+        ]
+
+    @property
+    def note(self) -> str:
+        """What stands below the table: of what the costs are shares."""
         return (
-            f"{to_text(table)}\n\nShares of the time of the "
-            f"{self.quantize or 'float32'} file without shifts, to which all shifts "
-            f"together add {self.total:.1%}. One image, one thread, {self.machine}."
+            f"Shares of the time of the {self.quantize or 'float32'} file without "
+            f"shifts, to which all shifts together add {self.total:.1%}. One image, "
+            f"one thread, {self.machine}."
         )
 
 
@@ -143,8 +158,7 @@ def shift_costs(
         RuntimeError: As `to_tflite` does.
     """
     check_export(model, "model.tflite", quantize, representative_data, batch_size=1)
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    copy = rewrite(model, lambda layer, shapes: None, dtype=None)
     layers = {
         layer.name: layer
         for layer in shift_layers(copy)

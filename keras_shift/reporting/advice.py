@@ -1,19 +1,24 @@
 """What a user may do next, as a network's figures suggest."""
 
+import collections
+import math
+
 import keras
-import numpy as np
 
 from keras_shift import analysis
+from keras_shift.analysis.layer_calls import layer_calls
 from keras_shift.deploy import ShiftCosts, TFLiteReport
-from keras_shift.layers.shift_layer import shift_layers
-from keras_shift.training.layer_costs import costs_per_channel
+from keras_shift.layers import SparseShift2D
+from keras_shift.layers.shift_layer import ShiftLayer
 
-# With this share of unshifted channels, and with displacements of one pixel, files are
-# hardly slower than without shifts (benchmarks/results/frontier.csv).
+# The recipes of the zoo's sparse weights leave at least this share unshifted.
 _SPARSE = 0.8
 
 # A layer of which fewer channels are shifted pays for its first shift, not for these.
 _FEW = 0.1
+
+# As `keras-shift verify` does by default, this says that a file and Keras disagree.
+_AGREEMENT = 0.9
 
 # How many layers are named.
 _NAMED = 3
@@ -41,69 +46,78 @@ def advice(
     points = []
     if not trained:
         points.append(
-            "Train the network, or name published weights (keras-shift list --weights) "
-            "with --weights: accuracy, shifts and explanations of random weights say "
-            "nothing. Only sizes and times are those of a trained network."
+            "Train the network, or take published weights (keras-shift list "
+            "--weights). Accuracy, shifts and explanations of random weights say "
+            "nothing; sizes and times are those of a trained network."
         )
+    elif summary.shift_channels:
+        points += _of_learning(model, summary)
     if summary.shift_channels:
-        points += _of_shifts(model, summary, costs)
+        points += _of_shifts(model, costs)
     points += _of_files(files)
     return points
 
 
-def _of_shifts(model, summary, costs):
-    layers = shift_layers(model)
-    shifted = [round((1 - layer.sparsity) * layer.channels) for layer in layers]
-    if not any(shifted):
-        yield "No channel is shifted, so shifts cost nothing and bring nothing."
+def _of_learning(model, summary):
+    """Returns what `SparsifyShifts` can do for the model."""
+    if not any(isinstance(layer, SparseShift2D) for layer in model.layers):
         return
-    if summary.unshifted < _SPARSE:
-        yield (
-            f"{summary.unshifted:.1%} of the channels are unshifted. Train on with "
-            f"keras_shift.training.SparsifyShifts(unshifted={_SPARSE}), which takes "
-            "away the shifts that matter least: files become faster."
-        )
     far = sum(
         count
         for (dy, dx), count in (summary.histogram or {}).items()
         if max(abs(dy), abs(dx)) > 1
     )
+    wanted = []
+    if summary.unshifted < _SPARSE:
+        wanted.append(f"only {summary.unshifted:.1%} of the channels are unshifted")
     if far:
+        wanted.append(f"{far:,} channels move by more than one pixel")
+    if wanted:
+        share = max(_SPARSE, round(summary.unshifted, 2))
         yield (
-            f"{far:,} channels move by more than one pixel. Shifts of one pixel are "
-            "faster in a file: build the network with max_displacement=1 and train on."
+            f"Shift less: {' and '.join(wanted)}. Train on with the callback "
+            f"keras_shift.training.SparsifyShifts(images, labels, unshifted={share}, "
+            "max_displacement=1), which takes away the shifts that matter least."
         )
-    names = [layer.name for layer in layers]
+
+
+def _of_shifts(model, costs):
+    shifted, channels, pixels = {}, {}, collections.Counter()
+    for call in layer_calls(model):
+        if isinstance(call.layer, ShiftLayer):
+            count = round((1 - call.layer.sparsity) * call.layer.channels)
+            shifted[call.path], channels[call.path] = count, call.layer.channels
+            values = math.prod(call.output_shape[1:])
+            pixels[call.path] += count * values // call.layer.channels
+    if not any(shifted.values()):
+        yield "No channel is shifted, so shifts cost nothing and bring nothing."
+        return
     if costs is not None:
         own = {name: cost.own for name, cost in costs.layers.items()}
-        yield "The shifts that cost most: " + _listed(own, "{:.1%} of the file's time")
+        if listed := _listed(own, "{:.1%} of the time without shifts"):
+            yield f"The shifts that cost most: {listed}."
     else:
-        pixels = np.multiply(shifted, costs_per_channel(layers, "pixels"))
-        shares = dict(zip(names, pixels / pixels.sum()))
+        shares = {name: count / pixels.total() for name, count in pixels.items()}
         yield (
-            "The shifts that move most pixels, and so cost most: "
+            "The shifts that move most pixels: "
             + _listed(shares, "{:.0%} of all moved pixels")
-            + " --costs measures the times."
+            + ". keras_shift.deploy.shift_costs, or --costs on the command line, "
+            "measures what they take."
         )
-    few = [
-        layer.name
-        for layer, count in zip(layers, shifted)
-        if 0 < count < _FEW * layer.channels
-    ]
+    few = [name for name, count in shifted.items() if 0 < count < _FEW * channels[name]]
     if few:
         yield (
-            f"{len(few)} layers shift less than a tenth of their channels, such as "
-            f"{', '.join(few[:_NAMED])}. A layer's first shift costs more than the "
-            "next: SparsifyShifts(layer_cost=...) takes away the shifts of whole "
-            "layers, and keras_shift.analysis.remove_shifts those of layers that you "
-            "name."
+            f"Less than a tenth of the channels are shifted in {', '.join(few)}. A "
+            "layer's first shift costs more than the next: "
+            "SparsifyShifts(layer_cost=...) takes away the shifts of whole layers, "
+            "and keras_shift.analysis.remove_shifts those of layers that you name."
         )
 
 
 def _listed(values, form):
-    best = sorted(values.items(), key=lambda item: -item[1])[:_NAMED]
-    named = [f"{name} ({form.format(value)})" for name, value in best if value > 0]
-    return ", ".join(named) + "."
+    largest = sorted(values.items(), key=lambda item: -item[1])[:_NAMED]
+    named = [f"{name} ({form.format(value)})" for name, value in largest if value > 0]
+    return ", ".join(named)
 
 
 def _of_files(files):
@@ -113,8 +127,9 @@ def _of_files(files):
                 f"XNNPACK cuts the {kind} file into {report.partitions} parts, and "
                 "each cut costs time: it does not run the operations between them."
             )
-    if "int8" not in files:
-        yield (
-            "Name a folder of training images with --data to see an int8 file, which "
-            "is a quarter as large, and what the network looks at in your images."
-        )
+        if not report.agreement.top1 >= _AGREEMENT:
+            yield (
+                f"The {kind} file and Keras have the same top-1 for "
+                f"{report.agreement.top1:.1%} of {report.agreement.images} images. Are "
+                "these images like those that the network was trained on?"
+            )

@@ -1,5 +1,6 @@
 """Computes a report and writes it as a page."""
 
+import datetime
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,8 +10,11 @@ import keras
 import numpy as np
 
 from keras_shift import analysis, deploy, zoo
+from keras_shift.analysis import drawing, keras_vis
+from keras_shift.deploy.tflite import check_export
 from keras_shift.environment import versions
 from keras_shift.files import replacing
+from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 from keras_shift.reporting import sections
 from keras_shift.reporting.advice import advice
 from keras_shift.reporting.parts import Section
@@ -38,8 +42,8 @@ def write_report(
 
     The page holds figures and pictures of the network's shifts, what `to_tflite`
     reports, times of its files on this machine, what it looks at in some images, and
-    what to do next. It needs no other file and no network. `keras-shift report` writes
-    the same page. Needs TensorFlow and `pip install "keras-shift[report]"`.
+    what to do next. It needs no other file and no connection. `keras-shift report`
+    writes the same page. Needs TensorFlow and `pip install "keras-shift[report]"`.
 
     Example:
 
@@ -65,19 +69,21 @@ def write_report(
 
     Raises:
         ImportError: If Matplotlib, tf-keras-vis or Jinja2 is not installed.
-        ValueError: If `path` does not end in `.html`, or as `to_tflite` does.
-        RuntimeError: As `to_tflite` does.
+        ValueError: If an argument is none of the above, or as `to_tflite` does.
+        RuntimeError: As `to_tflite` does for a float32 file.
     """
     path = os.fspath(path)
-    if not path.lower().endswith((".html", ".htm")):
+    if not path.lower().endswith(".html"):
         raise ValueError(f"Argument `path` must end in .html. Received: path={path}")
     template = _template()
     subject = sections.Subject(model, images, titles, class_names, record, trained)
+    _check(subject, path, costs, repeats)
     parts = _compute(subject, costs, repeats, on_step or _nothing)
     page = template.render(
         name=model.name if record is None else record.name,
         trained=trained,
         sections=parts,
+        date=datetime.date.today().isoformat(),
         versions=", ".join(f"{key} {value}" for key, value in versions().items()),
     )
     with replacing(path) as temporary:
@@ -86,6 +92,62 @@ def write_report(
 
 def _nothing(step, done, total):
     pass
+
+
+def _check(subject, path, costs, repeats):
+    """Refuses what would fail after minutes of work."""
+    check_export(subject.model, "model.tflite", None, None, 1)
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))) or os.path.isdir(path):
+        raise ValueError(
+            "Argument `path` must name a file in a folder that exists. "
+            f"Received: path={path}"
+        )
+    if repeats != int(repeats) or repeats < 1:
+        raise ValueError(
+            "Argument `repeats` must be a positive integer. "
+            f"Received: repeats={repeats}"
+        )
+    drawing.pyplot()
+    shape = tuple(subject.model.inputs[0].shape[1:])
+    if subject.images is not None:
+        if keras_vis.is_classifier(subject.model):
+            keras_vis.visualization("gradcam_plus_plus")
+        if np.shape(subject.images)[1:] != shape or not len(subject.images):
+            raise ValueError(
+                f"Argument `images` must be of shape (count, *{shape}). "
+                f"Received: images of shape {np.shape(subject.images)}"
+            )
+    count = 0 if subject.images is None else len(subject.images)
+    if subject.titles is not None and len(subject.titles) != count:
+        raise ValueError(
+            f"Argument `titles` must name each of {count} images. "
+            f"Received: {len(subject.titles)} titles"
+        )
+    classes = subject.model.outputs[0].shape[-1]
+    if subject.class_names is not None and len(subject.class_names) != classes:
+        raise ValueError(
+            f"Argument `class_names` must name each of {classes} classes. "
+            f"Received: {len(subject.class_names)} names"
+        )
+    learned = [
+        layer
+        for layer in shift_layers(subject.model)
+        if isinstance(layer, LearnedShift)
+    ]
+    record = subject.record
+    if record is not None and (
+        record.input_shape != shape or record.classes != classes
+    ):
+        raise ValueError(
+            f"Argument `record` must be of a model for images of {shape} with "
+            f"{classes} classes. Received: {record.name}, for {record.input_shape} and "
+            f"{record.classes} classes"
+        )
+    if costs and not learned:
+        raise ValueError(
+            "Argument `costs` needs a model with learned shifts. "
+            f"Received: costs=True for {subject.model.name}"
+        )
 
 
 def _compute(subject, with_costs, repeats, on_step):
@@ -108,13 +170,13 @@ def _compute(subject, with_costs, repeats, on_step):
 
     with tempfile.TemporaryDirectory() as folder:
         begin("files for phones")
-        files = sections.export(subject, folder)
+        files, missing = sections.export(subject, folder)
         begin("times")
         times = deploy.benchmark(
             *(report.path for report in files.values()), repeats=repeats
         )
     measured = None
-    if with_costs and summary.displacements:
+    if with_costs:
         begin("costs of shifts")
         measured = deploy.shift_costs(subject.model, repeats=repeats)
     computed = {}
@@ -126,7 +188,7 @@ def _compute(subject, with_costs, repeats, on_step):
         sections.in_short(subject, summary, files, times),
         Section("What to do next", points=points),
         *computed.values(),
-        sections.phone(files, times),
+        sections.phone(files, times, missing),
         *([sections.costs(measured)] if measured else []),
         *([sections.others(subject.record)] if subject.record else []),
         sections.layers(summary),

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,7 +75,10 @@ def picture(axes: Any, caption: str, kind: str = "svg") -> Picture:
     """
     figure = np.ravel(axes)[0].figure
     file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=_DOTS_PER_INCH, facecolor="white")
+    with warnings.catch_warnings():
+        # Letters of names that Matplotlib's font lacks become boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        figure.savefig(file, format=kind, dpi=_DOTS_PER_INCH, facecolor="white")
     drawing.pyplot().close(figure)
     encoded = base64.b64encode(file.getvalue()).decode("ascii")
     return Picture(f"data:{_TYPES[kind]};base64,{encoded}", caption)

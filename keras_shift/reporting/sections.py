@@ -1,17 +1,18 @@
 """The sections of a report: each function below is one heading of the page."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_shift import analysis, deploy, zoo
 from keras_shift.analysis.shift_histogram import has_known_start
-from keras_shift.analysis.study_layers import last_shift_layer, most_shifted_layer
-from keras_shift.image_batches import random_pixels
+from keras_shift.analysis.study_layers import last, most_shifted, study_layers
+from keras_shift.image_batches import CALIBRATION_IMAGES, random_pixels
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.reporting.parts import Section, Table, picture
 
@@ -41,9 +42,9 @@ class Subject:
     trained: bool
 
     def pixels(self) -> np.ndarray:
-        """Returns the user's images, or random pixels without any."""
+        """Returns the user's images, a few hundred at most, or random pixels."""
         if self.images is not None:
-            return self.images
+            return self.images[:CALIBRATION_IMAGES]
         return random_pixels(tuple(self.model.inputs[0].shape[1:]))
 
 
@@ -56,7 +57,7 @@ def in_short(
     """The figures that a network is chosen by."""
     rows = [
         ("Images", " x ".join(map(str, subject.model.inputs[0].shape[1:]))),
-        ("Classes", str(subject.model.outputs[0].shape[-1])),
+        ("Outputs", " x ".join(map(str, subject.model.outputs[0].shape[1:]))),
         ("MAdds", f"{summary.multiply_adds:,}"),
         ("Parameters", f"{summary.parameters:,}"),
     ]
@@ -86,10 +87,10 @@ def in_short(
 
 def shifts(subject: Subject) -> Section:
     """Where channels moved."""
-    layers = shift_layers(subject.model)
+    layers = [layer for layer in shift_layers(subject.model) if layer.rounds]
     section = Section(
         "Where it shifts",
-        ["An unshifted channel costs nothing: it passes through a layer as it is."],
+        ["An unshifted channel passes through a shift layer as it is."],
     )
     section.pictures.append(
         picture(
@@ -98,8 +99,11 @@ def shifts(subject: Subject) -> Section:
         )
     )
     known = all(map(has_known_start, layers))
-    if all(layer.rounds for layer in layers):
-        caption = "Channels by displacement: the area of a disc is their number."
+    if layers:
+        caption = (
+            "The area of a disc is the share of a layer's channels that have its "
+            "displacement."
+        )
         if known:
             caption += " Rings show where they began."
         axes = analysis.plot_shifts(subject.model, "initial" if known else None)
@@ -122,55 +126,64 @@ def studies(subject: Subject) -> Section:
             notes.append(f"Left out: {error}")
 
     study(
-        "Displacements before rounding. Those in the band are zero after it.",
+        "Displacements before rounding. The band holds what rounding makes zero.",
         lambda: analysis.displacement_distribution(model).plot(),
     )
-    study(
-        "How much channels of each displacement contribute to the next layer.",
-        lambda: analysis.channel_contribution(model, most_shifted_layer(model)).plot(),
-    )
-    study(
-        f"How channels of one displacement correlate, on {on}.",
-        lambda: analysis.channel_correlation(
-            model, most_shifted_layer(model), pixels
-        ).plot(),
-    )
-    study(
-        f"What one unit of the last shift layer sees, on {on}.",
-        lambda: analysis.effective_receptive_field(
-            model, last_shift_layer(model), pixels
-        ).plot(),
-    )
+    if layers := study_layers(model):
+        widest = most_shifted(layers)
+        study(
+            "How much channels of each displacement contribute to the next layer.",
+            lambda: analysis.channel_contribution(model, widest).plot(),
+        )
+        study(
+            f"How channels of one displacement correlate, on {on}.",
+            lambda: analysis.channel_correlation(model, widest, pixels).plot(),
+        )
+        study(
+            f"What one unit of the last shift layer sees, on {on}.",
+            lambda: analysis.effective_receptive_field(
+                model, last(layers), pixels
+            ).plot(),
+        )
+    else:
+        notes.append(
+            "Left out: contribution, correlation and receptive field are studies of "
+            "shift layers of the model itself that move by whole pixels."
+        )
     section.text = notes
     return section
 
 
 def training(record: zoo.record.Record) -> Section:
     """How published weights came about."""
-    log = zoo.published_weights.folder() / f"{record.name}.log.csv"
-    return Section(
+    section = Section(
         "How it was trained",
         [
             f"By the recipe {record.recipe_name}, seed {record.seed}, on "
-            f"{record.device}. Terms: {record.licence}"
-        ],
-        pictures=[
-            picture(
-                analysis.training_history(log).plot(),
-                "Accuracy, and the share of unshifted channels, while it was trained.",
-            )
+            f"{record.device}. {record.licence}"
         ],
     )
+    log = zoo.published_weights.folder() / f"{record.name}.log.csv"
+    if log.exists():
+        axes = analysis.training_history(log).plot()
+        caption = "Accuracy, and the share of unshifted channels, while it was trained."
+        section.pictures.append(picture(axes, caption))
+    return section
 
 
-def phone(files: dict[str, deploy.TFLiteReport], times: deploy.Benchmark) -> Section:
+def phone(
+    files: dict[str, deploy.TFLiteReport],
+    times: deploy.Benchmark,
+    missing: Sequence[str],
+) -> Section:
     """What files for phones hold, and how long they take here."""
     section = Section(
         "As files for phones",
         [
             f"Median of {times.repeats} runs, one image and {times.num_threads} "
-            f"thread each, in turns on {times.machine}: a phone's times differ, and "
-            "their ratios differ less.",
+            f"thread each, in turns on {times.machine}. A phone has other "
+            "times.",
+            *missing,
         ],
     )
     rows = [
@@ -193,30 +206,8 @@ def _quartiles(times, report):
 
 def costs(measured: deploy.ShiftCosts) -> Section:
     """What each layer's shifts cost in a file."""
-    rows = [
-        (
-            name,
-            "{} x {}".format(*cost.map_size),
-            f"{cost.shifted} of {cost.channels}",
-            f"{cost.own:.1%}",
-            f"{cost.fixed:.1%}",
-            f"{100 * cost.per_channel:.1%}",
-        )
-        for name, cost in measured.layers.items()
-    ]
-    return Section(
-        "What shifts cost",
-        [
-            f"Shares of the time of the {measured.quantize or 'float32'} file without "
-            f"shifts, to which all shifts together add {measured.total:.1%}. One "
-            f"image, one thread, {measured.machine}."
-        ],
-        tables=[
-            Table(
-                ("Layer", "Map", "Shifted", "Own cost", "First shift", "100 more"), rows
-            )
-        ],
-    )
+    table = Table(measured.HEAD, measured.rows())
+    return Section("What shifts cost", [measured.note], tables=[table])
 
 
 def explanations(subject: Subject) -> Section:
@@ -226,12 +217,14 @@ def explanations(subject: Subject) -> Section:
     titles = subject.titles[:EXPLAINED] if subject.titles else None
     section = Section("What it looks at")
     try:
-        explained = list(analysis.explain(subject.model, images))
+        explained = analysis.explain(subject.model, images)
     # Not every network classifies colour images.
     except ValueError as error:
         section.text = [f"Left out: {error}"]
         return section
-    axes = analysis.plot_explanations(images, explained, titles, subject.class_names)
+    axes = analysis.plot_explanations(
+        images, list(explained), titles, subject.class_names
+    )
     caption = "Your images, Grad-CAM++ and saliency maps for the predicted classes."
     section.pictures.append(picture(axes, caption, kind="jpg"))
     return section
@@ -239,12 +232,13 @@ def explanations(subject: Subject) -> Section:
 
 def others(record: zoo.record.Record) -> Section:
     """What other published weights bring: which width to try."""
-    records = [
-        other
-        for other in map(zoo.get_record, zoo.list_weights())
-        if other.dataset == record.dataset
-    ]
-    records.sort(key=lambda other: other.multiply_adds)
+    records = []
+    for name in zoo.list_weights():
+        try:
+            records.append(zoo.get_record(name))
+        # Another program may have put a file there that is no record.
+        except ValueError:
+            continue
     rows = [
         (
             other.name + (" (this one)" if other.name == record.name else ""),
@@ -253,7 +247,8 @@ def others(record: zoo.record.Record) -> Section:
             f"{other.top1:.2%}",
             "" if other.shift_sparsity is None else f"{other.shift_sparsity:.1%}",
         )
-        for other in records
+        for other in sorted(records, key=lambda other: other.multiply_adds)
+        if other.dataset == record.dataset
     ]
     head = ("Weights", "MAdds", "Parameters", "Top-1", "Unshifted")
     return Section(
@@ -265,40 +260,36 @@ def others(record: zoo.record.Record) -> Section:
 
 def layers(summary: analysis.Summary) -> Section:
     """Every layer with something to count."""
-    rows = [
-        (
-            layer.name,
-            " x ".join(map(str, _one_shape(layer)[1:])),
-            f"{layer.parameters:,}",
-            f"{layer.multiply_adds:,}",
-            "" if layer.unshifted is None else f"{layer.unshifted:.1%}",
-        )
-        for layer in summary.layers
-        if layer.parameters or layer.multiply_adds or layer.shift_channels
-    ]
-    head = ("Layer", "Output", "Parameters", "MAdds", "Unshifted")
-    return Section("Layer by layer", tables=[Table(head, rows)])
-
-
-def _one_shape(layer):
-    shape = layer.output_shape
-    return shape[0] if shape and isinstance(shape[0], tuple) else shape
+    table = Table(summary.head(), summary.rows())
+    return Section("Layer by layer", tables=[table])
 
 
 def export(
     subject: Subject, folder: str | os.PathLike[str]
-) -> dict[str, deploy.TFLiteReport]:
-    """Writes the files of `phone`: float32, and int8 if there are images for it."""
-    kinds: dict[str, Literal["int8"] | None] = {"float32": None}
+) -> tuple[dict[str, deploy.TFLiteReport], list[str]]:
+    """Writes the files of `phone`: float32, and int8 if there are images for it.
+
+    Args:
+        subject: A `Subject`.
+        folder: Path of the folder to write them to.
+
+    Returns:
+        What `to_tflite` reports, by the type of the file, and sentences that say why
+        there is no int8 file although there are images.
+    """
+    write = functools.partial(
+        deploy.to_tflite,
+        subject.model,
+        representative_data=subject.images,
+        labels=subject.class_names,
+    )
+    files = {"float32": write(path=os.path.join(folder, "float32.tflite"))}
+    missing = []
     if subject.images is not None:
-        kinds["int8"] = "int8"
-    return {
-        kind: deploy.to_tflite(
-            subject.model,
-            os.path.join(folder, f"{kind}.tflite"),
-            quantize,
-            subject.images,
-            labels=subject.class_names,
-        )
-        for kind, quantize in kinds.items()
-    }
+        path = os.path.join(folder, "int8.tflite")
+        try:
+            files["int8"] = write(path=path, quantize="int8")
+        # Activations that are always zero cannot be quantized.
+        except RuntimeError as error:
+            missing.append(f"There is no int8 file: {error}")
+    return files, missing

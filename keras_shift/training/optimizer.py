@@ -14,9 +14,8 @@ from keras_shift.typing import Tensor
 class ShiftSGD(keras.optimizers.SGD):
     """Multiplies the gradients of displacements and applies `keras.optimizers.SGD`.
 
-    The gradients of displacements are far smaller than those of kernels. A shift does
-    not change until its displacement rounds to another integer, and in a short training
-    hardly any displacement gets so far. With the factor f, a displacement d takes the
+    A shift does not change until its displacement rounds to another integer, which
+    gradients as small as those of displacements may take long to reach. With the factor f, a displacement d takes the
     step
 
         v <- momentum * v - learning_rate * f * gradient;    d <- d + v
