@@ -15,8 +15,8 @@ class ShiftSGD(keras.optimizers.SGD):
     """Multiplies the gradients of displacements and applies `keras.optimizers.SGD`.
 
     A shift does not change until its displacement rounds to another integer, which
-    gradients as small as those of displacements may take long to reach. With the factor f, a displacement d takes the
-    step
+    gradients as small as those of displacements may take long to reach. With the factor
+    f, a displacement d takes the step
 
         v <- momentum * v - learning_rate * f * gradient;    d <- d + v
 
