@@ -125,6 +125,7 @@ def test_commit_of_the_same_sources(tool, tmp_path, monkeypatch, same):
     assert json.loads(text) == {"git_commit": commit, "device": "GPU"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason='needs JAX (".[jax]")'
