@@ -72,6 +72,13 @@ def test_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc|\.dev)\d+)?", keras_shift.__version__)
 
 
+def test_version_of_citation_and_changelog():
+    version = keras_shift.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    latest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
+    assert latest == version.partition(".dev")[0]
+
+
 def test_version_of_the_installation():
     try:
         installed = importlib.metadata.version("keras-shift")

@@ -8,8 +8,8 @@ and writes
 -   zoo/weights/NAME.weights.h5, NAME.log.csv and NAME.json, its record;
 -   tests/data/golden/NAME.npz, what it answers to a few images of random pixels;
 -   what is made of all records: zoo/results.csv and docs/results.md (see
-    tools/update_results.py), README.md's table (tools/update_readme.py) and
-    docs/learning_curves.png (tools/plot_logs.py).
+    tools/update_results.py), docs/weights/ (tools/update_model_cards.py), README.md's
+    table (tools/update_readme.py) and docs/learning_curves.png (tools/plot_logs.py).
 
 Only a recipe that the repository holds, trained to its end, is published.
 """
@@ -54,7 +54,12 @@ def main():
         record = publish(**vars(options))
     except ValueError as error:
         parser.exit(1, f"{error}\n")
-    for tool in ("update_results.py", "update_readme.py", "plot_logs.py"):
+    for tool in (
+        "update_results.py",
+        "update_model_cards.py",
+        "update_readme.py",
+        "plot_logs.py",
+    ):
         runpy.run_path(str(ROOT / "tools" / tool))["main"]()
     print(record.to_json(), end="")
 

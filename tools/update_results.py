@@ -70,6 +70,9 @@ PENALIZED = "cifar10.shiftresnet20_ssl_lambda5e-4"
 SUFFIXES = ("", ".short")
 
 CURVES = """\
+How to load each of them, how it was made and under which terms it is:
+[weights/](weights/).
+
 How they were trained (the logs lie beside the weights; tools/plot_logs.py draws them):
 
 ![Curves of top-1 by epoch, a plot for each dataset](learning_curves.png)

@@ -82,7 +82,8 @@ def _of_learning(model, summary):
 
 
 def _of_shifts(model, costs):
-    shifted, channels, pixels = {}, {}, collections.Counter()
+    shifted, channels = {}, {}
+    pixels: collections.Counter[str] = collections.Counter()
     for call in layer_calls(model):
         if isinstance(call.layer, ShiftLayer):
             count = round((1 - call.layer.sparsity) * call.layer.channels)
