@@ -29,6 +29,6 @@ def test_figures_are_those_of_the_record(tool):
     assert 'FENet(alpha=0.75, weights="tiny_imagenet.sparse")' in text
     assert f"{record.top1:.2%} of 10,000 held-out images" in text
     assert "| layers without any shift | 1 of 16 |" in text
-    assert "int8 .tflite file, 224x224 pixels | 0.71 of MobileNetV2's" in text
+    assert "the int8 .tflite file for 224x224 pixels, total stride 32 | 0.71 of" in text
     assert record.sha256 in text and record.git_commit in text
     assert "float32 .tflite file" not in text

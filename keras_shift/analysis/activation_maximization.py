@@ -42,13 +42,13 @@ def maximize_activation(
 
     Args:
         model: A functional or sequential `keras.Model`, a classifier of colour images
-            of a known size with pixel values in [0, 255]. TensorFlow must be Keras'
-            backend.
+            of a known size with pixel values in [0, 255], without models inside of it,
+            which ends in a layer. TensorFlow must be Keras' backend.
         classes: List of indices of classes.
         steps: Int, number of steps along the gradient. Defaults to 96.
-        smoothness: Float, weight of the total variation of an image, in logits for each
-            unit of pixel value that two neighbours differ by on average. Defaults to
-            0.02.
+        smoothness: Float, weight of the total variation of an image: in logits, for
+            each pixel value of the mean difference of vertical neighbours and of that
+            of horizontal ones. Defaults to 0.02.
 
     Returns:
         A float32 array of an image for each class, `(count, height, width, 3)`, with

@@ -65,8 +65,9 @@ def explain(
     (64, 64)
 
     Args:
-        model: A functional or sequential `keras.Model`, a classifier of colour images.
-            TensorFlow must be Keras' backend.
+        model: A functional or sequential `keras.Model`, a classifier of colour images,
+            without models inside of it, which ends in a layer. TensorFlow must be
+            Keras' backend.
         images: Array of images, `(count, height, width, 3)`, in the range of pixel
             values that the model expects.
         class_index: Int, the class to explain, or `None` for each image's predicted

@@ -8,7 +8,7 @@ from keras_shift.layers.shift_layer import ShiftLayer
 
 
 def study_layers(model: keras.Model) -> list[ShiftLayer]:
-    """Returns the layers that a study may be of.
+    """Returns the shift layers among which a study's default is chosen.
 
     Args:
         model: A `keras.Model`.

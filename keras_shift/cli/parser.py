@@ -121,7 +121,11 @@ def _add_plot(commands):
         "correlation and contribution the one with the largest share of shifted "
         "channels, and for receptive-field the last one",
     )
-    _add_data(parser, "to show the network for correlation, receptive-field, collapse")
+    _add_data(
+        parser,
+        "to show the network for correlation, receptive-field, collapse",
+        default="random pixels by default, but collapse needs images",
+    )
 
 
 def _add_report(commands):
@@ -143,8 +147,10 @@ def _add_report(commands):
     )
     _add_data(
         parser,
-        "to calibrate an int8 file with, and to explain",
-        default="without it, there are no int8 file and no explanations",
+        "of which up to 128 calibrate an int8 file, go through the network for "
+        "studies, and six are explained",
+        default="without it, there are no int8 file and no explanations, and studies "
+        "see random pixels",
     )
 
 

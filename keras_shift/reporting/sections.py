@@ -112,7 +112,7 @@ def shifts(subject: Subject) -> Section:
 
 
 def studies(subject: Subject) -> Section:
-    """What shifts brought, as the ShiftNet paper asks in its section 4."""
+    """What shifts brought: studies of both papers, and the receptive field."""
     model, pixels = subject.model, subject.pixels()
     on = "your images" if subject.images is not None else "random pixels"
     section = Section("What the shifts bring")
