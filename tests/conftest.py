@@ -1,6 +1,5 @@
 """What all tests share."""
 
-import gc
 import os
 import re
 
@@ -14,11 +13,6 @@ if keras.backend.backend() == "jax":
 
     # Without it, JAX turns float64 into float32.
     jax.config.update("jax_enable_x64", True)
-
-
-# Graphs of networks are many small objects that stay, which the garbage collector would
-# visit again and again.
-gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(params=["native", "convolution", "gather"])

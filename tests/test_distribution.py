@@ -125,7 +125,8 @@ class TestProcesses:
         assert "Division(index=0, processes=1, devices=2)" in said[0]
         assert_alike(tmp_path, two, 2e-6)
 
-    @pytest.mark.parametrize("dies", [exhaustive(0), 1])
+    @pytest.mark.exhaustive
+    @pytest.mark.parametrize("dies", [0, 1])
     def test_one_does_not_outlive_the_other(self, two, tmp_path, dies):
         # Step 8 is in the middle of the second of three epochs of five.
         codes, said = together(PROGRAM, tmp_path, "--die-in-step", 8, DIES=str(dies))

@@ -247,10 +247,8 @@ def test_shifts_stay_in_later_calls_of_fit_until_they_are_thawed():
     assert any((old != new).any() for old, new in zip(before, patterns(model)))
 
 
-@pytest.mark.parametrize(
-    "freeze_shifts, interrupted",
-    [exhaustive(None, 0), (0.25, 1)],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("freeze_shifts, interrupted", [(None, 0), (0.25, 1)])
 def test_an_interrupted_recipe_ends_with_the_same_weights(
     tmp_path, freeze_shifts, interrupted
 ):

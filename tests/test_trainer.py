@@ -195,7 +195,8 @@ class TestTrain:
         assert_same_weights(again, model)
         assert environment.read_text() == "that of the machine which trained"
 
-    @pytest.mark.parametrize("killed", [exhaustive(False), True])
+    @pytest.mark.exhaustive
+    @pytest.mark.parametrize("killed", [False, True])
     def test_averaged_weights_survive_resuming(self, tmp_path, killed):
         recipe = dataclasses.replace(RECIPE, ema_momentum=0.9)
         whole, resumed = tiny_model(), tiny_model()
