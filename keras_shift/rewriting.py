@@ -18,6 +18,18 @@ def keep(x: Tensor) -> Tensor:
     return x
 
 
+def duplicate(model: keras.Model) -> keras.Model:
+    """Returns a copy of a model, with all that its layers learned and adapted to.
+
+    Args:
+        model: A functional or sequential `keras.Model`.
+
+    Raises:
+        ValueError: As `rewrite` does.
+    """
+    return rewrite(model, lambda layer, shapes: None, dtype=None)
+
+
 def rewrite(
     model: keras.Model,
     substitute: Callable[[keras.Operation, list[tuple]], tuple | None],

@@ -114,6 +114,34 @@ def test_leaves_the_model_as_it_is(clock):
         np.testing.assert_array_equal(old, new)
 
 
+def test_times_files_of_what_was_adapted(clock, monkeypatch):
+    """Its copies of the model compute with what a `Normalization` has learned."""
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (4, 8, 8, 16)).astype("float32")
+    normalization = keras.layers.Normalization()
+    normalization.adapt(images)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 16)),
+            normalization,
+            keras_shift.layers.SparseShift2D(name="unit1_shift"),
+            keras.layers.Conv2D(24, 1),
+            keras_shift.layers.SparseShift2D(name="unit2_shift"),
+            keras.layers.GlobalMaxPooling2D(),
+        ]
+    )
+    answers, write = [], costs.to_tflite
+
+    def keep(model, *args):
+        answers.append(predict(model, images))
+        return write(model, *args)
+
+    monkeypatch.setattr(costs, "to_tflite", keep)
+    shift_costs(give_shifts(model, unit1_shift=4), repeats=7)
+    expected = predict(model, images)
+    assert any(np.array_equal(answer, expected) for answer in answers)
+
+
 def test_penalties_take_the_costs(clock):
     model = two_units()
     per_channel = shift_costs(model, repeats=7).per_channel

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -354,7 +355,7 @@ class TestAdvice:
         text = self.points(network(moved(2, 2, 2)), trained=False)
         assert text.startswith("Train the network") and "SparsifyShifts" not in text
 
-    def test_of_files(self, whole):
+    def test_of_files(self):
         """A file that disagrees with Keras, and one that XNNPACK cut."""
         agreement = Agreement(
             images=8,
@@ -365,11 +366,8 @@ class TestAdvice:
             highest=1.0,
         )
 
-        class Report:
-            pass
-
-        Report.agreement, Report.partitions = agreement, 3
-        text = self.points(network(moved(1)), files={"int8": Report})
+        report = types.SimpleNamespace(agreement=agreement, partitions=3)
+        text = self.points(network(moved(1)), files={"int8": report})
         assert "cuts the int8 file into 3 parts" in text
         assert "same top-1 for 50.0% of 8 images" in text
 

@@ -1,4 +1,4 @@
-"""Counts what a network costs, and shows what its shifts learned and it looks at."""
+"""Counts what a network costs; shows what its shifts learned and what it looks at."""
 
 from keras_shift.analysis.activation_maximization import maximize_activation
 from keras_shift.analysis.channels import (

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_shift.rewriting import rewrite
+from keras_shift.rewriting import duplicate
 
 
 def visualization(module: str) -> Any:
@@ -148,7 +148,7 @@ def with_logits(model: keras.Model) -> keras.Model:
     Returns:
         A `keras.Model` whose inputs are a list, as tf-keras-vis passes them.
     """
-    copy = rewrite(model, lambda layer, shapes: None, dtype=None)
+    copy = duplicate(model)
     (outputs,) = copy.outputs
     (last,) = [layer for layer in copy.layers if layer.output is outputs]
     if isinstance(last, keras.layers.Softmax):

@@ -17,7 +17,7 @@ from keras_shift.deploy.tflite import check_export, to_tflite
 from keras_shift.deploy.timing import machine, time_alternately, warm_up
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
-from keras_shift.rewriting import rewrite
+from keras_shift.rewriting import duplicate
 from keras_shift.table import to_text
 
 # For every layer, two files shift these shares of its channels. Their times tell the
@@ -158,7 +158,7 @@ def shift_costs(
         RuntimeError: As `to_tflite` does.
     """
     check_export(model, "model.tflite", quantize, representative_data, batch_size=1)
-    copy = rewrite(model, lambda layer, shapes: None, dtype=None)
+    copy = duplicate(model)
     layers = {
         layer.name: layer
         for layer in shift_layers(copy)

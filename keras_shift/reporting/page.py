@@ -129,11 +129,6 @@ def _check(subject, path, costs, repeats):
             f"Argument `class_names` must name each of {classes} classes. "
             f"Received: {len(subject.class_names)} names"
         )
-    learned = [
-        layer
-        for layer in shift_layers(subject.model)
-        if isinstance(layer, LearnedShift)
-    ]
     record = subject.record
     if record is not None and (
         record.input_shape != shape or record.classes != classes
@@ -143,7 +138,8 @@ def _check(subject, path, costs, repeats):
             f"{classes} classes. Received: {record.name}, for {record.input_shape} and "
             f"{record.classes} classes"
         )
-    if costs and not learned:
+    layers = shift_layers(subject.model)
+    if costs and not any(isinstance(layer, LearnedShift) for layer in layers):
         raise ValueError(
             "Argument `costs` needs a model with learned shifts. "
             f"Received: costs=True for {subject.model.name}"

@@ -181,8 +181,7 @@ def phone(
         "As files for phones",
         [
             f"Median of {times.repeats} runs, one image and {times.num_threads} "
-            f"thread each, in turns on {times.machine}. A phone has other "
-            "times.",
+            f"thread each, in turns on {times.machine}. A phone has other times.",
             *missing,
         ],
     )
