@@ -148,8 +148,7 @@ def shift(
         largest = np.abs(displacements).max(initial=0)
         if max_displacement is None and largest <= _LARGEST_WINDOW:
             max_displacement = int(largest)
-    max_displacement = check_max_displacement(max_displacement)
-    displacements = _check_displacements(
+    displacements, max_displacement = _check_displacements(
         displacements, x, data_format, max_displacement
     )
     displacements = ops.stop_gradient(displacements)
@@ -206,8 +205,7 @@ def active_shift(
             `native=True` and the op cannot run here.
     """
     x, data_format = _check_image(x, data_format, floating=True)
-    max_displacement = check_max_displacement(max_displacement)
-    displacements = _check_displacements(
+    displacements, max_displacement = _check_displacements(
         displacements, x, data_format, max_displacement
     )
     if dispatch.runs(x, native):
@@ -291,8 +289,7 @@ def sparse_shift(
             `native=True` and the op cannot run here.
     """
     x, data_format = _check_image(x, data_format, floating=True)
-    max_displacement = check_max_displacement(max_displacement)
-    displacements = _check_displacements(
+    displacements, max_displacement = _check_displacements(
         displacements, x, data_format, max_displacement
     )
     move: portable_shift.Mover
@@ -375,11 +372,12 @@ def _check_image(x, data_format, floating=False):
 
 
 def _check_displacements(displacements, x, data_format, max_displacement):
-    """Returns displacements as a float32 or float64 tensor of the right shape.
+    """Returns displacements as a float tensor of the right shape, and their bound.
 
     Displacements beyond the bound are clipped to it. Without a bound, they are clipped
     to a number that is larger than any image.
     """
+    max_displacement = check_max_displacement(max_displacement)
     dtype = keras.backend.standardize_dtype(
         getattr(displacements, "dtype", None) or "float32"
     )
@@ -401,7 +399,7 @@ def _check_displacements(displacements, x, data_format, max_displacement):
             f"Received: displacements.shape={shape}"
         )
     bound = portable_shift.FAR if max_displacement is None else max_displacement
-    return _bounded(bound)(displacements)
+    return _bounded(bound)(displacements), max_displacement
 
 
 def _bounded(bound):
