@@ -1,5 +1,7 @@
 """Units found in models and folded, and what the fast lowering makes of them."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ BOUNDS = {None: 1e-5, "float16": 2e-3, "dynamic": 0.06, "int8": 0.1}
 def compute(unit, x):
     """What a `Unit` says it stands for, in NumPy."""
     y = np.maximum(x.astype("float64") @ unit.expand_kernel + unit.expand_bias, 0)
+    if unit.ceiling is not None:
+        y = np.minimum(y, unit.ceiling)
     if unit.displacements is not None:
         y = integer_shift(y, unit.displacements)
     if unit.pool_padding is not None:
@@ -143,8 +147,8 @@ class TestLeftAlone:
             {"expand": keras.layers.Conv2D(72, 1, strides=2)},
             {"expand": keras.layers.Conv2D(75, 1, groups=5)},
             {"expand": keras.layers.Conv2D(72, 1, activation="tanh")},
-            {"expand_relu": keras.layers.ReLU(6)},
-            {"expand_relu": keras.layers.ReLU(negative_slope=0.1)},
+            {"expand_relu": keras.layers.ReLU(threshold=0.5)},
+            {"expand_relu": keras.layers.ReLU(6, negative_slope=0.1)},
             {"expand_relu": keras.layers.Activation("silu")},
             {"expand_relu": _Twice()},
             {"expand_relu": None},
@@ -256,6 +260,28 @@ class TestCases:
             assert len(report.units) == 1 and report.left_alone == ()
 
 
+@pytest.mark.parametrize(
+    "relu",
+    [lambda: keras.layers.ReLU(0.3), lambda: keras.layers.Activation("relu6")],
+    ids=["0.3", "relu6"],
+)
+def test_largest_value_of_a_relu(relu, tmp_path):
+    """Without it, outputs would differ by much: most images reach it somewhere."""
+    # Without normalization, ReLU6 is reached by pixel values, and 0.3 by shares of them.
+    layer = relu()
+    scale = 1 if isinstance(layer, keras.layers.Activation) else 255
+    model = one_unit(expand_bn=None, expand_relu=layer)
+    (unit,) = find_units(model).found
+    images = pixels(16, 9, 7, 5) / scale
+    expected = predict(model, images)
+    assert_same(compute(unit, images), expected)
+    unbounded = dataclasses.replace(unit, ceiling=None)
+    assert compare(compute(unbounded, images), expected).relative_difference > 0.01
+    report = to_tflite(model, tmp_path / "model.tflite")
+    assert report.left_alone == () and report.partitions == 1
+    assert_same(LiteRTModel(report.path).predict(images), expected)
+
+
 class TestUnit:
     def test_sorted_channels(self):
         model = one_unit(wide=40)
@@ -313,6 +339,34 @@ class TestLowering:
         np.testing.assert_array_equal(
             predict(lower_units(model).model, images), predict(model, images)
         )
+
+    @pytest.mark.parametrize("size", [(8, 8), (9, 7), (2, 5)])
+    @pytest.mark.parametrize("quantize", [None, "int8"])
+    def test_strides_come_as_early_as_they_can(self, size, quantize):
+        model = one_unit(
+            (*size, 5),
+            residual=False,
+            wide=96,
+            project=keras.layers.Conv2D(5, 1, strides=2, name="project"),
+        )
+        values = np.zeros((2, 96))
+        values[:, 64:] = [[1], [-1]]
+        model.get_layer("shift").displacements.assign(values)
+        lowered = lower_units(model, quantize).model
+        strides = {
+            layer.name.removeprefix("expand_"): layer.strides
+            for layer in lowered.layers
+            if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D))
+        }
+        assert strides == {
+            "part1_expand": (2, 2),
+            "part1_project": (1, 1),
+            "part2_expand": (1, 1),
+            "part2_shift1": (2, 2),
+            "part2_project": (1, 1),
+        }
+        images = pixels(2, *size, 5)
+        assert_same(predict(lowered, images), predict(model, images))
 
     def model(self, shifted, wide=96, reach=1):
         """A unit with that many shifted channels, by up to `reach` pixels."""

@@ -65,6 +65,15 @@ CASES = {
         "project": keras.layers.Conv2D(5, 1, strides=(2, 3), padding="same"),
         "residual": False,
     },
+    "equal strides": {
+        "project": keras.layers.Conv2D(5, 1, strides=2),
+        "residual": False,
+    },
+    "strides, and nothing between": {
+        "shift": None,
+        "project": keras.layers.Conv2D(5, 1, strides=3),
+        "residual": False,
+    },
     "ReLU at the end": {"project_relu": keras.layers.ReLU(name="last")},
     "one pixel": {"image_shape": (1, 1, 5)},
     "one row": {"image_shape": (1, 8, 5)},

@@ -22,12 +22,12 @@ from keras_shift.rewriting import keep, rewrite
 def fuse(model: keras.Model) -> keras.Model:
     """Returns a model for inference that computes the same in less time.
 
-    Every unit (see `find_units`) becomes a `keras_shift.layers.FusedUnit2D`: one
-    compiled op in which the wide tensor never leaves the processor's cache, and in
+    Every unit (see `find_units`) with ReLU becomes a `keras_shift.layers.FusedUnit2D`:
+    one compiled op in which the wide tensor never leaves the processor's cache, and in
     which shifts cost next to nothing. In an FE-block, it takes the whole map and hands
     on the channels that the unit does not change, so that no slices or concatenations
-    remain. Layers outside of units remain, but batch normalization is folded into the
-    convolution before it, and shifts become depthwise convolutions.
+    remain. Layers outside of units and units with ReLU6 remain, but batch normalization
+    is folded into the convolution before it, and shifts become depthwise convolutions.
 
     The result is a Keras model for `predict`, with weights of its own. It computes
     in float32, whatever the dtype policy of the model was, and cannot be trained.
@@ -70,12 +70,16 @@ def _functions(model, path):
     """Returns the `functions` for `rewrite` that compute the model's units."""
     units = find_units(model)
     functions: dict[str, Callable] = {}
-    for unit in units.found:
+    # The compiled op knows no ceiling of ReLU6.
+    fused = [unit for unit in units.found if unit.ceiling is None]
+    for unit in fused:
         functions.update((name, keep) for name in unit.layers)
         functions[unit.layers[-1]] = functools.partial(_write_unit, unit)
+    names = {unit.name for unit in fused}
     for write_back in units.write_backs:
         # A fused unit takes the whole map and hands on the channels it does not change.
-        functions.update((name, keep) for name in write_back.layers)
+        if names.issuperset(write_back.units):
+            functions.update((name, keep) for name in write_back.layers)
     graph = Graph(model)
     for call in graph.calls:
         normalization = graph.only_user(call)

@@ -129,14 +129,16 @@ class _Writer:
         functions: dict[str, Callable] = {}
         for unit in units.found:
             how = "no shift" if unit.pool_padding is None else "pooling"
+            shorter = unit.without_zeros()
             if unit.displacements is not None:
-                how = "depthwise"
-                shorter = unit.without_zeros()
-                # A unit without channels has a constant output. It stays as it is.
-                if len(shorter.expand_bias):
-                    how = "split" if splitting.apart(shorter, self.quantize) else how
-                    functions.update((name, keep) for name in unit.layers)
-                    functions[unit.layers[-1]] = functools.partial(self.write, shorter)
+                apart = splitting.apart(shorter, self.quantize)
+                how = "split" if apart else "depthwise"
+            # Where nothing moves, strides come earlier. A unit without channels has a
+            # constant output, and stays as it is.
+            written = how != "pooling" and (how != "no shift" or unit.strides != (1, 1))
+            if written and len(shorter.expand_bias):
+                functions.update((name, keep) for name in unit.layers)
+                functions[unit.layers[-1]] = functools.partial(self.write, shorter)
             self.units[path + unit.name] = how
         return functions
 
@@ -157,23 +159,44 @@ class _Writer:
 
     def _write_part(self, unit, x, number):
         name = f"{unit.name}_part{number + 1}"
-        y = _pointwise(x, unit.expand_kernel, unit.expand_bias, f"{name}_expand")
-        y = keras.layers.ReLU(name=f"{name}_relu", dtype="float32")(y)
-        for index, kernel in enumerate(
-            shift_kernels(unit.displacements, self.quantize)
-        ):
-            convolution = keras.layers.DepthwiseConv2D(
-                kernel.shape[:2],
-                padding="same",
-                use_bias=False,
-                dtype="float32",
-                name=f"{name}_shift{index + 1}",
-            )
-            y = convolution(y)
-            convolution.set_weights([kernel])
+        # Of the pixels of a unit with strides, the second convolution takes few. What
+        # comes before it computes only those, where it can.
+        early = middle = (1, 1)
+        late = unit.strides
+        if unit.displacements is None:
+            early, late = late, early
+        elif late[0] == late[1]:  # Other depthwise convolutions are none of TensorFlow.
+            middle, late = late, middle
+        y = _pointwise(x, unit.expand_kernel, unit.expand_bias, f"{name}_expand", early)
+        y = keras.layers.ReLU(unit.ceiling, name=f"{name}_relu", dtype="float32")(y)
+        kernels = shift_kernels(unit.displacements, self.quantize, middle)
+        for index, kernel in enumerate(kernels):
+            y = _depthwise(y, kernel, f"{name}_shift{index + 1}", middle)
         bias = None if number else unit.project_bias
         name = f"{name}_project"
-        return _pointwise(y, unit.project_kernel, bias, name, unit.strides)
+        return _pointwise(y, unit.project_kernel, bias, name, late)
+
+
+def _depthwise(x, kernel, name, strides):
+    padding = "same"
+    if strides != (1, 1):
+        # The padding "same" depends on the map's size, if there are strides.
+        rows, columns = (length // 2 for length in kernel.shape[:2])
+        padding = "valid"
+        x = keras.layers.ZeroPadding2D(
+            (rows, columns), dtype="float32", name=f"{name}_pad"
+        )(x)
+    convolution = keras.layers.DepthwiseConv2D(
+        kernel.shape[:2],
+        strides=strides,
+        padding=padding,
+        use_bias=False,
+        dtype="float32",
+        name=name,
+    )
+    y = convolution(x)
+    convolution.set_weights([kernel])
+    return y
 
 
 def _pointwise(x, kernel, bias, name, strides=(1, 1)):

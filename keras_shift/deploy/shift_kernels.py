@@ -25,23 +25,26 @@ def bilinear_kernel(displacements: ArrayLike) -> np.ndarray:
 
 
 def shift_kernels(
-    displacements: np.ndarray | None, quantize: str | None
+    displacements: np.ndarray | None,
+    quantize: str | None,
+    strides: tuple[int, int] = (1, 1),
 ) -> list[np.ndarray]:
     """Returns the kernels of the convolutions that shift a unit's channels, in order.
 
     Args:
         displacements: int32 array of shape `(2, channels)`, or `None` if nothing moves.
         quantize: As in `to_tflite`.
+        strides: Strides of the convolutions. Defaults to `(1, 1)`.
 
     Returns:
         A list of kernels, as `bilinear_kernel` returns them. It is empty if nothing
-        moves.
+        moves. With strides it has one kernel.
     """
     if displacements is None:
         return []
-    if quantize == "int8" and np.abs(displacements).max() == 1:
-        # Two passes, one by rows and one by columns, take the same time, but round
-        # twice.
+    if strides != (1, 1) or quantize == "int8" and np.abs(displacements).max() == 1:
+        # Two passes, one by rows and one by columns, take the same time in int8, but
+        # round twice. With strides, the first of them computes more pixels than needed.
         return [bilinear_kernel(displacements)]
     rows, columns = displacements
     passes = np.stack([rows, 0 * rows]), np.stack([0 * rows, columns])

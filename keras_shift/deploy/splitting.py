@@ -61,7 +61,7 @@ def _together(unit, channels, quantize):
     """Divides the other channels into groups, each with convolutions of its own."""
     if quantize != "dynamic" or unit.displacements is None:
         return [channels] if len(channels) else []
-    kernels = shift_kernels(unit.displacements, quantize)
+    kernels = shift_kernels(unit.displacements, quantize, unit.strides)
     taps = max(math.prod(kernel.shape[:2]) for kernel in kernels)
     most = max(1, (_DYNAMIC_NUMBERS - 1) // taps)
     most = max(min(most, _INT8_BLOCK), most // _INT8_BLOCK * _INT8_BLOCK)

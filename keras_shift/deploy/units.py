@@ -21,7 +21,7 @@ class Unit:
     """A unit for inference: two matrices, and what happens between them.
 
     ```
-    wide = relu(x @ expand_kernel + expand_bias)
+    wide = min(relu(x @ expand_kernel + expand_bias), ceiling)
     moved = shift(wide, displacements), or the mean of 2x2 pixels, or wide
     y = moved[:, ::strides[0], ::strides[1]] @ project_kernel + project_bias
     y = relu(y) if output_relu
@@ -37,6 +37,8 @@ class Unit:
         expand_bias: float32 array of shape `(wide_channels,)`.
         project_kernel: float32 array of shape `(wide_channels, filters)`.
         project_bias: float32 array of shape `(filters,)`.
+        ceiling: The largest value of the wide tensor, `6` after a ReLU6, or `None` if
+            there is none.
         displacements: int32 array of shape `(2, wide_channels)`, or `None` if
             nothing moves.
         pool_padding: Padding of the 2x2 average pooling, `"valid"` or `"same"`, or
@@ -52,6 +54,7 @@ class Unit:
     expand_bias: np.ndarray
     project_kernel: np.ndarray
     project_bias: np.ndarray
+    ceiling: float | None = None
     displacements: np.ndarray | None = None
     pool_padding: str | None = None
     strides: tuple[int, int] = (1, 1)
@@ -150,7 +153,7 @@ def find_units(model: keras.Model) -> Units:
     """Finds the units of a model, and folds batch normalization into them.
 
     A unit is a 1x1 convolution, batch normalization (or not), ReLU (which may be part
-    of the shift), a shift by whole pixels or 2x2 average pooling (or neither), a 1x1
+    of the shift) or ReLU6, a shift by whole pixels or 2x2 average pooling (or neither), a 1x1
     convolution with any stride, batch normalization (or not), ReLU (or not), and the
     addition of the unit's input (or not). No layer outside of the unit may use its
     intermediate results, and no layer may be called twice. A shift that moves nothing
@@ -214,7 +217,7 @@ def _match(graph, expand, middle):
         return True
 
     follow("expand_bn", is_normalization)
-    follow("expand_relu", _is_relu)
+    follow("expand_relu", _is_bounded_relu)
     if middle is not None and not follow("middle", middle):
         return None
     if "expand_relu" not in chain and not _has_input_relu(last.layer):
@@ -250,15 +253,26 @@ def _is_pointwise(layer):
     )
 
 
-def _is_relu(layer):
+def _is_bounded_relu(layer):
+    """Returns whether a layer is a ReLU, or one with a largest value such as ReLU6."""
     if type(layer) is keras.layers.Activation:
-        return layer.activation is keras.activations.relu
+        return layer.activation in (keras.activations.relu, keras.activations.relu6)
     return (
         type(layer) is keras.layers.ReLU
-        and layer.max_value is None
         and not layer.negative_slope
         and not layer.threshold
     )
+
+
+def _is_relu(layer):
+    return _is_bounded_relu(layer) and _ceiling(layer) is None
+
+
+def _ceiling(layer):
+    """Returns the largest value of a ReLU, or `None` if it has none."""
+    if getattr(layer, "activation", None) is keras.activations.relu6:
+        return 6.0
+    return getattr(layer, "max_value", None)
 
 
 def _has_input_relu(layer):
@@ -297,6 +311,7 @@ def _fold(chain):
         expand_bias=expand_bias,
         project_kernel=project_kernel[0, 0],
         project_bias=project_bias,
+        ceiling=_ceiling(layers.get("expand_relu")),
         displacements=displacements,
         pool_padding=getattr(middle, "padding", None),
         strides=tuple(layers["project"].strides),
