@@ -124,6 +124,20 @@ def tfds_dataset(name, image_size, batch_size, seed):
     )
 
 
+def load(arguments):
+    """The images that the command line names."""
+    options = (
+        arguments.image_size or (96 if arguments.data else 32),
+        arguments.batch_size,
+        arguments.seed,
+    )
+    if arguments.data:
+        return folder(arguments.data, *options)
+    if arguments.dataset:
+        return tfds_dataset(arguments.dataset, *options)
+    return digits(*options)
+
+
 def start_of(constructor, alpha, weights):
     """What a network starts from with `--weights`; `None` for random weights."""
     if weights == "random":
@@ -177,7 +191,7 @@ def unshifted(model):
     return "" if share is None else share
 
 
-def fit(model, data, epochs, learning_rate):
+def fit(model, data, epochs, learning_rate, callbacks=()):
     """Trains with momentum and a cosine schedule; returns the held-out accuracy."""
     steps = epochs * int(data.train.cardinality())
     model.compile(
@@ -188,6 +202,7 @@ def fit(model, data, epochs, learning_rate):
         metrics=["accuracy"],
     )
     callbacks = [
+        *callbacks,
         keras.callbacks.TerminateOnNaN(),
         keras_shift.callbacks.ShiftSparsityLogger(),
     ]
@@ -225,11 +240,7 @@ def export(model, data, output):
 
 def main(arguments):
     """Runs the whole way for all networks and prints the table."""
-    source = arguments.data or arguments.dataset
-    image_size = arguments.image_size or (96 if arguments.data else 32)
-    load = folder if arguments.data else tfds_dataset if arguments.dataset else digits
-    source = (source,) if source else ()
-    data = load(*source, image_size, arguments.batch_size, arguments.seed)
+    data = load(arguments)
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     held_out_images, held_out_labels = collect(data.held_out)
@@ -293,11 +304,11 @@ def report_rows(rows, data, arguments, console):
         table.add_column(row["network"], justify="right", overflow="fold")
     for key in rows[0]:
         if key not in NOT_IN_TABLE:
-            table.add_row(key, *(_text(key, row[key]) for row in rows))
+            table.add_row(key, *(text(key, row[key]) for row in rows))
     console.print(table)
 
 
-def _text(key, value):
+def text(key, value):
     if "top-1" in key or key == "unshifted":
         return value and f"{value:.1%}"
     if key.endswith(" ms"):
@@ -313,15 +324,25 @@ def write_csv(rows, path):
         writer.writerows(rows)
 
 
+def add_data_arguments(parser):
+    """Adds the options that `load` reads."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data", metavar="DIR", help="folder of class folders")
+    source.add_argument("--dataset", metavar="NAME", help="TFDS name, like cifar10")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument(
+        "--image-size", type=int, help="pixels; 96 with --data, 32 otherwise"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+
+
 def parse(arguments=None):
     """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--data", metavar="DIR", help="folder of class folders")
-    source.add_argument("--dataset", metavar="NAME", help="TFDS name, like cifar10")
+    add_data_arguments(parser)
     parser.add_argument(
         "--weights",
         default="published",
@@ -336,13 +357,8 @@ def parse(arguments=None):
         help="FE-Net's widths; MobileNetV2's is 1.0",
     )
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=0.05)
-    parser.add_argument(
-        "--image-size", type=int, help="pixels; 96 with --data, 32 otherwise"
-    )
     parser.add_argument("--output-stride", type=int, default=16, choices=[32, 16, 8, 4])
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="finetune_and_export_output")
     parsed = parser.parse_args(arguments)
     if os.path.exists(parsed.weights) and len(parsed.alpha) > 1:

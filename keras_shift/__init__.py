@@ -22,6 +22,7 @@ from keras_shift import ops  # noqa: E402
 from keras_shift import reporting  # noqa: E402
 from keras_shift import training  # noqa: E402
 from keras_shift import zoo  # noqa: E402
+from keras_shift.depthwise_replacement import replace_depthwise  # noqa: E402
 from keras_shift.version import __version__  # noqa: E402
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "initializers",
     "layers",
     "ops",
+    "replace_depthwise",
     "reporting",
     "training",
     "zoo",

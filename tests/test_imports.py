@@ -23,7 +23,7 @@ FLOORS = (
     {"ops", "rewriting"},
     {"initializers"},
     {"layers"},
-    {"analysis", "callbacks", "deploy", "zoo"},
+    {"analysis", "callbacks", "deploy", "depthwise_replacement", "zoo"},
     {"training"},
     {"publishing", "reporting"},
     {"keras_shift"},
