@@ -43,6 +43,7 @@ def wide_terminal(monkeypatch):
 # process waits for another.
 LONG = {
     "test_distribution",
+    "test_docstrings",
     "test_evaluation",
     "test_packaging",
     "test_readme",

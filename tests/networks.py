@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_shift.layers.shift_layer import LearnedShift
+from keras_shift.zoo import blocks
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,6 +51,17 @@ def flat_layers(model):
             yield from flat_layers(layer)
         else:
             yield layer
+
+
+def three_shifts(classes):
+    """A small network with learned shifts, which have the names of FE-Net's first."""
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(images)
+    for name in ("unit1", "unit2", "unit3"):
+        x = blocks.conv_shift_conv(x, 8, 18, blocks.BlockStyle(), name, strides=2)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    outputs = keras.layers.Dense(classes, activation="softmax")(x)
+    return keras.Model(images, outputs)
 
 
 def pixels(count, *shape, seed=0):

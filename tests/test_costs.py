@@ -154,8 +154,15 @@ def test_penalties_take_the_costs(clock):
 
 
 def test_times_real_files():
-    model = two_units()
-    images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3))
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 9)),
+            keras_shift.layers.SparseShift2D(name="unit1_shift"),
+            keras.layers.Conv2D(9, 1),
+            keras_shift.layers.SparseShift2D(name="unit2_shift"),
+        ]
+    )
+    images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 9))
     before = predict(model, images.astype("float32"))
     found = shift_costs(model, repeats=2)
     assert list(found.layers) == list(COSTS)
@@ -174,6 +181,7 @@ def test_refuses_what_cannot_be_exported_before_it_reads_images(clock):
 
 
 def test_refuses_a_model_without_learned_shifts():
-    model = keras_shift.zoo.FENet((32, 32, 3), 0.25, spatial="none")
+    layers = [keras.Input((8, 8, 9)), keras_shift.layers.GroupedShift2D()]
+    model = keras.Sequential(layers)
     with pytest.raises(ValueError, match="no layers with learned shifts"):
         shift_costs(model)

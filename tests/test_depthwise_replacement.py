@@ -59,6 +59,7 @@ def network(size, *, pad=None, behind=True, follower="pointwise", **options):
         {"kernel_size": 2, "padding": "same"},
         {"kernel_size": 3, "padding": "same", "strides": 3},
         {"kernel_size": 3, "padding": "same", "dilation_rate": 2},
+        {"kernel_size": 3, "padding": "same", "pad": 0},
         {"kernel_size": 3, "pad": 1},
         {"kernel_size": 5, "pad": (2, 2), "strides": 2},
     ],

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_shift.training import distribution
+import training_process
+from keras_shift.training import distribution, train
 from keras_shift.training.distribution import Division
 from marks import exhaustive
 
@@ -21,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = str(ROOT / "tests" / "training_process.py")
 # Of one program, which takes a tenth of it; none may hang.
 TIMEOUT = 280
+# It compiles more than it trains, so that optimizing takes more time than it saves.
+JAX = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None,
@@ -59,7 +62,7 @@ def together(*arguments, count=2, **variables):
     shared = {
         distribution.ADDRESSES: address,
         distribution.PROCESSES: str(count),
-        "KERAS_BACKEND": "jax",
+        **JAX,
         **variables,
     }
     return finish(
@@ -100,7 +103,7 @@ def two(tmp_path_factory):
 @needs_jax
 class TestProcesses:
     def test_two_processes_train_the_network_of_one(self, two, tmp_path):
-        assert_ended_well(*finish(start(PROGRAM, tmp_path, KERAS_BACKEND="jax")))
+        assert_ended_well(*finish(start(PROGRAM, tmp_path, **JAX)))
         assert_alike(tmp_path, two, 2e-6)
         left = {path.name for path in two.iterdir()} - {"tensorboard"}
         assert left == {
@@ -117,7 +120,7 @@ class TestProcesses:
         process = start(
             PROGRAM,
             tmp_path,
-            KERAS_BACKEND="jax",
+            **JAX,
             XLA_FLAGS="--xla_force_host_platform_device_count=2",
         )
         codes, said = finish(process)
@@ -160,11 +163,16 @@ class TestProcesses:
 class TestTensorFlow:
     def test_mirrored_devices_train_the_network_of_one(self, tmp_path):
         folders = [tmp_path / str(count) for count in (1, 2)]
-        for count, folder in enumerate(folders, start=1):
-            process = start(
-                PROGRAM, folder, KERAS_BACKEND="tensorflow", LOGICAL_CPUS=str(count)
-            )
-            assert_ended_well(*finish(process))
+        two = start(PROGRAM, folders[1], KERAS_BACKEND="tensorflow", LOGICAL_CPUS="2")
+        assert_ended_well(*finish(two))
+        # This process has one device, and starting another takes longer than training.
+        train(
+            training_process.network(batch_normalization=False),
+            training_process.RECIPE,
+            training_process.data(),
+            folders[0],
+            verbose=0,
+        )
         assert_alike(*folders, 2e-6)
 
     def test_several_workers_are_refused(self, monkeypatch):
@@ -238,11 +246,13 @@ class TestFailFast:
         ],
     )
     def test_with_others_nothing_delays_the_end(self, statement, code, text):
+        # The file alone, since importing the package takes longer than all else.
         program = (
-            "import atexit, os\n"
-            "from keras_shift.training.distribution import fail_fast\n"
+            "import atexit, os, runpy\n"
+            f"module = runpy.run_path({distribution.__file__!r})\n"
             "atexit.register(os._exit, 3)\n"
-            f"with fail_fast():\n    {statement}\n"
+            f"with module['fail_fast']():\n    {statement}\n"
         )
-        codes, said = finish(start("-c", program, **{distribution.PROCESSES: "2"}))
+        variables = {distribution.PROCESSES: "2", "KERAS_BACKEND": "numpy"}
+        codes, said = finish(start("-c", program, **variables))
         assert codes == [code] and text in said[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_shift
+from networks import three_shifts
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("some examples are TensorFlow's", allow_module_level=True)
@@ -84,7 +85,7 @@ def test_public_objects_are_documented(name):
 def names():
     """What the examples take for granted."""
     images = np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3))
-    model = keras_shift.zoo.FENet((32, 32, 3), alpha=0.25, classes=10, output_stride=8)
+    model = three_shifts(classes=10)
     model.compile("sgd", "sparse_categorical_crossentropy")
     return {
         "images": images.astype("float32"),

@@ -131,6 +131,30 @@ def weights(toy, tmp_path, monkeypatch):
     return copy
 
 
+STREAMED = dataclasses.replace(
+    TOY,
+    arguments={**TOY.arguments, "classes": 2},
+    augmentation="inception",
+    batch_size=2,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network that was trained on streamed images, its logs, and the folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    random = np.random.default_rng(0)
+    for split, name in itertools.product(("train", "val"), ("ant", "bee")):
+        images = folder / "toy" / split / name
+        images.mkdir(parents=True)
+        for index in range(4):
+            image = random.integers(0, 256, (20, 30, 3))
+            keras.utils.save_img(images / f"{index}.png", image, scale=False)
+    model = recipes.build(STREAMED, classifier_activation=None)
+    data = load_data("toy", (12, 12), folder, "inception")
+    return model, train(model, STREAMED, data, folder / "run", verbose=0), folder
+
+
 def figures(out):
     """The table that `keras-shift evaluate` prints, by row."""
     rows = re.findall(r"^ *(top-1|top-5|int8 top-1) +([\d.% ]+)$", out, re.MULTILINE)
@@ -158,25 +182,14 @@ class TestCommand:
         assert set(found) == {"top-1", "top-5"}
         assert all(len(values) == 1 for values in found.values())
 
-    def test_of_streamed_images(self, tmp_path, capsys):
+    def test_of_streamed_images(self, trained, capsys):
         """Held-out images are cut out of the middle, as while it trains."""
-        changes = {"augmentation": "inception", "batch_size": 2}
-        changes["arguments"] = {**TOY.arguments, "classes": 2}
-        recipe = dataclasses.replace(TOY, **changes)
-        random = np.random.default_rng(0)
-        for split, name in itertools.product(("train", "val"), ("ant", "bee")):
-            folder = tmp_path / "toy" / split / name
-            folder.mkdir(parents=True)
-            for index in range(4):
-                image = random.integers(0, 256, (20, 30, 3))
-                keras.utils.save_img(folder / f"{index}.png", image, scale=False)
-        model = recipes.build(recipe, classifier_activation=None)
-        data = load_data("toy", (12, 12), tmp_path, "inception")
-        rows = train(model, recipe, data, tmp_path / "run", verbose=0)
+        _, rows, folder = trained
+        data = load_data("toy", (12, 12), folder, "inception")
         sample = data.training_examples(5)[0]
         assert sample.shape == (5, 12, 12, 3)
         np.testing.assert_array_equal(data.training_examples(5)[0], sample)
-        main(["evaluate", str(tmp_path / "run"), "--data-dir", str(tmp_path)])
+        main(["evaluate", str(folder / "run"), "--data-dir", str(folder)])
         found = figures(capsys.readouterr().out)
         assert found["top-1"] == [f"{rows[-1]['val_accuracy']:.2%}"]
         assert set(found) == {"top-1", "top-5", "int8 top-1"}
@@ -289,6 +302,13 @@ class TestPublishing:
             for key, expected in golden.items():
                 np.testing.assert_array_equal(found[key], expected)
 
+    @pytest.fixture
+    def unmeasured(self, monkeypatch):
+        """Without measuring, which takes longest, and which other tests look at."""
+        figures = publishing.Figures(images=40, top1=0.25, top5=1.0, int8_top1=0.25)
+        monkeypatch.setattr(publishing, "measure", lambda model, data: figures)
+
+    @pytest.mark.usefixtures("unmeasured")
     @pytest.mark.parametrize("told", [True, False])
     def test_what_trained_it(self, tool, toy, tmp_path, told):
         run = tmp_path / "run"
@@ -308,6 +328,7 @@ class TestPublishing:
         )
         assert zoo.get_record(NAME) == record
 
+    @pytest.mark.usefixtures("unmeasured")
     def test_what_fails_leaves_what_was_published(self, tool, toy, tmp_path):
         tool.publish(toy / "run", str(toy), "HEAD")
         folders = tmp_path / "weights", tmp_path / "golden"
@@ -323,6 +344,7 @@ class TestPublishing:
             tool.publish(tmp_path / "other", str(toy), "HEAD")
         assert content() == before and len(before) == 4
 
+    @pytest.mark.usefixtures("unmeasured")
     def test_other_seeds_are_published(self, tool, tmp_path):
         recipe = dataclasses.replace(TOY, seed=8)
         write_run(tmp_path / "run", recipe)
@@ -384,26 +406,25 @@ class TestPublishing:
         assert publishing.names(recipe) == (f"{network}.{weights}", weights)
         assert publishing.names(recipe, "toy") == (f"{network}.toy", "toy")
 
-    def test_of_a_real_training(self, tool, toy, tmp_path, monkeypatch):
-        data = load_data("toy", (12, 12), str(toy))
-        model = recipes.build(TOY, classifier_activation=None)
-        train(model, TOY, data, tmp_path / "run", verbose=0)
-        record = tool.publish(tmp_path / "run", str(toy), "HEAD")
-        trained = zoo.ShiftResNet20(alpha=0.25, weights="toy.ssl")
-        accuracy = evaluate(model, data.held_out_images, data.held_out_labels)
-        assert (record.top1, record.seconds > 0) == (accuracy.top1, True)
-        for one, two in zip(trained.weights, model.weights, strict=True):
+    def test_of_a_real_training(self, tool, trained, monkeypatch):
+        model, rows, folder = trained
+        monkeypatch.setitem(recipes._RECIPES, STREAMED.name, STREAMED)
+        record = tool.publish(folder / "run", str(folder), "HEAD")
+        loaded = zoo.ShiftResNet20(alpha=0.25, weights="toy.ssl")
+        assert record.top1 == rows[-1]["val_accuracy"] and record.seconds > 0
+        for one, two in zip(loaded.weights, model.weights, strict=True):
             np.testing.assert_array_equal(one, two)
         # Without the optimizer's.
         sizes = [
             path.stat().st_size
             for path in (
                 published_weights.checked_file(record),
-                tmp_path / "run" / WEIGHTS,
+                folder / "run" / WEIGHTS,
             )
         ]
         assert sizes[0] < sizes[1]
 
+    @pytest.mark.usefixtures("unmeasured")
     def test_classes_of_imagenet_stand_in_the_record(self, tool, tmp_path, monkeypatch):
         """No file has them, since Keras downloads their names."""
         recipe = dataclasses.replace(

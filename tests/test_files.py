@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from keras_shift.files import only_writer, replacing
-from networks import python_environment, run_python
+from networks import ROOT, python_environment, run_python
 
 
 @pytest.fixture
@@ -98,8 +98,14 @@ def test_devices_stay():
     assert not os.path.isfile("/dev/null")
 
 
-PRINT = """
-from keras_shift.files import replacing
+# The file alone, since importing the package takes longer than all of these tests.
+IMPORT = f"""
+import runpy
+files = runpy.run_path({str(ROOT / "keras_shift" / "files.py")!r})
+only_writer, replacing = files["only_writer"], files["replacing"]
+"""
+
+PRINT = IMPORT + """
 print("before", flush=True)
 with replacing("/dev/stdout") as temporary:
     temporary.write_text("new\\n")
@@ -118,10 +124,10 @@ def test_what_is_printed_to_gets_it(tmp_path):
     assert log.read_text() == "earlier\nbefore\nnew\nafter\n"
 
 
-FILL_THE_DISK = """
-import resource, sys
+FILL_THE_DISK = IMPORT + """
+import os, resource, sys
+os.environ["KERAS_BACKEND"] = "numpy"  # which takes no time to import, either
 import keras
-from keras_shift.files import replacing
 model = keras.Sequential([keras.Input((100,))])
 for index in range(4):
     model.add(keras.layers.Dense(400))
@@ -153,9 +159,8 @@ class TestOnlyWriter:
             pass
 
     def test_lets_in_after_a_killed_process(self, tmp_path):
-        code = """
+        code = IMPORT + """
 import sys, time
-from keras_shift.files import only_writer, replacing
 with only_writer(sys.argv[1], ["log.csv"]), replacing(sys.argv[1] + "/log.csv") as path:
     path.write_text("half")
     print("locked", flush=True)

@@ -10,6 +10,7 @@ import pytest
 
 from keras_shift import zoo
 from keras_shift.deploy import LiteRTModel
+from marks import exhaustive
 from networks import ROOT, pixels
 
 pytestmark = pytest.mark.tensorflow
@@ -148,7 +149,7 @@ class TestData:
 
 
 class TestNetworks:
-    @pytest.mark.parametrize("output_stride", [32, 16, 8, 4])
+    @pytest.mark.parametrize("output_stride", [exhaustive(32), 16, exhaustive(8), 4])
     def test_both_have_the_same_total_stride_and_momentum(self, example, output_stride):
         data = example.Data("none", None, None, 7, 32)
         for constructor in (zoo.FENet, zoo.MobileNetV2):

@@ -246,9 +246,20 @@ def checkout(tmp_path_factory):
     return copy_of_the_checkout(tmp_path_factory.mktemp("checkout"))
 
 
+# A compiler that does not optimize, which takes the longest, whatever it is told.
+COMPILER = f"""#!{sys.executable} -IS
+import os, sys
+words = {os.environ.get("CXX", "c++").split()!r} + sys.argv[1:]
+os.execvp(words[0], ["-O0" if word.startswith("-O") else word for word in words])
+"""
+
+
 @pytest.fixture(scope="module")
-def wheel(checkout):
-    return build("wheel", checkout)
+def wheel(checkout, tmp_path_factory):
+    compiler = tmp_path_factory.mktemp("compiler") / "c++"
+    compiler.write_text(COMPILER)
+    compiler.chmod(0o755)
+    return build("wheel", checkout, CC=str(compiler), CXX=str(compiler))
 
 
 @needs_setuptools

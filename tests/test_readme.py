@@ -8,7 +8,7 @@ import pytest
 
 import keras_shift
 from keras_shift.layers.shift_layer import shift_layers
-from networks import ROOT, load_tool
+from networks import ROOT, load_tool, three_shifts
 
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
@@ -67,7 +67,7 @@ def test_the_other_lines_run(tmp_path, monkeypatch):
     _, sparsifying, fusing, weights, training, names = blocks
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
     scope = {"keras_shift": keras_shift, "images": images.astype("float32")}
-    scope["model"] = keras_shift.zoo.FENet((32, 32, 3), alpha=0.25)
+    scope["model"] = three_shifts(classes=1000)
     scope["model"].compile(
         keras.optimizers.SGD(1e-4), "sparse_categorical_crossentropy"
     )

@@ -69,8 +69,9 @@ def test_shifts_are_removed_in_the_order_of_the_papers_table_2(dataset):
         kept = [share for name, share in shares.items() if name not in modules]
         assert len(modules) == removed and len(kept) == 9 - removed
         assert min(shares[name] for name in modules) >= max(kept)
-        model = recipes.build(recipes.get_recipe(name), alpha=0.25)
-        assert len(shift_layers(model)) == 9 - removed
+    # The last of these recipes, the one with the fewest shifts.
+    model = recipes.build(recipes.get_recipe(name), alpha=0.25)
+    assert len(shift_layers(model)) == 9 - removed
 
 
 def test_the_papers_recipes_say_what_the_papers_print():

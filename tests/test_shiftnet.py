@@ -64,11 +64,16 @@ def test_reducing_module_keeps_the_pooled_input_beside_its_own_channels():
     np.testing.assert_allclose(after[..., 8:], pooled, rtol=1e-5, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def grouped():
+    return small()
+
+
 @pytest.mark.parametrize(
     "spatial", ["sparse_shift", "active_shift", "depthwise", "none"]
 )
-def test_other_spatial_layers(spatial):
-    model, grouped = small(spatial=spatial), small()
+def test_other_spatial_layers(spatial, grouped):
+    model = small(spatial=spatial)
     displacements = parameters(
         w for w in model.trainable_weights if w.name == "displacements"
     )

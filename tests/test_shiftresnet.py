@@ -47,10 +47,10 @@ def test_each_wiring_has_its_papers_shift():
         ({"wiring": "concatenate"}, SparseShift2D),
         ({"spatial": "active_shift"}, ActiveShift2D),
     ]:
-        model = ShiftResNet20(**arguments)
+        model = ShiftResNet20(alpha=0.25, **arguments)
         assert {type(layer) for layer in shift_layers(model)} == {kind}
     for spatial in ("none", "depthwise"):
-        assert shift_layers(ShiftResNet20(spatial=spatial)) == []
+        assert shift_layers(ShiftResNet20(alpha=0.25, spatial=spatial)) == []
 
 
 def test_modules_without_shift():

@@ -2,6 +2,7 @@
 
 import pytest
 
+import training_process
 from networks import ROOT, load_example
 from test_distribution import assert_alike, assert_ended_well, needs_jax, together
 
@@ -19,13 +20,21 @@ def example():
 
 
 @pytest.mark.filterwarnings("ignore")  # from inside TFDS
-def test_it_trains_and_goes_on(example, tmp_path):
+def test_it_trains_and_goes_on(example, tmp_path, monkeypatch):
+    """A small network; a test below builds one of a recipe."""
+
+    def build(recipe):
+        assert recipe.arguments == {"alpha": 0.25, "input_shape": (8, 8, 3)}
+        return training_process.network(classes=1000)
+
     def run(*options):
-        options = [*TINY, "--epochs", "2", "--output", str(tmp_path / "run"), *options]
+        options = ["--image-size", "8", "--epochs", "2", *options]
+        options = [*TINY, "--output", str(tmp_path / "run"), *options]
         # Two steps; one image is left over.
         with tfds.testing.mock_data(num_examples=5):
             return example.main(example.parse(options))
 
+    monkeypatch.setattr(example.recipes, "build", build)
     rows = run()
     assert [row["steps"] for row in rows] == [1, 2]
     assert {path.name for path in (tmp_path / "run").iterdir()} >= {
