@@ -227,8 +227,10 @@ def _padding_before(graph: Graph, call: Call) -> Call | None:
     before = graph.maker(call.inputs[0])
     if (
         before is not None
-        and call.layer.padding == "valid"
         and type(before.layer) is keras.layers.ZeroPadding2D
+        # Padding by nothing is what MobileNetV2 of the zoo has where a stride is left
+        # out.
+        and (call.layer.padding == "valid" or not np.any(before.layer.padding))
         and before.layer.data_format == call.layer.data_format
         and graph.is_simple(before)
         and graph.only_user(before) is call
