@@ -27,6 +27,7 @@ MODULES = [
 # Public, without an example: bases, results, and what needs none.
 WITHOUT_EXAMPLE = {
     "Agreement",
+    "ArithmeticIntensity",
     "Benchmark",
     "BoundedDisplacements",
     "ChannelContribution",
