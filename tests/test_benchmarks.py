@@ -310,8 +310,8 @@ def test_the_studies_say_what_was_measured_of_arithmetic_intensity(monkeypatch):
         assert 0.6 < shift_us / us < 1.4
         own = found["tensorflow", "depthwise convolution", batch, size]
         if batch == 1:
-            assert 0.3 <= copying < 0.65 and 0.3 < multiplying < 0.6
+            assert 0.25 < copying < 0.67 and 0.25 < multiplying < 0.67
             assert 0.35 < moved < 0.7
-            assert max(own[:2]) < 1 / 6.5
+            assert max(own[:2]) < 1 / 6
         else:
             assert min(copying, moved) > 0.8
