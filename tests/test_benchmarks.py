@@ -1,7 +1,9 @@
+import csv
 import importlib
 import types
 
 import keras
+import numpy as np
 import pytest
 import rich.progress
 
@@ -186,3 +188,130 @@ def test_the_first_example_is_readmes_for_both_networks(monkeypatch):
     # But for that they are the same.
     differ = [a != b for a, b in zip(ours.splitlines(), theirs.splitlines())]
     assert sum(differ) == 2
+
+
+def test_arithmetic_intensity_has_every_operation_on_every_map(monkeypatch):
+    script = load("arithmetic_intensity", monkeypatch)
+    with open(script.RESULTS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == script.COLUMNS
+    found = [
+        (int(row["batch"]), int(row["size"]), int(row["channels"]), row["operation"])
+        for row in rows
+        if row["runtime"] != "litert"
+    ]
+    operations = (script.COPYING, script.PRODUCT, *script.OPERATIONS)
+    assert found == [(*place, name) for place in script.MAPS for name in operations]
+    files = [row["operation"] for row in rows if row["runtime"] == "litert"]
+    assert files == [*script.KERNEL_SIZES] * len(script.MAPS)
+
+
+def test_what_is_written_of_arithmetic_intensity_fits_together(monkeypatch):
+    script = load("arithmetic_intensity", monkeypatch)
+    with open(script.RESULTS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        multiply_adds, accesses, us = (
+            float(row[key]) for key in ("multiply_adds", "memory_accesses", "us")
+        )
+        for key, value in (
+            ("intensity", multiply_adds / accesses),
+            ("gmadds_per_second", multiply_adds / us / 1e3),
+            ("gbytes_per_second", 4 * accesses / us / 1e3),
+        ):
+            assert float(row[key]) == pytest.approx(value, rel=2e-3)
+        if row["operation"] == script.COPYING:
+            assert float(row["copying_bytes"]) == 1
+        if row["operation"] == script.PRODUCT:
+            assert float(row["product_multiply_adds"]) == pytest.approx(1, rel=2e-3)
+
+
+def test_rates_are_shares_of_copying_and_of_a_matrix_product(monkeypatch):
+    script = load("arithmetic_intensity", monkeypatch)
+    # In a second, 32 values are copied; in sixteen, two matrices of 512x512 are
+    # multiplied; in eight, there are ten shifts, or two convolutions.
+    seconds = {
+        ("numpy", script.COPYING): 1.0,
+        ("numpy", script.PRODUCT): 16.0,
+        ("tensorflow", "shift"): 8.0,
+        ("tensorflow", "convolution"): 8.0,
+    }
+    repeats = dict(zip(seconds, (1, 1, 10, 2)))
+    timings = {
+        key: types.SimpleNamespace(
+            median=value, ratio=value, ratio_low=value / 2, ratio_high=value * 2
+        )
+        for key, value in seconds.items()
+    }
+    monkeypatch.setattr(script, "time_alternately", lambda calls, rounds: timings)
+    functions = {key: (nothing, times) for key, times in repeats.items()}
+    rows = {
+        row["operation"]: row for row in script.measure(1, 4, 2, functions, rounds=1)
+    }
+    assert all(tuple(row) == script.COLUMNS for row in rows.values())
+    assert rows["shift"]["us"] == pytest.approx(0.8e6)
+    assert rows["shift"]["copying_bytes"] == pytest.approx(10 / 8)
+    assert rows["shift"]["copying_bytes_low"] == pytest.approx(10 / 16)
+    assert rows["shift"]["copying_bytes_high"] == pytest.approx(10 / 4)
+    assert rows["shift"]["product_multiply_adds"] == 0
+    # Two convolutions of 2 * 2 * 16 * 9 multiply-adds and 64 + 36 accesses.
+    convolution = rows["convolution"]
+    assert convolution["gmadds_per_second"] == pytest.approx(2 * 576 / 8 / 1e9)
+    assert convolution["gbytes_per_second"] == pytest.approx(2 * 4 * 100 / 8 / 1e9)
+    assert convolution["copying_bytes"] == pytest.approx(2 * 100 / 64 / 8)
+    assert convolution["product_multiply_adds"] == pytest.approx(
+        (2 * 576 / 8) / (512**3 / 16)
+    )
+
+
+def test_operations_of_arithmetic_intensity_compute_what_they_say(monkeypatch):
+    script = load("arithmetic_intensity", monkeypatch)
+    written = {}
+
+    def to_tflite(model, path, batch_size):
+        assert batch_size == 2
+        written[path] = model
+
+    ones = np.ones((2, 6, 6, 18), "float32")
+    runtime = types.SimpleNamespace(input_shape=ones.shape, predict=len, invoke=nothing)
+    monkeypatch.setattr(script.deploy, "to_tflite", to_tflite)
+    monkeypatch.setattr(script.deploy, "LiteRTModel", lambda path: runtime)
+    monkeypatch.setattr(script, "MOST_REPEATS", 1)
+    functions = script.calls(2, 6, 18, folder="folder")
+    assert {times for _, times in functions.values()} == {1}
+    for operation in script.OPERATIONS:
+        call, _ = functions["tensorflow", operation]
+        assert np.isfinite(call().numpy()).all()
+    for operation, model in zip(script.KERNEL_SIZES, written.values(), strict=True):
+        # Weights sum to one, so that ones stay ones where there is no border.
+        np.testing.assert_allclose(model(ones)[:, 1:-1, 1:-1], 1, rtol=1e-5)
+        counted = script.intensity(operation, 2, 6, 18).multiply_adds
+        assert keras_shift.analysis.multiply_adds(model) == counted / 2
+
+
+def test_the_studies_say_what_was_measured_of_arithmetic_intensity(monkeypatch):
+    script = load("arithmetic_intensity", monkeypatch)
+    rates = ("copying_bytes", "product_multiply_adds", "us", "gmadds_per_second")
+    with open(script.RESULTS, newline="") as file:
+        found = {
+            (row["runtime"], row["operation"], int(row["batch"]), int(row["size"])): [
+                float(row[rate]) for rate in rates
+            ]
+            for row in csv.DictReader(file)
+        }
+    for batch, size, _ in script.MAPS:
+        copying, multiplying, us, depthwise = found[
+            "litert", "depthwise convolution", batch, size
+        ]
+        for operation in ("convolution", "1x1 convolution"):
+            assert 0.85 < found["litert", operation, batch, size][1] < 1.5
+        assert 0.22 < depthwise / found["litert", "convolution", batch, size][3] < 0.5
+        moved, _, shift_us, _ = found["tensorflow", "shift", batch, size]
+        assert 0.6 < shift_us / us < 1.4
+        own = found["tensorflow", "depthwise convolution", batch, size]
+        if batch == 1:
+            assert 0.25 < copying < 0.67 and 0.25 < multiplying < 0.67
+            assert 0.35 < moved < 0.7
+            assert max(own[:2]) < 1 / 6
+        else:
+            assert min(copying, moved) > 0.8

@@ -28,6 +28,7 @@ MODULES = [
 # Public, without an example: bases, results, and what needs none.
 WITHOUT_EXAMPLE = {
     "Agreement",
+    "ArithmeticIntensity",
     "Benchmark",
     "BoundedDisplacements",
     "ChannelContribution",

@@ -30,6 +30,32 @@ def test_every_table_stands_in_a_document():
         assert texts.count(f"<!-- table: {name} -->") == 1
 
 
+def test_the_papers_figures_stand_beside_ours(tmp_path, monkeypatch):
+    tool = load_tool("update_readme")
+    monkeypatch.setattr(tool, "PAPERS", tmp_path / "results.csv")
+    tool.PAPERS.write_text(
+        "table,row,dataset,quantity,paper,ours,recipe\n"
+        "SSL Table 1,ShiftResNet-20 (grouped),d,top-1,90.5%,87.25%,r.grouped\n"
+        "SSL Table 1,ShiftResNet-20 (grouped),d,shift sparsity,11%,12%,r.grouped\n"
+        "SSL Table 1,ShiftResNet-20 (grouped),without,top-1,70.5%,,\n"
+        'SSL Table 1,"ShiftResNet-20 (SSL), λ = 0",d,top-1,91.7%,88.5%,r\n'
+        "SSL Table 1,ResNet-20,d,top-1,91%,,\n"
+        "SSL Table 1,ResNet-56,d,top-1,92.5%,,\n"
+        "SSL Table 2,block,d,unshifted,1 / 2,2 / 2,r\n",
+        encoding="utf-8",
+    )
+    header, lines = tool.paper("SSL Table 1")
+    assert len(header) == 9
+    assert ["|".join(line) for line in lines] == [
+        "ShiftResNet-20 (grouped)|d|90.5%|87.25%|-1.2|-1.2|11%|12%|r.grouped",
+        "ShiftResNet-20 (SSL), λ = 0|d|91.7%|88.5%|+0.0|+0.0|||r",
+        "ResNet-20|d|91%||-0.7||||",
+    ]
+    header, lines = tool.paper("SSL Table 2")
+    assert header == ["", "dataset", "unshifted: paper", "ours", "recipe"]
+    assert lines == [["block", "d", "1 / 2", "2 / 2", "r"]]
+
+
 @pytest.mark.tensorflow
 # Keras 3.15 says so of every tf.data.Dataset, those of its own making included.
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")

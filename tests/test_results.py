@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 
+import numpy as np
 import pytest
 
 from keras_shift import zoo
@@ -161,3 +162,84 @@ class TestRows:
         assert "| all | 4 | 50.0% | 75.0% |\n" in text
         for line in text.split("\n"):
             assert line.startswith("|") == line.endswith("|")
+
+
+class TestWhatTheStudiesSay:
+    """docs/studies.md draws conclusions from these tables."""
+
+    @pytest.fixture
+    def numbers(self):
+        """The papers' figures and ours, by table, row, dataset and quantity."""
+
+        def number(text):
+            if "/" in text:
+                still, channels = map(int, text.split(" / "))
+                return 1 - still / channels
+            return float(text.rstrip("%")) if text else None
+
+        with open(ROOT / "zoo" / "results.csv", encoding="utf-8") as file:
+            return {
+                tuple(list(row.values())[:4]): (
+                    number(row["paper"]),
+                    number(row["ours"]),
+                )
+                for row in csv.DictReader(file)
+            }
+
+    def test_of_table_1(self, numbers):
+        def both(row, quantity="top-1"):
+            key = ("SSL Table 1", f"ShiftResNet-20 ({row}", "cifar10", quantity)
+            return np.array(numbers[key])
+
+        learned, grouped, bare = map(both, ("SSL), λ = 0", "grouped)", "1x1 only)"))
+        some, most = map(both, ("SSL), λ = 1e-4", "SSL), λ = 5e-4"))
+        # Agrees: the order, and how little the last shifts cost beside all of them.
+        assert all(learned > grouped) and all(learned > some) and all(some > most)
+        assert all(most > bare + 8)
+        standard_error = 100 * np.sqrt(2 * 0.88 * 0.12 / 10_000)
+        assert (learned - grouped)[1] == pytest.approx(standard_error, rel=0.3)
+        sparsities = [
+            both(f"SSL), λ = {value}", "shift sparsity")
+            for value in ("0", "1e-4", "5e-4")
+        ]
+        assert np.all(np.diff(sparsities, axis=0) > 0)
+        assert sparsities[-1][1] == pytest.approx(98, abs=0.5)
+        # Does not agree.
+        for losses in (learned - some, learned - most):
+            assert 3.5 < losses[1] / losses[0] < 4.9
+        assert (some > grouped).tolist() == [True, False]
+
+    def test_of_table_2(self, numbers):
+        moved = {
+            row.removeprefix("block"): np.array(both)
+            for (table, row, dataset, _), both in numbers.items()
+            if (table, dataset) == ("SSL Table 2", "cifar10") and row != "total"
+        }
+        assert len(moved) == 9
+        # Agrees.
+        assert all(moved["2_1"] == 0)
+        assert all(moved["3_1"] < 0.02) and all(moved["3_3"] < 0.02)
+        for group, most in (("2", "2_2"), ("3", "3_2")):
+            for name in moved:
+                if name[0] == group and name != most:
+                    assert all(moved[most] > moved[name])
+        # Does not agree.
+        paper, ours = zip(*moved.values())
+        assert np.argmax(ours) == 0 and np.argmax(paper) != 0
+        assert moved["1_3"][1] == 0 < moved["1_3"][0]
+
+    def test_of_table_8(self, numbers):
+        weights = {}
+        for (table, row, _, quantity), (_, ours) in numbers.items():
+            if table == "published weights" and row.startswith("fenet"):
+                weights.setdefault(row, {})[quantity] = ours
+        for name, found in weights.items():
+            if name in ("fenet_1.0.cifar100", "fenet_1.0.tiny_imagenet"):
+                assert 100 / 9 < found["shift sparsity"] < 15.5
+            else:
+                assert found["shift sparsity"] >= 80
+        dense, sparsified = (
+            weights[f"fenet_1.0.tiny_imagenet{end}"]["top-1"]
+            for end in ("", ".sparsified")
+        )
+        assert dense - sparsified == pytest.approx(1, abs=0.3)

@@ -4,7 +4,8 @@ python tools/draw_studies.py --data-dir DIR
 
 Writes docs/studies/NAME.png for every name in FIGURES. DIR is the folder of CIFAR-10
 and CIFAR-100 (see `keras_shift.training.load_data`), whose first held-out images go
-through the networks. Needs matplotlib.
+through the networks. `intensity` is of benchmarks/results/arithmetic_intensity.csv.
+Needs matplotlib.
 """
 
 import argparse
@@ -20,12 +21,14 @@ from keras_shift.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "studies"
+INTENSITIES = ROOT / "benchmarks" / "results" / "arithmetic_intensity.csv"
 
 IMAGES = 500
 
 # The layer of Fig. 5 of the SSL paper. (That of the ShiftNet paper's Fig. 7 and 8 is in
 # the first group.)
 LAYER = "group2_module2_shift"
+WITHOUT_PENALTY = "shiftresnet20.cifar10.ssl.short"
 LEARNED = "shiftresnet20.cifar10.ssl_lambda1e-4.short"
 GROUPED = "shiftresnet20.cifar10.ssl_grouped.short"
 NONE = "shiftresnet20.cifar10.ssl_1x1_only.short"
@@ -51,6 +54,29 @@ def side_by_side(count, width, height):
         1, count, figsize=(count * width, height), layout="constrained", squeeze=False
     )
     return axes[0]
+
+
+def kinds(data_dir):
+    """Where three kinds of shifts move a layer's channels: SSL paper, Fig. 1."""
+    titles = {
+        GROUPED: "(a) grouped shift",
+        WITHOUT_PENALTY: "(b) active shift, rounded (SSL, λ = 0)",
+        LEARNED: "(c) sparse shift (SSL, λ = 1e-4)",
+    }
+    histograms = [
+        analysis.shift_histogram(network(name).get_layer(LAYER)) for name in titles
+    ]
+    largest = max(max(one.counts.values()) / one.channels for one in histograms)
+    panels = side_by_side(len(titles), 4.2, 5)
+    for ax, title, histogram in zip(panels, titles.values(), histograms):
+        histogram.plot(ax, reach=2, largest=largest)
+        unshifted = f"{histogram.counts[0, 0]} of {histogram.channels}"
+        ax.set_title(f"{title}\n{unshifted} channels unshifted", fontsize="medium")
+        legend = ax.get_legend()
+        handles = legend.legend_handles
+        legend.remove()
+    ax.figure.legend(handles=handles, frameon=False, loc="outside lower center")
+    return ax
 
 
 def shifts(data_dir):
@@ -180,9 +206,58 @@ def tradeoff(data_dir):
     return ax
 
 
+def intensity(data_dir):
+    """Which operations memory or multiplications slow: ShiftNet paper, Eq. 4, 5."""
+    with open(INTENSITIES, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    looks = {
+        "convolution": ("s", drawing.GREY),
+        "1x1 convolution": ("D", drawing.BLUE),
+        "depthwise convolution": ("o", drawing.ORANGE),
+        "shift": ("^", drawing.RED),
+    }
+    runtimes = {"tensorflow": "TensorFlow", "litert": "LiteRT"}
+    panels = side_by_side(len(runtimes), 4.8, 4.4)
+    for ax, (runtime, title) in zip(panels, runtimes.items()):
+        drawing.plain(ax)
+        for value in ("axvline", "axhline"):
+            getattr(ax, value)(1, color="black", linewidth=0.8, linestyle=":")
+        for operation, (marker, colour) in looks.items():
+            some = [
+                row
+                for row in rows
+                if (row["runtime"], row["operation"]) == (runtime, operation)
+            ]
+            for row in some:
+                large = row["batch"] != "1"
+                ax.plot(
+                    float(row["product_multiply_adds"]),
+                    float(row["copying_bytes"]),
+                    marker,
+                    color=colour,
+                    markerfacecolor="none" if large else colour,
+                    markersize=7,
+                )
+        ax.set_title(title)
+        ax.set_xlabel("multiply-adds a second / those of a matrix product")
+        ax.set_ylabel("bytes a second / those of copying")
+        ax.set_xlim(-0.05, 1.55)
+        ax.set_ylim(-0.05, 1.25)
+    for operation, (marker, colour) in looks.items():
+        panels[0].plot([], [], marker, color=colour, label=operation)
+    panels[0].plot(
+        [], [], "o", color="black", markerfacecolor="none", label="32 images"
+    )
+    panels[0].figure.legend(
+        loc="outside lower center", ncols=5, frameon=False, fontsize="small"
+    )
+    return ax
+
+
 FIGURES = {
     function.__name__: function
     for function in (
+        kinds,
         shifts,
         sparsity,
         history,
@@ -191,6 +266,7 @@ FIGURES = {
         receptive_field,
         collapse,
         tradeoff,
+        intensity,
     )
 }
 

@@ -5,11 +5,12 @@ python tools/update_readme.py
 `<!-- table: NAME -->` and `<!-- value: FILE.csv COLUMN -->`, each closed by
 `<!-- end -->`, stand where a table of `TABLES` and the first value of a column belong;
 all other text is written by hand. The sources are benchmarks/results/*.csv,
-zoo/weights/*.json and tests/data/expected_counts.json; a test fails when a document is
-stale.
+zoo/results.csv, zoo/weights/*.json and tests/data/expected_counts.json; a test fails
+when a document is stale.
 """
 
 import csv
+import functools
 import itertools
 import json
 import re
@@ -23,12 +24,19 @@ DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "frontier.md",
+    ROOT / "docs" / "studies.md",
 )
 RESULTS = ROOT / "benchmarks" / "results"
+PAPERS = ROOT / "zoo" / "results.csv"
 WEIGHTS = ROOT / "zoo" / "weights"
 MARKED = re.compile(r"(<!-- (table|value): (.+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 KINDS = ("float32", "int8")
+
+# The row of a table of the SSL paper to which others are compared, and a cell that its
+# table does not have.
+FIRST = re.compile(r"λ = 0$|^0 of ")
+NEITHER = {"paper": "", "ours": ""}
 
 NETWORKS = {
     "fenet_1.0": "`FENet()`",
@@ -396,6 +404,95 @@ def transfer():
     return header, rows
 
 
+def paper(table):
+    """A table of the SSL paper beside ours, where there is a figure of ours.
+
+    It has all rows of a network's depth on a dataset if one of them has weights of
+    ours. Accuracies are followed by their differences to the row with λ = 0 and all
+    shift layers.
+    """
+    groups = {}
+    for cell in _paper_cells(table):
+        depth = re.search(r"(?<=ResNet-)\d+|$", cell["row"]).group()
+        rows = groups.setdefault((depth, cell["dataset"]), {})
+        rows.setdefault(cell["row"], {})[cell["quantity"]] = cell
+    shown = [
+        (dataset, rows)
+        for (_, dataset), rows in groups.items()
+        if any(cell["ours"] for row in rows.values() for cell in row.values())
+    ]
+    quantities = list(
+        dict.fromkeys(q for _, rows in shown for row in rows.values() for q in row)
+    )
+    lines = []
+    for dataset, rows in shown:
+        first = next((row for name, row in rows.items() if FIRST.search(name)), {})
+        for name, row in rows.items():
+            line = [name, dataset]
+            for quantity in quantities:
+                cell, start = (some.get(quantity, NEITHER) for some in (row, first))
+                line += [cell["paper"], cell["ours"]]
+                if quantity == "top-1":
+                    line += [_points(cell[w], start[w]) for w in ("paper", "ours")]
+            line.append(next((c["recipe"] for c in row.values() if c["recipe"]), ""))
+            lines.append(line)
+    header = ["", "dataset"]
+    for quantity in quantities:
+        header += [f"{quantity}: paper", "ours"]
+        if quantity == "top-1":
+            header += ["minus λ = 0: paper", "ours"]
+    return [*header, "recipe"], lines
+
+
+def fe_nets():
+    """The SSL paper's Table 8, and then all weights of FE-Nets."""
+    rows = {}
+    for cell in _paper_cells("SSL Table 8"):
+        key = (cell["row"], cell["dataset"])
+        rows.setdefault(key, {"from": "paper"})[cell["quantity"]] = cell["paper"]
+    for cell in _paper_cells("published weights"):
+        if cell["row"].startswith("fenet"):
+            key = (f"`{cell['row']}`", cell["dataset"])
+            row = rows.setdefault(key, {"from": cell["recipe"]})
+            row[cell["quantity"]] = cell["ours"]
+    columns = ("top-1", "shift sparsity", "from")
+    lines = [(*key, *map(row.get, columns)) for key, row in rows.items()]
+    return ("network", "dataset", *columns[:2], "paper, or recipe of ours"), lines
+
+
+def intensities():
+    """What benchmarks/arithmetic_intensity.py measured, an operation a line."""
+    lines = {}
+    for cell in _read("arithmetic_intensity.csv"):
+        size = "{batch}x{size}x{size}x{channels}".format(**cell)
+        line = lines.setdefault((size, cell["operation"]), {})
+        # NumPy, which copies, has the same columns as TensorFlow.
+        line["litert" if cell["runtime"] == "litert" else "tensorflow"] = cell
+    rates = ("gmadds_per_second", "gbytes_per_second")
+    rows = []
+    for key, cells in lines.items():
+        row = [*key, f"{float(cells['tensorflow']['intensity']):.1f}"]
+        for runtime in ("tensorflow", "litert"):
+            cell = cells.get(runtime)
+            row += [f"{float(cell[rate]):.1f}" if cell else "" for rate in rates]
+        rows.append(row)
+    header = (
+        "map",
+        "operation",
+        "MAdds / access",
+        "TensorFlow, NumPy: GMAdds/s",
+        "GB/s",
+        "LiteRT: GMAdds/s",
+        "GB/s",
+    )
+    return header, rows
+
+
+def _paper_cells(table):
+    with open(PAPERS, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["table"] == table]
+
+
 def _read(name):
     with open(RESULTS / name, newline="") as file:
         return list(csv.DictReader(file))
@@ -450,6 +547,13 @@ def _figure(key, value):
         return value
 
 
+def _points(accuracy, start):
+    """By how many percentage points an accuracy is above another, if both are known."""
+    if not accuracy or not start:
+        return ""
+    return f"{float(accuracy.rstrip('%')) - float(start.rstrip('%')):+.1f}"
+
+
 def _spread(cells, key):
     values = [float(cell[key]) for cell in cells]
     three = (min(values), statistics.median(values), max(values))
@@ -459,14 +563,17 @@ def _spread(cells, key):
 TABLES = {
     "accuracies": accuracies,
     "demo": demo,
+    "fe_nets": fe_nets,
     "files": files,
     "first example": first_example,
     "frontier cifar100": lambda: frontier("cifar100"),
     "frontier tiny_imagenet": lambda: frontier("tiny_imagenet"),
+    "intensities": intensities,
     "kernels": kernels,
     "networks": networks,
     "phones": phones,
     "servers": servers,
+    **{f"SSL Table {n}": functools.partial(paper, f"SSL Table {n}") for n in "123"},
     "summary": summary,
     "training": training,
     "transfer": transfer,

@@ -1,6 +1,12 @@
 """Counts what a network costs; shows what its shifts learned and what it looks at."""
 
 from keras_shift.analysis.activation_maximization import maximize_activation
+from keras_shift.analysis.arithmetic_intensity import (
+    ArithmeticIntensity,
+    convolution_intensity,
+    depthwise_convolution_intensity,
+    shift_intensity,
+)
 from keras_shift.analysis.channels import (
     ChannelContribution,
     ChannelCorrelation,
@@ -29,6 +35,7 @@ from keras_shift.analysis.sparsity import plot_sparsity
 from keras_shift.analysis.summary import LayerSummary, Summary, summary
 
 __all__ = [
+    "ArithmeticIntensity",
     "ChannelContribution",
     "ChannelCorrelation",
     "DisplacementDistribution",
@@ -41,6 +48,8 @@ __all__ = [
     "TrainingHistory",
     "channel_contribution",
     "channel_correlation",
+    "convolution_intensity",
+    "depthwise_convolution_intensity",
     "displacement_distribution",
     "effective_receptive_field",
     "explain",
@@ -53,6 +62,7 @@ __all__ = [
     "plot_sparsity",
     "remove_shifts",
     "shift_histogram",
+    "shift_intensity",
     "summary",
     "training_history",
 ]
