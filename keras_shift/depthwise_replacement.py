@@ -14,7 +14,7 @@ from keras_shift.initializers import GivenDisplacements
 from keras_shift.layers import SparseShift2D
 from keras_shift.ops import check_max_displacement
 from keras_shift.rewriting import keep, rewrite
-from keras_shift.typing import RegularizerLike, Tensor
+from keras_shift.typing import RegularizerLike
 
 _STARTS = ("strongest", "center_of_mass")
 

@@ -16,7 +16,7 @@ tf = pytest.importorskip("tensorflow")
 
 @pytest.fixture
 def example(monkeypatch):
-    """The example, whose images are half dark and half bright, and its network small."""
+    """The example with a small network, and images that are dark or bright."""
     monkeypatch.syspath_prepend(ROOT / "examples")
     example = load_example("replace_depthwise")
 

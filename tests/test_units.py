@@ -267,7 +267,7 @@ class TestCases:
 )
 def test_largest_value_of_a_relu(relu, tmp_path):
     """Without it, outputs would differ by much: most images reach it somewhere."""
-    # Without normalization, ReLU6 is reached by pixel values, and 0.3 by shares of them.
+    # Without normalization, pixel values reach six, and shares of them reach 0.3.
     layer = relu()
     scale = 1 if isinstance(layer, keras.layers.Activation) else 255
     model = one_unit(expand_bn=None, expand_relu=layer)

@@ -153,9 +153,9 @@ def find_units(model: keras.Model) -> Units:
     """Finds the units of a model, and folds batch normalization into them.
 
     A unit is a 1x1 convolution, batch normalization (or not), ReLU (which may be part
-    of the shift) or ReLU6, a shift by whole pixels or 2x2 average pooling (or neither), a 1x1
-    convolution with any stride, batch normalization (or not), ReLU (or not), and the
-    addition of the unit's input (or not). No layer outside of the unit may use its
+    of the shift) or ReLU6, a shift by whole pixels or 2x2 average pooling (or neither),
+    a 1x1 convolution with any stride, batch normalization (or not), ReLU (or not), and
+    the addition of the unit's input (or not). No layer outside of the unit may use its
     intermediate results, and no layer may be called twice. A shift that moves nothing
     counts as none.
 
