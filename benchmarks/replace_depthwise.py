@@ -3,13 +3,13 @@
     python benchmarks/replace_depthwise.py --data-dir DIR --run DIR
 
 Takes the top-1 of `MobileNetV2(weights="tiny_imagenet")` on Tiny-ImageNet's validation
-images, exchanges its depthwise convolutions (`keras_shift.replace_depthwise`), and takes
-it again before and after three epochs of training, in which shifts are taken away. The
-training is resumed if it was interrupted (`--run` is its folder). The times are those of
-both networks' files for images of 224x224 pixels, with the displacements that were
-learned: float32 and int8, one image, one thread, in turns. A third network has no shifts
-at all, and no depthwise convolutions either: less is not to be had. Writes
-benchmarks/results/replace_depthwise.csv, with the machine in it.
+images, exchanges its depthwise convolutions (`keras_shift.replace_depthwise`), and
+takes it again before and after three epochs of training, in which shifts are taken
+away. The training is resumed if it was interrupted (`--run` is its folder). The times
+are those of both networks' files for images of 224x224 pixels, with the displacements
+that were learned: float32 and int8, one image, one thread, in turns. A third network
+has no shifts at all, and no depthwise convolutions either: less is not to be had.
+Writes benchmarks/results/replace_depthwise.csv, with the machine in it.
 """
 
 import argparse
