@@ -148,8 +148,8 @@ class _Replacement:
             gone = [padding, *behind] if padding else behind
             functions.update((one.layer.name, keep) for one in gone)
             strides = tuple(call.layer.strides)
-            follower = graph.only_user(last)
-            if strides != (1, 1) and _takes_strides(graph, follower):
+            follower = None if strides == (1, 1) else _taking_strides(graph, last)
+            if follower is not None:
                 functions[follower.layer.name] = functools.partial(
                     _write_strided, follower.layer, strides
                 )
@@ -315,11 +315,15 @@ def _normalization(graph, call):
     return behind
 
 
-def _takes_strides(graph, call):
-    """Returns whether a call is of a 1x1 convolution that has no strides."""
-    return (
-        call is not None
-        and type(call.layer) is keras.layers.Conv2D
-        and graph.is_simple(call)
-        and tuple(call.layer.kernel_size) == tuple(call.layer.strides) == (1, 1)
-    )
+def _taking_strides(graph, call):
+    """Returns the call behind another that is of a plain 1x1 convolution, or `None`."""
+    follower = graph.only_user(call)
+    if (
+        follower is not None
+        and type(follower.layer) is keras.layers.Conv2D
+        and graph.is_simple(follower)
+        and tuple(follower.layer.kernel_size) == (1, 1)
+        and tuple(follower.layer.strides) == (1, 1)
+    ):
+        return follower
+    return None

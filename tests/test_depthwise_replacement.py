@@ -49,7 +49,9 @@ def network(size, *, pad=None, behind=True, follower="pointwise", **options):
 
 
 # Every size has another border, and TensorFlow's padding depends on it.
-@pytest.mark.parametrize("size", [(8, 8), (9, 8), (7, 11), (1, 5)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(8, 8), exhaustive((9, 8)), (7, 11), exhaustive((1, 5))], ids=str
+)
 @pytest.mark.parametrize(
     "options",
     [

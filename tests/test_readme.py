@@ -90,7 +90,7 @@ def test_the_twenty_lines_of_use_run(tmp_path, monkeypatch, capsys):
 def test_the_other_lines_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    _, sparsifying, fusing, weights, training, names = blocks
+    _, sparsifying, replacing, fusing, weights, training, names = blocks
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
     scope = {"keras_shift": keras_shift, "images": images.astype("float32")}
     scope["model"] = three_shifts(classes=1000)
@@ -100,8 +100,13 @@ def test_the_other_lines_run(tmp_path, monkeypatch):
     scope["labels"] = np.zeros(2, int)
     # Tested in test_costs.py; it exports as many files as there are shifts, and more.
     monkeypatch.setattr(keras_shift.deploy, "shift_costs", type)
-    for code in (sparsifying, fusing, weights, names):
+    scope["mobile_net"] = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.DepthwiseConv2D(3, padding="same")]
+    )
+    for code in (sparsifying, replacing, fusing, weights, names):
         exec(compile(code, "README.md", "exec"), scope)
+    (shift,) = shift_layers(scope["shifted"])
+    assert shift.max_displacement == 1
     assert scope["probabilities"].shape == (2, 1000)
     assert scope["backbone"].output_shape == (None, 1380)
     recipes = keras_shift.zoo.recipes
