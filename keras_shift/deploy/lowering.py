@@ -159,11 +159,12 @@ class _Writer:
         name = f"{unit.name}_part{number + 1}"
         y = _pointwise(x, unit.expand_kernel, unit.expand_bias, f"{name}_expand")
         y = keras.layers.ReLU(name=f"{name}_relu", dtype="float32")(y)
-        for index, kernel in enumerate(
+        for index, (kernel, dilation_rate) in enumerate(
             shift_kernels(unit.displacements, self.quantize)
         ):
             convolution = keras.layers.DepthwiseConv2D(
                 kernel.shape[:2],
+                dilation_rate=dilation_rate,
                 padding="same",
                 use_bias=False,
                 dtype="float32",

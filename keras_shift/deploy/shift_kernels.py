@@ -26,23 +26,28 @@ def bilinear_kernel(displacements: ArrayLike) -> np.ndarray:
 
 def shift_kernels(
     displacements: np.ndarray | None, quantize: str | None
-) -> list[np.ndarray]:
-    """Returns the kernels of the convolutions that shift a unit's channels, in order.
+) -> list[tuple[np.ndarray, int]]:
+    """Returns the convolutions that shift a unit's channels, in order.
+
+    Where all displacements are multiples of the same number of pixels, as those of a
+    dilated shift are, the convolutions are dilated by it and have no more taps than
+    those of a shift that is not.
 
     Args:
         displacements: int32 array of shape `(2, channels)`, or `None` if nothing moves.
         quantize: As in `to_tflite`.
 
     Returns:
-        A list of kernels, as `bilinear_kernel` returns them. It is empty if nothing
-        moves.
+        A list of pairs: a kernel, as `bilinear_kernel` returns it, and the dilation
+        rate. It is empty if nothing moves.
     """
     if displacements is None:
         return []
-    if quantize == "int8" and np.abs(displacements).max() == 1:
+    dilation_rate = max(1, int(np.gcd.reduce(displacements, axis=None)))
+    rows, columns = steps = displacements // dilation_rate
+    if quantize == "int8" and np.abs(steps).max() == 1:
         # Two passes, one by rows and one by columns, take the same time, but round
         # twice.
-        return [bilinear_kernel(displacements)]
-    rows, columns = displacements
+        return [(bilinear_kernel(steps), dilation_rate)]
     passes = np.stack([rows, 0 * rows]), np.stack([0 * rows, columns])
-    return [bilinear_kernel(moves) for moves in passes if moves.any()]
+    return [(bilinear_kernel(moves), dilation_rate) for moves in passes if moves.any()]

@@ -62,7 +62,7 @@ def _together(unit, channels, quantize):
     if quantize != "dynamic" or unit.displacements is None:
         return [channels] if len(channels) else []
     kernels = shift_kernels(unit.displacements, quantize)
-    taps = max(math.prod(kernel.shape[:2]) for kernel in kernels)
+    taps = max(math.prod(kernel.shape[:2]) for kernel, _ in kernels)
     most = max(1, (_DYNAMIC_NUMBERS - 1) // taps)
     most = max(min(most, _INT8_BLOCK), most // _INT8_BLOCK * _INT8_BLOCK)
     return [channels[i : i + most] for i in range(0, len(channels), most)]
