@@ -7,6 +7,7 @@ from keras_shift.zoo.models import get_model, list_models, model_counts
 from keras_shift.zoo.predictions import decode_predictions, preprocess_input
 from keras_shift.zoo.published_weights import get_record, list_weights
 from keras_shift.zoo.resnet import ResNet20, ResNet50, ResNet56, ResNet110
+from keras_shift.zoo.segmentation import SegmentationNet
 from keras_shift.zoo.shiftnet import ShiftNetA, ShiftNetB, ShiftNetC
 from keras_shift.zoo.shiftresnet import (
     ShiftResNet20,
@@ -22,6 +23,7 @@ __all__ = [
     "ResNet20",
     "ResNet50",
     "ResNet56",
+    "SegmentationNet",
     "ShiftNetA",
     "ShiftNetB",
     "ShiftNetC",

@@ -195,6 +195,7 @@ def inverted_bottleneck(
     name: str,
     strides: int = 1,
     residual: bool = False,
+    dilation_rate: int = 1,
 ) -> Tensor:
     """Applies a unit of FE-Net (SSL paper, Fig. 4).
 
@@ -211,13 +212,15 @@ def inverted_bottleneck(
             Defaults to `1`.
         residual: Whether the input is added to the output (Res-IB-SSL). Defaults to
             `False`.
+        dilation_rate: Distance of neighbouring positions in a shift's window. Defaults
+            to `1`.
 
     Returns:
         A batch of images with `filters` channels.
     """
     y = convolution(x, wide_filters, 1, style, f"{name}_expand")
     if strides == 1:
-        y = spatial(y, style, name, input_relu=True)
+        y = spatial(y, style, name, dilation_rate=dilation_rate, input_relu=True)
     else:
         y = keras.layers.Activation("relu", name=f"{name}_relu")(y)
         y = average_pool(y, f"{name}_pool")

@@ -1,9 +1,10 @@
 """Defines FE-Net, the network of "All You Need is a Few Shifts" (Table 4)."""
 
 import math
+import numbers
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 
@@ -15,6 +16,16 @@ from keras_shift.zoo import arguments, blocks, network
 _FE_BLOCKS = ((64, 3, 2), (128, 4, 2), (128, 4, 1), (256, 4, 2), (256, 3, 1))
 
 _OUTPUT_STRIDES = (32, 16, 8, 4)
+
+# Of every stride, from the coarsest on, the layer whose output is the last map with all
+# channels. The unit behind it halves the map.
+_FEATURE_LAYERS = (
+    "fe_block5_unit3_project_bn",
+    "fe_block4_unit3_mix",
+    "fe_block2_unit3_mix",
+    "fe_block1_unit2_mix",
+    "unit1_project_bn",
+)
 
 # With these ratios, gates have the parameters of Table 7.
 _SQUEEZE_RATIOS: dict[str | None, int] = {"v1": 4, "v2": 8}
@@ -34,6 +45,7 @@ def FENet(
     *,
     include_preprocessing: bool = True,
     output_stride: Literal[32, 16, 8, 4] = 32,
+    features: Sequence[int] | None = None,
     spatial: Literal[
         "sparse_shift", "grouped_shift", "active_shift", "depthwise", "none"
     ] = "sparse_shift",
@@ -64,6 +76,15 @@ def FENet(
     >>> model = keras_shift.zoo.FENet(input_shape=(224, 224, 3), classes=10)
     >>> model.compile("sgd", "sparse_categorical_crossentropy")
 
+    Maps for dense prediction, such as `keras_shift.zoo.SegmentationNet`:
+
+    >>> backbone = keras_shift.zoo.FENet(
+    ...     input_shape=(224, 224, 3), include_top=False, features=(4, 8, 16, 32)
+    ... )
+    >>> {name: features.shape for name, features in backbone.output.items()}
+    {'P2': (None, 56, 56, 32), 'P3': (None, 28, 28, 64),
+     'P4': (None, 14, 14, 128), 'P5': (None, 7, 7, 256)}
+
     Args:
         <input_shape>
         alpha: Float, the width, which scales the number of channels of all layers
@@ -75,6 +96,15 @@ def FENet(
             `32` as in the paper, or `16`, `8` or `4` for small images. The first
             strides are left out, and an IB-Pool without its stride becomes an
             IB-SSL. Defaults to `32`.
+        features: Tuple of ints, the strides of the maps to return if `include_top`
+            is `False`, in ascending order. Strides are counted in pixels of the
+            image; those that there are run from `2` (with an `output_stride` below
+            32: from `1`) to `output_stride`, each twice the one before. Of every
+            stride it is the last map, of all channels: those of `output_stride`
+            have 256 channels times `alpha`, and finer ones 128, 64, 32 and 16, in
+            this order. The last 1x1 convolution, which prepares the classifier, is
+            left out, and so is what no map needs. Defaults to `None`: the output is
+            one tensor.
         spatial: What exchanges information between pixels: `"sparse_shift"`
             (the paper's), `"grouped_shift"`, `"active_shift"`, `"depthwise"`
             (3x3 convolutions with batch normalization and ReLU, the paper's
@@ -96,10 +126,13 @@ def FENet(
             `0.2`.
 
     Returns:
-        A `keras.Model`, flat (not nested), without compilation.
+        A `keras.Model`, flat (not nested), without compilation. With `features`, its
+        output is a dict of maps, whose keys are KerasHub's names for them: `"P2"` is
+        the map of stride 4, and `"Pn"` that of stride `2 ** n`.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ValueError: If an argument is none of the above, or if `features` come with
+            the top or with `pooling`.
 
     References:
 
@@ -108,6 +141,9 @@ def FENet(
     arguments.check_positive("alpha", alpha)
     arguments.check_choice("output_stride", output_stride, _OUTPUT_STRIDES)
     arguments.check_choice("expand_from", expand_from, ("input", "output"))
+    layers = _feature_layers(output_stride, squeeze_excite)
+    if features is not None:
+        features = _checked_features(features, tuple(layers), include_top, pooling)
     if head_filters is None:
         head_filters = _width(1380, alpha)
     arguments.check_positive("head_filters", head_filters)
@@ -127,6 +163,12 @@ def FENet(
 
     def body(x):
         x = _units(x, alpha, output_stride, expand_from, style)
+        if features is not None:
+            units = keras.Model(keras.utils.get_source_inputs(x), x)
+            return {
+                f"P{stride.bit_length() - 1}": units.get_layer(layers[stride]).output
+                for stride in features
+            }
         return blocks.convolution(x, head_filters, 1, style, "head", activation="relu")
 
     return network.assemble(
@@ -179,6 +221,55 @@ def _units(x, alpha, output_stride, expand_from, style):
             strides=next(strides) if stride == 2 else 1,
         )
     return x
+
+
+def _feature_layers(output_stride, squeeze_excite):
+    """Returns the names of the layers that end each stride, the finest first."""
+    names = {
+        output_stride >> halvings: name
+        for halvings, name in enumerate(_FEATURE_LAYERS)
+        if output_stride >> halvings
+    }
+    if squeeze_excite == "v1":
+        # There a unit ends with its gate.
+        names = {
+            stride: name.replace("project_bn", "squeeze_excite")
+            for stride, name in names.items()
+        }
+    return dict(sorted(names.items()))
+
+
+def _checked_features(features, allowed, include_top, pooling):
+    """Returns the strides of the maps to return as a tuple of Python's ints."""
+    for argument, value, needed in (
+        ("include_top", include_top, False),
+        ("pooling", pooling, None),
+    ):
+        if value != needed:
+            raise ValueError(
+                f"Argument `features` needs {argument}={needed}. "
+                f"Received: features={features!r}, {argument}={value!r}"
+            )
+    strides: list[Any] = (
+        list(features) if isinstance(features, (tuple, list)) else [None]
+    )
+    if not strides or any(
+        isinstance(stride, bool)
+        or not isinstance(stride, numbers.Integral)
+        or stride not in allowed
+        for stride in strides
+    ):
+        raise ValueError(
+            f"Argument `features` must be a tuple of strides among {allowed}, which "
+            f"the network has with output_stride={allowed[-1]}. "
+            f"Received: features={features!r}"
+        )
+    if strides != sorted(set(strides)):
+        raise ValueError(
+            "Argument `features` must name every stride once, in ascending order. "
+            f"Received: features={features!r}"
+        )
+    return tuple(map(int, strides))
 
 
 def _divisor(block):

@@ -25,6 +25,7 @@ FREE = {
     "displacement_initializer",
     "displacement_regularizer",
     "dropout_rate",
+    "features",
     "include_preprocessing",
     "include_top",
     "input_shape",

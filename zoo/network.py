@@ -12,7 +12,7 @@ from keras_shift.zoo import arguments, blocks, loading
 
 
 def assemble(
-    body: Callable[[Tensor], Tensor],
+    body: Callable[[Tensor], Tensor | dict[str, Tensor]],
     *,
     name: str,
     input_shape: Sequence[int | None] | None,
@@ -31,7 +31,8 @@ def assemble(
     """Makes a model from a function from images to maps.
 
     Args:
-        body: Function from a batch of images to the last map.
+        body: Function from a batch of images to the last map or, without the top, to
+            a dict of maps.
         name: Name of the model.
         input_shape: Shape of one image, or `None` for the default.
         include_top: Whether to include the classifier.
@@ -78,7 +79,7 @@ def assemble(
             classes,
             activation=classifier_activation,
             kernel_regularizer=kernel_regularizer,
-            dtype="float32" if _mixed() else None,
+            dtype="float32" if is_mixed() else None,
             name="predictions",
         )(x)
     elif pooling == "avg":
@@ -147,6 +148,7 @@ def _checked_shape(shape):
     return tuple(None if size is None else int(size) for size in shape)
 
 
-def _mixed():
+def is_mixed() -> bool:
+    """Returns whether layers compute in another type than their weights have."""
     policy = keras.config.dtype_policy()
     return policy.compute_dtype != policy.variable_dtype

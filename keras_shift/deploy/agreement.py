@@ -14,8 +14,9 @@ class Agreement:
     Attributes:
         images: Number of images compared.
         top1: Share of the images for which both models' largest output is in the
-            same place. An image with an output that is not a number counts as
-            different.
+            same place; for maps, whose outputs have more than two dimensions, share
+            of their pixels with the largest output in the same channel, which comes
+            last. Where an output is not a number, it counts as different.
         largest_difference: Largest absolute difference of two outputs.
         largest_output: Largest absolute output of the original.
         lowest: Smallest output of the original, with its sign.
@@ -57,10 +58,11 @@ def compare(outputs: ArrayLike, reference: ArrayLike) -> Agreement:
             f"reference.shape={reference.shape}"
         )
     count = len(outputs)
-    flat, expected = outputs.reshape(count, -1), reference.reshape(count, -1)
-    same = flat.argmax(1) == expected.argmax(1)
+    scores = outputs.reshape(count, -1) if outputs.ndim < 3 else outputs
+    expected = reference.reshape(scores.shape)
+    same = scores.argmax(-1) == expected.argmax(-1)
     # `argmax` returns the place of a NaN as that of the largest.
-    same &= ~(np.isnan(flat) | np.isnan(expected)).any(axis=1)
+    same &= ~(np.isnan(scores) | np.isnan(expected)).any(axis=-1)
     return Agreement(
         images=count,
         top1=float(np.mean(same)),

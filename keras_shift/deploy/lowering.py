@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_shift.deploy import splitting
-from keras_shift.deploy.shift_kernels import bilinear_kernel, shift_kernels
+from keras_shift.deploy.shift_kernels import bilinear_kernel, shift_convolutions
 from keras_shift.deploy.units import find_units
 from keras_shift.layers import (
     ActiveShift2D,
@@ -159,43 +159,44 @@ class _Writer:
 
     def _write_part(self, unit, x, number):
         name = f"{unit.name}_part{number + 1}"
-        # Of the pixels of a unit with strides, the second convolution takes few. What
-        # comes before it computes only those, where it can.
-        early = middle = (1, 1)
-        late = unit.strides
-        if unit.displacements is None:
-            early, late = late, early
-        elif late[0] == late[1]:  # Other depthwise convolutions are none of TensorFlow.
-            middle, late = late, middle
+        convolutions = shift_convolutions(
+            unit.displacements, self.quantize, unit.strides
+        )
+        # Of a unit with strides, no more pixels are computed than the second matrix
+        # takes, where that can be: in the first matrix if nothing moves.
+        early = late = (1, 1)
+        if not convolutions:
+            early = unit.strides
+        elif convolutions[-1].strides == (1, 1):
+            late = unit.strides
         y = _pointwise(x, unit.expand_kernel, unit.expand_bias, f"{name}_expand", early)
         y = keras.layers.ReLU(unit.ceiling, name=f"{name}_relu", dtype="float32")(y)
-        kernels = shift_kernels(unit.displacements, self.quantize, middle)
-        for index, kernel in enumerate(kernels):
-            y = _depthwise(y, kernel, f"{name}_shift{index + 1}", middle)
+        for index, convolution in enumerate(convolutions):
+            y = _depthwise(y, convolution, f"{name}_shift{index + 1}")
         bias = None if number else unit.project_bias
         name = f"{name}_project"
         return _pointwise(y, unit.project_kernel, bias, name, late)
 
 
-def _depthwise(x, kernel, name, strides):
+def _depthwise(x, convolution, name):
+    kernel_size = convolution.kernel.shape[:2]
     padding = "same"
-    if strides != (1, 1):
-        # The padding "same" depends on the map's size, if there are strides.
-        rows, columns = (length // 2 for length in kernel.shape[:2])
+    if convolution.strides != (1, 1):
+        # With strides, the padding "same" depends on the map's size.
         padding = "valid"
-        x = keras.layers.ZeroPadding2D(
-            (rows, columns), dtype="float32", name=f"{name}_pad"
-        )(x)
-    convolution = keras.layers.DepthwiseConv2D(
-        kernel.shape[:2],
-        strides=strides,
+        around = tuple(length // 2 for length in kernel_size)
+        x = keras.layers.ZeroPadding2D(around, name=f"{name}_pad", dtype="float32")(x)
+    layer = keras.layers.DepthwiseConv2D(
+        kernel_size,
+        strides=convolution.strides,
+        dilation_rate=convolution.dilation_rate,
         padding=padding,
         use_bias=False,
         dtype="float32",
         name=name,
     )
-    y = convolution(x)
-    convolution.set_weights([kernel])
+    y = layer(x)
+    layer.set_weights([convolution.kernel])
     return y
 
 

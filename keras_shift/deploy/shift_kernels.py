@@ -1,5 +1,7 @@
 """Makes the kernels of depthwise convolutions that shift."""
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -24,28 +26,56 @@ def bilinear_kernel(displacements: ArrayLike) -> np.ndarray:
     return (rows[:, None, :] * columns[None, :, :])[..., None]
 
 
-def shift_kernels(
+@dataclasses.dataclass(frozen=True, eq=False)
+class ShiftConvolution:
+    """A depthwise convolution that shifts channels, or does a part of it.
+
+    Attributes:
+        kernel: The kernel, as `bilinear_kernel` returns it.
+        dilation_rate: Distance of neighbouring taps in pixels. Defaults to `1`.
+        strides: Strides. Defaults to `(1, 1)`.
+    """
+
+    kernel: np.ndarray
+    dilation_rate: int = 1
+    strides: tuple[int, int] = (1, 1)
+
+
+def shift_convolutions(
     displacements: np.ndarray | None,
     quantize: str | None,
     strides: tuple[int, int] = (1, 1),
-) -> list[np.ndarray]:
-    """Returns the kernels of the convolutions that shift a unit's channels, in order.
+) -> list[ShiftConvolution]:
+    """Returns the convolutions that shift a unit's channels, in order.
+
+    Where all displacements are multiples of the same number of pixels, as those of a
+    dilated shift are, the convolutions are dilated by it and have no more taps than
+    those of a shift that is not.
 
     Args:
         displacements: int32 array of shape `(2, channels)`, or `None` if nothing moves.
         quantize: As in `to_tflite`.
-        strides: Strides of the convolutions. Defaults to `(1, 1)`.
+        strides: Strides of what follows. Defaults to `(1, 1)`.
 
     Returns:
-        A list of kernels, as `bilinear_kernel` returns them. It is empty if nothing
-        moves. With strides it has one kernel.
+        A list of `ShiftConvolution`s, which is empty if nothing moves. Those that have
+        strides have the ones given, so that what follows needs none.
     """
     if displacements is None:
         return []
-    if strides != (1, 1) or quantize == "int8" and np.abs(displacements).max() == 1:
-        # Two passes, one by rows and one by columns, take the same time in int8, but
-        # round twice. With strides, the first of them computes more pixels than needed.
-        return [bilinear_kernel(displacements)]
-    rows, columns = displacements
+    dilation_rate = max(1, int(np.gcd.reduce(displacements, axis=None)))
+    rows, columns = steps = displacements // dilation_rate
+    if np.abs(displacements).max() == 1 and strides[0] == strides[1] > 1:
+        # The first of two passes would compute more pixels than needed. TensorFlow has
+        # no strides that differ, and none with dilation.
+        return [ShiftConvolution(bilinear_kernel(displacements), strides=strides)]
+    if quantize == "int8" and np.abs(steps).max() == 1:
+        # Two passes, one by rows and one by columns, take the same time, but round
+        # twice.
+        return [ShiftConvolution(bilinear_kernel(steps), dilation_rate)]
     passes = np.stack([rows, 0 * rows]), np.stack([0 * rows, columns])
-    return [bilinear_kernel(moves) for moves in passes if moves.any()]
+    return [
+        ShiftConvolution(bilinear_kernel(moves), dilation_rate)
+        for moves in passes
+        if moves.any()
+    ]

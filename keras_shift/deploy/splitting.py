@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from keras_shift.deploy.shift_kernels import shift_kernels
+from keras_shift.deploy.shift_kernels import shift_convolutions
 from keras_shift.deploy.units import Unit
 
 # The number of unshifted channels that a split unit computes apart from the others is a
@@ -61,8 +61,8 @@ def _together(unit, channels, quantize):
     """Divides the other channels into groups, each with convolutions of its own."""
     if quantize != "dynamic" or unit.displacements is None:
         return [channels] if len(channels) else []
-    kernels = shift_kernels(unit.displacements, quantize, unit.strides)
-    taps = max(math.prod(kernel.shape[:2]) for kernel in kernels)
+    convolutions = shift_convolutions(unit.displacements, quantize, unit.strides)
+    taps = max(math.prod(part.kernel.shape[:2]) for part in convolutions)
     most = max(1, (_DYNAMIC_NUMBERS - 1) // taps)
     most = max(min(most, _INT8_BLOCK), most // _INT8_BLOCK * _INT8_BLOCK)
     return [channels[i : i + most] for i in range(0, len(channels), most)]

@@ -63,11 +63,12 @@ class Verification:
     def rows(self) -> dict[str, str]:
         """Returns what is printed: texts by their names."""
         same = self.agreement
+        pixels = "the pixels of " if len(self.output_shape) > 2 else ""
         rows = {
             "size": _size(self.bytes),
             "input": f"{self.input_shape} {self.input_type}",
             "output": f"{self.output_shape} {self.output_type}",
-            "same top-1 as Keras": f"{same.top1:.1%} of {same.images} images "
+            "same top-1 as Keras": f"{same.top1:.1%} of {pixels}{same.images} images "
             f"({self.compared_on})",
             "largest difference": f"{same.largest_difference:.2g} "
             f"({same.relative_difference:.2g} of the largest output)",
