@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import importlib
 import types
 
@@ -315,3 +316,46 @@ def test_the_studies_say_what_was_measured_of_arithmetic_intensity(monkeypatch):
             assert max(own[:2]) < 1 / 6
         else:
             assert min(copying, moved) > 0.8
+
+
+def test_shifts_replace_depthwise_convolutions(monkeypatch, tmp_path):
+    benchmark = load("replace_depthwise", monkeypatch)
+
+    def network(shape, weights, output_stride=32):
+        assert weights == "tiny_imagenet"
+        images = keras.Input(shape)
+        x = keras.layers.Conv2D(40, 1)(images)
+        x = keras.layers.ReLU(6)(x)
+        x = keras.layers.DepthwiseConv2D(3, 2, padding="same", name="depthwise")(x)
+        x = keras.layers.Conv2D(8, 1)(x)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        return keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
+
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype("uint8")
+    labels = np.arange(16) % 3
+    data = keras_shift.training.Data(
+        "none", images, labels, images, labels, list("abc")
+    )
+    monkeypatch.setattr(keras_shift.zoo, "MobileNetV2", network)
+    monkeypatch.setattr(
+        keras_shift.training, "load_data", lambda *arguments, **options: data
+    )
+    monkeypatch.setattr(benchmark, "SIZE", 8)
+    monkeypatch.setattr(benchmark, "PHONE_SIZE", 16)
+    recipe = dataclasses.replace(benchmark.RECIPE, epochs=4, batch_size=4)
+    monkeypatch.setattr(benchmark, "RECIPE", recipe)
+    output, run = tmp_path / "results.csv", tmp_path / "run"
+    options = ["--data-dir", "none", "--run", str(run), "--rounds", "2"]
+    benchmark.main(benchmark.parse([*options, "--output", str(output)]))
+    with open(output, newline="") as file:
+        before, shifted, floor = csv.DictReader(file)
+    assert before["network"] == "MobileNetV2" and before["unshifted"] == ""
+    assert float(before["float32_ratio"]) == float(before["int8_ratio"]) == 1
+    assert 0.84 < float(shifted["unshifted"]) < 1 == float(floor["unshifted"])
+    assert float(shifted["million_multiply_adds"]) < float(
+        before["million_multiply_adds"]
+    )
+    for row in (before, shifted):
+        assert 0 <= float(row["top1"]) <= 1
+    assert shifted["exchanged_top1"] and not before["exchanged_top1"]
+    assert (run / "final.weights.h5").exists()

@@ -121,6 +121,34 @@ def first_example():
     return header, rows
 
 
+def replaced():
+    """MobileNetV2 with shifts in the place of its depthwise convolutions."""
+    rows = [
+        (
+            cell["network"],
+            cell["epochs"],
+            *(
+                f"{float(cell[column]):.1%}" if cell[column] else ""
+                for column in ("exchanged_top1", "top1", "unshifted")
+            ),
+            f"{float(cell['million_multiply_adds']):.0f} M",
+            *(f"{float(cell[f'{kind}_ratio']):.2f}" for kind in KINDS),
+        )
+        for cell in _read("replace_depthwise.csv")
+    ]
+    header = (
+        "network",
+        "epochs",
+        "top-1 before them",
+        "top-1",
+        "unshifted",
+        "MAdds",
+        "float32 time",
+        "int8 time",
+    )
+    return header, rows
+
+
 def frontier(dataset):
     """All that benchmarks/frontier.py measured of networks for one dataset."""
     rows = []
@@ -572,6 +600,7 @@ TABLES = {
     "kernels": kernels,
     "networks": networks,
     "phones": phones,
+    "replaced": replaced,
     "servers": servers,
     **{f"SSL Table {n}": functools.partial(paper, f"SSL Table {n}") for n in "123"},
     "summary": summary,

@@ -5,13 +5,10 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_shift.deploy.folding import (
-    folded,
-    is_normalization,
-    is_plain_convolution,
-)
+from keras_shift.deploy import unit_layers
+from keras_shift.deploy.folding import folded, is_normalization
 from keras_shift.graph import Graph
-from keras_shift.layers import GroupedShift2D, SliceChannels, SparseShift2D
+from keras_shift.layers import SliceChannels
 from keras_shift.layers.shift_layer import ShiftLayer
 from keras_shift.portable_shift import FAR
 
@@ -177,7 +174,7 @@ def find_units(model: keras.Model) -> Units:
     matches = []
     # Of several 1x1 convolutions in a row, the two around a shift belong together. So
     # units with a shift are searched for first.
-    for middle in (_is_whole_shift, _is_pooling, None):
+    for middle in (unit_layers.is_whole_shift, unit_layers.is_pooling, None):
         for index, call in enumerate(graph.calls):
             chain = _match(graph, call, middle)
             if chain is None or any(c.layer.name in taken for c in chain.values()):
@@ -201,7 +198,7 @@ def find_units(model: keras.Model) -> Units:
 
 def _match(graph, expand, middle):
     """Returns a unit's calls by their roles in it, in order, or `None`."""
-    if not (graph.is_simple(expand) and _is_pointwise(expand.layer)):
+    if not (graph.is_simple(expand) and unit_layers.is_pointwise(expand.layer)):
         return None
     if tuple(expand.layer.strides) != (1, 1):
         return None
@@ -217,15 +214,15 @@ def _match(graph, expand, middle):
         return True
 
     follow("expand_bn", is_normalization)
-    follow("expand_relu", _is_bounded_relu)
+    follow("expand_relu", unit_layers.is_bounded_relu)
     if middle is not None and not follow("middle", middle):
         return None
-    if "expand_relu" not in chain and not _has_input_relu(last.layer):
+    if "expand_relu" not in chain and not unit_layers.has_input_relu(last.layer):
         return None
-    if not follow("project", _is_pointwise):
+    if not follow("project", unit_layers.is_pointwise):
         return None
     follow("project_bn", is_normalization)
-    follow("project_relu", _is_relu)
+    follow("project_relu", unit_layers.is_relu)
     add = graph.only_user(last)
     if (
         _keeps_map(chain)
@@ -239,59 +236,6 @@ def _match(graph, expand, middle):
     ):
         chain["add"] = add
     return chain
-
-
-# The functions below do not recognise subclasses, which may compute something else.
-
-
-def _is_pointwise(layer):
-    return (
-        is_plain_convolution(layer)
-        and type(layer) is keras.layers.Conv2D
-        and tuple(layer.kernel_size) == (1, 1)
-        and layer.groups == 1
-    )
-
-
-def _is_bounded_relu(layer):
-    """Returns whether a layer is a ReLU, or one with a largest value such as ReLU6."""
-    if type(layer) is keras.layers.Activation:
-        return layer.activation in (keras.activations.relu, keras.activations.relu6)
-    return (
-        type(layer) is keras.layers.ReLU
-        and not layer.negative_slope
-        and not layer.threshold
-    )
-
-
-def _is_relu(layer):
-    return _is_bounded_relu(layer) and _ceiling(layer) is None
-
-
-def _ceiling(layer):
-    """Returns the largest value of a ReLU, or `None` if it has none."""
-    if getattr(layer, "activation", None) is keras.activations.relu6:
-        return 6.0
-    return getattr(layer, "max_value", None)
-
-
-def _has_input_relu(layer):
-    return isinstance(layer, ShiftLayer) and layer.input_relu
-
-
-def _is_whole_shift(layer):
-    return (
-        type(layer) in (SparseShift2D, GroupedShift2D)
-        and layer.data_format == "channels_last"
-    )
-
-
-def _is_pooling(layer):
-    return (
-        type(layer) is keras.layers.AveragePooling2D
-        and tuple(layer.pool_size) == tuple(layer.strides) == (2, 2)
-        and layer.data_format == "channels_last"
-    )
 
 
 def _fold(chain):
@@ -311,7 +255,7 @@ def _fold(chain):
         expand_bias=expand_bias,
         project_kernel=project_kernel[0, 0],
         project_bias=project_bias,
-        ceiling=_ceiling(layers.get("expand_relu")),
+        ceiling=unit_layers.ceiling(layers.get("expand_relu")),
         displacements=displacements,
         pool_padding=getattr(middle, "padding", None),
         strides=tuple(layers["project"].strides),
@@ -382,7 +326,7 @@ def _keeps_map(chain):
     Shapes do not tell it: those of one pixel, or not known, are always equal.
     """
     return tuple(chain["project"].layer.strides) == (1, 1) and not (
-        "middle" in chain and _is_pooling(chain["middle"].layer)
+        "middle" in chain and unit_layers.is_pooling(chain["middle"].layer)
     )
 
 

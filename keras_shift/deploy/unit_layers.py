@@ -1,0 +1,92 @@
+"""Decides which layers a unit may consist of."""
+
+import keras
+
+from keras_shift.deploy.folding import is_plain_convolution
+from keras_shift.layers import GroupedShift2D, SparseShift2D
+from keras_shift.layers.shift_layer import ShiftLayer
+
+# The functions below do not recognise subclasses, which may compute something else.
+
+
+def is_pointwise(layer: keras.Operation) -> bool:
+    """Returns whether a layer is a 1x1 convolution of all channels, with any stride.
+
+    Args:
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`.
+    """
+    return (
+        is_plain_convolution(layer)
+        and type(layer) is keras.layers.Conv2D
+        and tuple(layer.kernel_size) == (1, 1)
+        and layer.groups == 1
+    )
+
+
+def is_bounded_relu(layer: keras.Operation) -> bool:
+    """Returns whether a layer is a ReLU, or one with a largest value such as ReLU6.
+
+    Args:
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`.
+    """
+    if type(layer) is keras.layers.Activation:
+        return layer.activation in (keras.activations.relu, keras.activations.relu6)
+    return (
+        type(layer) is keras.layers.ReLU
+        and not layer.negative_slope
+        and not layer.threshold
+    )
+
+
+def is_relu(layer: keras.Operation) -> bool:
+    """Returns whether a layer is a ReLU without a largest value.
+
+    Args:
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`.
+    """
+    return is_bounded_relu(layer) and ceiling(layer) is None
+
+
+def ceiling(layer: keras.Operation | None) -> float | None:
+    """Returns the largest value of a ReLU, or `None` if it has none.
+
+    Args:
+        layer: A layer for which `is_bounded_relu` is true, or `None`.
+    """
+    if getattr(layer, "activation", None) is keras.activations.relu6:
+        return 6.0
+    return getattr(layer, "max_value", None)
+
+
+def has_input_relu(layer: keras.Operation) -> bool:
+    """Returns whether a layer is a shift that does the ReLU in front of it.
+
+    Args:
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`.
+    """
+    return isinstance(layer, ShiftLayer) and layer.input_relu
+
+
+def is_whole_shift(layer: keras.Operation) -> bool:
+    """Returns whether a layer shifts channels of NHWC images by whole pixels.
+
+    Args:
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`.
+    """
+    return (
+        type(layer) in (SparseShift2D, GroupedShift2D)
+        and layer.data_format == "channels_last"
+    )
+
+
+def is_pooling(layer: keras.Operation) -> bool:
+    """Returns whether a layer is 2x2 average pooling of NHWC images.
+
+    Args:
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`.
+    """
+    return (
+        type(layer) is keras.layers.AveragePooling2D
+        and tuple(layer.pool_size) == tuple(layer.strides) == (2, 2)
+        and layer.data_format == "channels_last"
+    )
