@@ -323,13 +323,14 @@ def test_shifts_replace_depthwise_convolutions(monkeypatch, tmp_path):
 
     def network(shape, weights, output_stride=32):
         assert weights == "tiny_imagenet"
-        images = keras.Input(shape)
-        x = keras.layers.Conv2D(40, 1)(images)
-        x = keras.layers.ReLU(6)(x)
+        images = keras.Input(shape, name="images")
+        x = keras.layers.Conv2D(40, 1, name="expand")(images)
+        x = keras.layers.ReLU(6, name="relu")(x)
         x = keras.layers.DepthwiseConv2D(3, 2, padding="same", name="depthwise")(x)
-        x = keras.layers.Conv2D(8, 1)(x)
-        x = keras.layers.GlobalAveragePooling2D()(x)
-        return keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
+        x = keras.layers.Conv2D(8, 1, name="project")(x)
+        x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+        x = keras.layers.Dense(3, activation="softmax", name="predictions")(x)
+        return keras.Model(images, x)
 
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype("uint8")
     labels = np.arange(16) % 3
