@@ -55,6 +55,7 @@ IGNORED = 255  # a pixel that does not count, as in Pascal VOC's masks
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 is slow for a short training.
 CALIBRATION_IMAGES = 100
 DRAWN_IMAGES = 6
+BACKGROUND = 0.15  # the grey of class 0
 DIGITS = 5  # Of all ten, a short training tells fewer apart.
 HEADS = {"shifts": "grouped_shift", "depthwise": "depthwise"}
 KINDS = {"float32": None, "int8": "int8"}
@@ -411,7 +412,8 @@ def draw(data, predictions, path):
         figsize=(1.7 * count + 1.6, 1.75 * len(rows)),
         layout="constrained",
     )
-    colours = pyplot.get_cmap("tab20", 20)
+    shades = 10 if len(data.classes) <= 10 else 20
+    colours = pyplot.get_cmap(f"tab{shades}", shades)
     for axes, (title, pictures) in zip(grid, rows.items()):
         axes[0].set_ylabel(title)
         for panel, picture in zip(axes, pictures):
@@ -419,12 +421,12 @@ def draw(data, predictions, path):
             if title == "image":
                 panel.imshow(picture)
             else:
-                shades = colours(picture % 20)
-                shades[picture == 0, :3] = 0.15
-                panel.imshow(shades, interpolation="nearest")
+                painted = colours(picture % shades)
+                painted[picture == 0, :3] = BACKGROUND
+                panel.imshow(painted, interpolation="nearest")
     handles = [
         matplotlib.patches.Patch(
-            color=(0.15,) * 3 if number == 0 else colours(number % 20), label=name
+            color=colours(number % shades) if number else (BACKGROUND,) * 3, label=name
         )
         for number, name in enumerate(data.classes[:20])
     ]
@@ -557,7 +559,7 @@ def parse(arguments=None):
         default="tiny_imagenet.sparse",
         help="FE-Net's start: published weights of this width, or random",
     )
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=0.002)
     parser.add_argument(
