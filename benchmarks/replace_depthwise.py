@@ -48,19 +48,13 @@ RECIPE = keras_shift.training.Recipe(
     warmup=0.05,
     nesterov=True,
     displacement_gradient_factor=10.0,
-    # Weights first get used to shifts. All but the last sixth of the rest takes shifts
-    # away, the first of a layer for the cost of 24 of its channels.
+    # Weights first get used to shifts. Then, in the first half of the rest, shifts are
+    # taken away; a layer's first shift counts as much as 24 of its channels.
     freeze_shifts=0.2,
     unshifted=0.85,
     layer_cost=24.0,
     source="ours, for two CPU cores",
 )
-
-
-def shifted_network(size):
-    """MobileNetV2 with its weights, and the same with shifts."""
-    model = keras_shift.zoo.MobileNetV2((size, size, 3), weights="tiny_imagenet")
-    return model, keras_shift.replace_depthwise(model, max_displacement=1)
 
 
 def accuracy(model, data):
@@ -111,7 +105,8 @@ def main(arguments):
         RECIPE.dataset, (SIZE, SIZE), data_dir=arguments.data_dir
     )
     keras.utils.set_random_seed(RECIPE.seed)
-    model, shifted = shifted_network(SIZE)
+    model = keras_shift.zoo.MobileNetV2((SIZE, SIZE, 3), weights="tiny_imagenet")
+    shifted = keras_shift.replace_depthwise(model, max_displacement=1)
     before = accuracy(model, data)
     exchanged = accuracy(shifted, data)
     console.print(f"{before:.2%} before, {exchanged:.2%} after the exchange")

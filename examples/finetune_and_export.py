@@ -285,17 +285,17 @@ def main(arguments):
         for kind in ("float32", "int8"):
             row[f"{kind} ms"] = timings[row["network"], kind].median * 1000
         row["machine"] = machine()
-    report_rows(rows, data, arguments, console)
+    stride = f"total stride {arguments.output_stride}"
+    report_rows(rows, data, f"{arguments.epochs} epochs, {stride}", console)
     with replacing(output / "results.csv") as path:
         write_csv(rows, path)
     console.print(f"The files are in {output}/.")
 
 
-def report_rows(rows, data, arguments, console):
+def report_rows(rows, data, how, console):
     """Prints the table, networks side by side."""
     table = rich.table.Table(
-        title=f"{data.name}, {data.image_size}x{data.image_size} pixels, "
-        f"{arguments.epochs} epochs, total stride {arguments.output_stride}",
+        title=f"{data.name}, {data.image_size}x{data.image_size} pixels, {how}",
         caption="Top-1 on the held-out images. Milliseconds: one image, one thread, "
         "LiteRT, median of calls in turns.",
     )
@@ -304,11 +304,11 @@ def report_rows(rows, data, arguments, console):
         table.add_column(row["network"], justify="right", overflow="fold")
     for key in rows[0]:
         if key not in NOT_IN_TABLE:
-            table.add_row(key, *(text(key, row[key]) for row in rows))
+            table.add_row(key, *(_text(key, row[key]) for row in rows))
     console.print(table)
 
 
-def text(key, value):
+def _text(key, value):
     if "top-1" in key or key == "unshifted":
         return value and f"{value:.1%}"
     if key.endswith(" ms"):

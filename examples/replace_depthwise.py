@@ -26,7 +26,6 @@ import finetune_and_export as workflow  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import rich.console  # noqa: E402
-import rich.table  # noqa: E402
 
 import keras_shift  # noqa: E402
 from keras_shift.deploy import LiteRTModel  # noqa: E402
@@ -108,29 +107,13 @@ def main(arguments):
     for row in rows:
         for kind in ("float32", "int8"):
             row[f"{kind} ms"] = timings[row["network"], kind].median * 1000
-    show(rows, data, arguments, console)
+    how = f"{arguments.epochs} epochs before and after the exchange"
+    workflow.report_rows(rows, data, how, console)
     with replacing(output / "shifts.png") as path:
         draw(shifted, path)
     with replacing(output / "results.csv") as path:
         workflow.write_csv(rows, path)
     console.print(f"The files and a picture of the shifts are in {output}/.")
-
-
-def show(rows, data, arguments, console):
-    """Prints both networks side by side."""
-    table = rich.table.Table(
-        title=f"{data.name}, {data.image_size}x{data.image_size} pixels, "
-        f"{arguments.epochs} epochs before and after the exchange",
-        caption="Top-1 on the held-out images. Milliseconds: one image, one thread, "
-        "LiteRT, median of calls in turns.",
-    )
-    table.add_column()
-    for row in rows:
-        table.add_column(row["network"], justify="right", overflow="fold")
-    for key in rows[0]:
-        if key != "network":
-            table.add_row(key, *(workflow.text(key, row[key]) for row in rows))
-    console.print(table)
 
 
 def draw(model, path):

@@ -16,10 +16,8 @@ from keras_shift.ops import check_max_displacement
 from keras_shift.rewriting import keep, rewrite
 from keras_shift.typing import RegularizerLike
 
-_STARTS = ("strongest", "center_of_mass")
-
-# Where a size is not known, it counts as this multiple of the stride, so that no border
-# is reached that only small maps have.
+# Where a size is not known, it counts as this multiple of the stride, which is larger
+# than any kernel's reach.
 _UNKNOWN_SIZE = 64
 
 
@@ -58,7 +56,7 @@ def replace_depthwise(
     >>> model = keras.applications.MobileNetV2((96, 96, 3), weights=None)
     >>> shifted = keras_shift.replace_depthwise(model)
     >>> len(shifted.layers), shifted.get_layer("block_1_depthwise_shift").sparsity < 1
-    (117, True)
+    (118, True)
 
     Args:
         model: A functional or sequential `keras.Model` that is built, such as those of
@@ -88,9 +86,10 @@ def replace_depthwise(
     - [Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions](
         https://arxiv.org/abs/1711.08141), Sections 2.3 and 5
     """
-    if start not in _STARTS:
+    if start not in _STARTING_POINTS:
         raise ValueError(
-            f"Argument `start` must be one of {_STARTS}. Received: start={start!r}"
+            f"Argument `start` must be one of {tuple(_STARTING_POINTS)}. "
+            f"Received: start={start!r}"
         )
     if not isinstance(keep_normalization, bool):
         raise ValueError(
@@ -215,6 +214,8 @@ def _center_of_mass(kernel, positions):
     )
 
 
+# Functions from the absolute values of a kernel, and from the positions of its rows and
+# of its columns, to displacements.
 _STARTING_POINTS = {"strongest": _strongest, "center_of_mass": _center_of_mass}
 
 

@@ -1,4 +1,4 @@
-"""The walk through a functional model's graph, one layer call after the other."""
+"""Walks through the graphs of functional models and of tensors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +43,32 @@ def walk(
         clone_function=lambda layer: layer,
         call_function=call,
     )
+
+
+def source_inputs(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """Returns the inputs from which a symbolic tensor is computed.
+
+    `keras.utils.get_source_inputs` takes every path back to them. FE-blocks have
+    millions of paths and a few hundred calls, each of which is visited once here.
+
+    Args:
+        tensor: A `keras.KerasTensor`.
+
+    Returns:
+        The inputs, each once.
+    """
+    sources, seen, waiting = [], set(), [tensor]
+    while waiting:
+        tensor = waiting.pop()
+        operation, index, _ = tensor._keras_history
+        node = operation._inbound_nodes[index]
+        if node.is_input:
+            if not any(tensor is source for source in sources):
+                sources.append(tensor)
+        elif node not in seen:
+            seen.add(node)
+            waiting += reversed(node.input_tensors)
+    return sources
 
 
 class _Call(keras.Operation):

@@ -112,7 +112,7 @@ class TestStart:
             "Converting small, running the file and comparing it with Keras.\n"
         )
         assert result.stdout.startswith(f"{path}\n  size ")
-        assert "100.0% of 8 images" in result.stdout
+        assert "100.0% of the pixels of 8 images" in result.stdout
 
     def test_reader_that_has_enough(self):
         command = [sys.executable, "-c", START, "", "list"]

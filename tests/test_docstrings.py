@@ -14,6 +14,7 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("some examples are TensorFlow's", allow_module_level=True)
 
 MODULES = [
+    keras_shift,
     keras_shift.analysis,
     keras_shift.callbacks,
     keras_shift.constraints,

@@ -584,6 +584,29 @@ class TestLowering:
             same = compare(predict(lowered, images), predict(model, images))
             assert same.relative_difference < 1e-6
 
+    @pytest.mark.parametrize("quantize", [None, "int8"])
+    def test_single_pixels_do_not_cut_a_file_in_parts(self, quantize, tmp_path):
+        """Shifts of `replace_depthwise` leave strides to such a pooling."""
+        model = keras.Sequential(
+            [
+                keras.Input((9, 8, 3)),
+                keras.layers.Conv2D(4, 1),
+                keras.layers.MaxPooling2D(1, 2),
+                keras.layers.Conv2D(4, 1),
+            ]
+        )
+        images = pixels(4, 9, 8, 3)
+        report = to_tflite(
+            model,
+            tmp_path / "model.tflite",
+            quantize=quantize,
+            representative_data=images,
+        )
+        assert report.partitions == 1 and "MAX_POOL_2D" not in report.operations
+        outputs = LiteRTModel(report.path).predict(images)
+        difference = compare(outputs, predict(model, images)).relative_difference
+        assert difference < (0.05 if quantize else 1e-5)
+
 
 class TestLiteRTModel:
     @pytest.fixture

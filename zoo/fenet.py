@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_shift.graph_walk import source_inputs
 from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments, blocks, network
 
@@ -164,7 +165,7 @@ def FENet(
     def body(x):
         x = _units(x, alpha, output_stride, expand_from, style)
         if features is not None:
-            units = keras.Model(keras.utils.get_source_inputs(x), x)
+            units = keras.Model(source_inputs(x), x)
             return {
                 f"P{stride.bit_length() - 1}": units.get_layer(layers[stride]).output
                 for stride in features

@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 
+from keras_shift.graph_walk import source_inputs
 from keras_shift.zoo import published_weights
 from keras_shift.zoo.record import as_tuple
 
@@ -223,7 +224,7 @@ def _names_in_front_of(tensor):
     """Returns the names of the caller's layers that lead to an `input_tensor`."""
     if tensor is None:
         return set()
-    model = keras.Model(keras.utils.get_source_inputs(tensor), tensor)
+    model = keras.Model(source_inputs(tensor), tensor)
     return {layer.name for layer in model.layers}
 
 

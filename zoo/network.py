@@ -7,6 +7,7 @@ from typing import Literal
 
 import keras
 
+from keras_shift.graph_walk import source_inputs
 from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments, blocks, loading
 
@@ -114,7 +115,7 @@ def _images(input_shape, input_tensor, include_top, default_size):
         input_shape = (*size, 3) if channels_last else (3, *size)
     input_shape = _checked_shape(input_shape)
     if input_tensor is not None:
-        sources = keras.utils.get_source_inputs(input_tensor)
+        sources = source_inputs(input_tensor)
         return input_tensor, sources[0] if len(sources) == 1 else sources
     x = keras.Input(input_shape, name="image")
     return x, x

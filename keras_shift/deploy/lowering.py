@@ -97,11 +97,15 @@ def lower_units(
 
 
 def _substitute(quantize):
-    return _for_int8 if quantize == "int8" else shift_as_convolution
+    return _for_int8 if quantize == "int8" else _for_float
+
+
+def _for_float(layer, shapes):
+    return shift_as_convolution(layer, shapes) or _stride_as_convolution(layer, shapes)
 
 
 def _for_int8(layer, shapes):
-    return shift_as_convolution(layer, shapes) or _mean_as_convolution(layer, shapes)
+    return _for_float(layer, shapes) or _mean_as_convolution(layer, shapes)
 
 
 @dataclasses.dataclass
@@ -267,6 +271,23 @@ def shift_as_convolution(
         name=layer.name,
     )
     return convolution, [kernel]
+
+
+def _stride_as_convolution(layer, shapes):
+    """Takes single pixels by a depthwise convolution: XNNPACK pools no single ones."""
+    pooling = keras.layers.MaxPooling2D, keras.layers.AveragePooling2D
+    if type(layer) not in pooling or tuple(layer.pool_size) != (1, 1):
+        return None
+    channels = shapes[0][-1 if layer.data_format == "channels_last" else 1]
+    convolution = keras.layers.DepthwiseConv2D(
+        1,
+        strides=layer.strides,
+        use_bias=False,
+        data_format=layer.data_format,
+        dtype="float32",
+        name=layer.name,
+    )
+    return convolution, [np.ones((1, 1, channels, 1))]
 
 
 def _mean_as_convolution(layer, shapes):
