@@ -57,7 +57,8 @@ def source_inputs(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     Returns:
         The inputs, each once.
     """
-    sources, seen, waiting = [], set(), [tensor]
+    sources: list[keras.KerasTensor] = []
+    seen, waiting = set(), [tensor]
     while waiting:
         tensor = waiting.pop()
         operation, index, _ = tensor._keras_history

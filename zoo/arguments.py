@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from keras_shift.zoo import loading, variants
+from keras_shift.zoo import variants
 
 _SHARED = {
     "input_shape": """
@@ -63,10 +63,10 @@ _SHARED = {
 }
 
 
-def documented(
-    name: str, size: str = "(224, 224, 3)", classes: int = 1000
-) -> Callable[[loading.Constructor], loading.Constructor]:
-    """Names a constructor, completes its docstring, and lets it take published weights.
+def document(
+    constructor: Callable[..., Any], name: str, size: int, classes: int
+) -> None:
+    """Names a constructor and completes its docstring.
 
     These placeholders in the docstring are replaced: `<name>` by the name,
     `<input_shape>`, `<top>`, `<displacements>` and `<kernels>` by the documentation
@@ -74,33 +74,26 @@ def documented(
     networks' own.
 
     Args:
+        constructor: A function with a docstring.
         name: Name of the constructor.
-        size: Default shape of an image. Defaults to `"(224, 224, 3)"`.
-        classes: Default number of classes. Defaults to `1000`.
-
-    Returns:
-        A decorator.
+        size: Default height and width of an image, in pixels.
+        classes: Default number of classes.
     """
+    constructor.__name__ = constructor.__qualname__ = name
     texts = {
-        key: inspect.cleandoc(text.format(size=size, classes=classes))
+        key: inspect.cleandoc(text.format(size=(size, size, 3), classes=classes))
         for key, text in _SHARED.items()
     }
     texts |= {"name": name, "figures": variants.figures(name)}
-
-    def decorator(constructor):
-        constructor.__name__ = constructor.__qualname__ = name
-        docstring = inspect.cleandoc(constructor.__doc__)
-        for key, text in texts.items():
-            docstring = re.sub(
-                rf"^( *)<{key}>$",
-                lambda match: textwrap.indent(text, match[1]),
-                docstring,
-                flags=re.MULTILINE,
-            ).replace(f"<{key}>", text)
-        constructor.__doc__ = docstring
-        return loading.loads_published_weights(constructor)
-
-    return decorator
+    docstring = inspect.cleandoc(constructor.__doc__ or "")
+    for key, text in texts.items():
+        docstring = re.sub(
+            rf"^( *)<{key}>$",
+            lambda match: textwrap.indent(text, match[1]),
+            docstring,
+            flags=re.MULTILINE,
+        ).replace(f"<{key}>", text)
+    constructor.__doc__ = docstring
 
 
 def is_number(value: Any) -> bool:

@@ -32,7 +32,7 @@ _FEATURE_LAYERS = (
 _SQUEEZE_RATIOS: dict[str | None, int] = {"v1": 4, "v2": 8}
 
 
-@arguments.documented("FENet")
+@network.constructor("FENet")
 def FENet(
     input_shape: Sequence[int | None] | None = None,
     alpha: float = 1.0,
@@ -61,7 +61,7 @@ def FENet(
     kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
     batch_norm_momentum: float = 0.99,
     dropout_rate: float = 0.2,
-) -> keras.Model:
+) -> network.Body:
     """Instantiates FE-Net, the fully exploited network with sparse shifts.
 
     It is the network of Table 4 of the SSL paper, with the units of its Fig. 4 in the
@@ -172,20 +172,7 @@ def FENet(
             }
         return blocks.convolution(x, head_filters, 1, style, "head", activation="relu")
 
-    return network.assemble(
-        body,
-        name=name or f"fenet_{float(alpha)}",
-        input_shape=input_shape,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        include_preprocessing=include_preprocessing,
-        kernel_regularizer=kernel_regularizer,
-        dropout_rate=dropout_rate,
-    )
+    return network.Body(f"fenet_{float(alpha)}", body)
 
 
 def _units(x, alpha, output_stride, expand_from, style):

@@ -17,7 +17,7 @@ _HALVING = ("Conv1", "block_1", "block_3", "block_6", "block_13")
 _OUTPUT_STRIDES = (32, 16, 8, 4)
 
 
-@arguments.documented("MobileNetV2")
+@network.constructor("MobileNetV2")
 def MobileNetV2(
     input_shape: Sequence[int | None] | None = None,
     alpha: float = 1.0,
@@ -34,7 +34,7 @@ def MobileNetV2(
     kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
     batch_norm_momentum: float = 0.99,
     dropout_rate: float = 0.2,
-) -> keras.Model:
+) -> network.Body:
     """Instantiates the network that FE-Net is compared with.
 
     It has the layers of `keras.applications.MobileNetV2`, with a few changes so that
@@ -98,20 +98,7 @@ def MobileNetV2(
         )
         return _apply(published, x, clone)
 
-    return network.assemble(
-        body,
-        name=name or f"mobilenet_v2_{float(alpha)}",
-        input_shape=input_shape,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        include_preprocessing=include_preprocessing,
-        kernel_regularizer=kernel_regularizer,
-        dropout_rate=dropout_rate,
-    )
+    return network.Body(f"mobilenet_v2_{float(alpha)}", body)
 
 
 def _apply(model, x, clone):

@@ -1,15 +1,92 @@
 """Builds the parts that all networks share: the input and the classifier."""
 
+import dataclasses
+import functools
+import inspect
 import numbers
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, ParamSpec
 
 import keras
 
 from keras_shift.graph_walk import source_inputs
 from keras_shift.typing import Tensor
 from keras_shift.zoo import arguments, blocks, loading
+
+Arguments = ParamSpec("Arguments")
+
+# What constructors take and `assemble` does.
+_SHARED = (
+    "input_shape",
+    "include_top",
+    "weights",
+    "input_tensor",
+    "pooling",
+    "classes",
+    "classifier_activation",
+    "include_preprocessing",
+    "kernel_regularizer",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Body:
+    """What a network does not share with others.
+
+    Attributes:
+        name: Name of the model if its user gives none.
+        function: The argument `body` of `assemble`.
+    """
+
+    name: str
+    function: Callable[[Tensor], Tensor | dict[str, Tensor]]
+
+
+def constructor(
+    name: str, size: int = 224, classes: int = 1000
+) -> Callable[[Callable[Arguments, Body]], Callable[Arguments, keras.Model]]:
+    """Makes a function that returns a `Body` a constructor of the whole network.
+
+    The function has all arguments of the constructor in its signature and its
+    docstring, but uses only those of the body. The input, the classifier, published
+    weights and what placeholders in the docstring stand for (see
+    `arguments.document`) come from here.
+
+    Args:
+        name: Name of the constructor.
+        size: Default height and width of an image, in pixels. Defaults to `224`.
+        classes: Default number of classes. Defaults to `1000`.
+
+    Returns:
+        A decorator.
+    """
+
+    def decorator(function):
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def construct(*args, **kwargs):
+            body = function(*args, **kwargs)
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            values = given.arguments
+            return assemble(
+                body.function,
+                name=values["name"] or body.name,
+                default_size=size,
+                default_classes=classes,
+                dropout_rate=values.get("dropout_rate", 0.0),
+                **{argument: values[argument] for argument in _SHARED},
+            )
+
+        # `help` shows what is returned in the end.
+        returns = signature.replace(return_annotation=keras.Model)
+        setattr(construct, "__signature__", returns)
+        arguments.document(construct, name, size, classes)
+        return loading.loads_published_weights(construct)
+
+    return decorator
 
 
 def assemble(

@@ -29,7 +29,7 @@ def cifar_groups(depth: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def _cifar_constructor(depth):
-    @arguments.documented(f"ResNet{depth}", size="(32, 32, 3)", classes=10)
+    @network.constructor(f"ResNet{depth}", size=32, classes=10)
     def ResNet(
         input_shape: Sequence[int | None] | None = None,
         alpha: float = 1.0,
@@ -47,7 +47,7 @@ def _cifar_constructor(depth):
         kernel_initializer: str | keras.initializers.Initializer = "he_normal",
         kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
         batch_norm_momentum: float = 0.99,
-    ) -> keras.Model:
+    ) -> network.Body:
         """Instantiates <name> for images of 32x32 pixels, as on CIFAR.
 
         It has no shifts. The papers compare their networks with it. Tables 2 and 5 of
@@ -121,21 +121,7 @@ def _cifar_constructor(depth):
                     )
             return x
 
-        return network.assemble(
-            body,
-            name=name or f"resnet{depth}",
-            input_shape=input_shape,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            include_preprocessing=include_preprocessing,
-            kernel_regularizer=kernel_regularizer,
-            default_size=32,
-            default_classes=10,
-        )
+        return network.Body(f"resnet{depth}", body)
 
     return ResNet
 
@@ -145,7 +131,7 @@ ResNet56 = _cifar_constructor(56)
 ResNet110 = _cifar_constructor(110)
 
 
-@arguments.documented("ResNet50")
+@network.constructor("ResNet50")
 def ResNet50(
     input_shape: Sequence[int | None] | None = None,
     alpha: float = 1.0,
@@ -161,7 +147,7 @@ def ResNet50(
     kernel_initializer: str | keras.initializers.Initializer = "he_normal",
     kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
     batch_norm_momentum: float = 0.99,
-) -> keras.Model:
+) -> network.Body:
     """Instantiates <name>, the baseline of `ShiftResNet50`.
 
     It is the network of Table 3 of the ShiftNet paper. Unlike the one of
@@ -208,19 +194,7 @@ def ResNet50(
             x, filters, 3, style, f"{name}_middle", strides, activation="relu"
         )
 
-    return network.assemble(
-        lambda x: bottlenecks(x, alpha, middle, style),
-        name=name or "resnet50",
-        input_shape=input_shape,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        include_preprocessing=include_preprocessing,
-        kernel_regularizer=kernel_regularizer,
-    )
+    return network.Body("resnet50", lambda x: bottlenecks(x, alpha, middle, style))
 
 
 def bottlenecks(

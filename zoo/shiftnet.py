@@ -68,7 +68,7 @@ _ARCHITECTURES = {
 def _constructor(constructor_name):
     architecture = _ARCHITECTURES[constructor_name]
 
-    @arguments.documented(constructor_name)
+    @network.constructor(constructor_name)
     def ShiftNet(
         input_shape: Sequence[int | None] | None = None,
         alpha: float = 1.0,
@@ -93,7 +93,7 @@ def _constructor(constructor_name):
         kernel_initializer: str | keras.initializers.Initializer = "he_normal",
         kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
         batch_norm_momentum: float = 0.99,
-    ) -> keras.Model:
+    ) -> network.Body:
         """Instantiates <name>, a network of CSC modules with grouped shifts.
 
         ShiftNet-A is the network of Table 6 of the ShiftNet paper. B has half as many
@@ -178,19 +178,7 @@ def _constructor(constructor_name):
                     )
             return blocks.normalized_relu(x, style, "final")
 
-        return network.assemble(
-            body,
-            name=name or f"shiftnet_{constructor_name[-1].lower()}",
-            input_shape=input_shape,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            include_preprocessing=include_preprocessing,
-            kernel_regularizer=kernel_regularizer,
-        )
+        return network.Body(f"shiftnet_{constructor_name[-1].lower()}", body)
 
     return ShiftNet
 

@@ -15,7 +15,7 @@ DEFAULT_SPATIAL = {"projection": "grouped_shift", "concatenate": "sparse_shift"}
 
 
 def _cifar_constructor(depth):
-    @arguments.documented(f"ShiftResNet{depth}", size="(32, 32, 3)", classes=10)
+    @network.constructor(f"ShiftResNet{depth}", size=32, classes=10)
     def ShiftResNet(
         input_shape: Sequence[int | None] | None = None,
         alpha: float = 1.0,
@@ -44,7 +44,7 @@ def _cifar_constructor(depth):
         kernel_initializer: str | keras.initializers.Initializer = "he_normal",
         kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
         batch_norm_momentum: float = 0.99,
-    ) -> keras.Model:
+    ) -> network.Body:
         """Instantiates <name> for images of 32x32 pixels, as on CIFAR.
 
         It is a ResNet whose modules are CSC modules. The two papers have different
@@ -137,21 +137,7 @@ def _cifar_constructor(depth):
                     )
             return x
 
-        return network.assemble(
-            body,
-            name=name or f"shiftresnet{depth}",
-            input_shape=input_shape,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            include_preprocessing=include_preprocessing,
-            kernel_regularizer=kernel_regularizer,
-            default_size=32,
-            default_classes=10,
-        )
+        return network.Body(f"shiftresnet{depth}", body)
 
     return ShiftResNet
 
@@ -161,7 +147,7 @@ ShiftResNet56 = _cifar_constructor(56)
 ShiftResNet110 = _cifar_constructor(110)
 
 
-@arguments.documented("ShiftResNet50")
+@network.constructor("ShiftResNet50")
 def ShiftResNet50(
     input_shape: Sequence[int | None] | None = None,
     alpha: float = 1.0,
@@ -184,7 +170,7 @@ def ShiftResNet50(
     kernel_initializer: str | keras.initializers.Initializer = "he_normal",
     kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
     batch_norm_momentum: float = 0.99,
-) -> keras.Model:
+) -> network.Body:
     """Instantiates <name>: a CSC module for each 3x3 convolution of ResNet-50.
 
     It is the network of Table 3 of the ShiftNet paper. The paper does not say where
@@ -243,18 +229,8 @@ def ShiftResNet50(
             x, filters, expansion * filters, style, f"{name}_middle", strides=strides
         )
 
-    return network.assemble(
-        lambda x: resnet.bottlenecks(x, alpha, middle, style),
-        name=name or "shiftresnet50",
-        input_shape=input_shape,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        include_preprocessing=include_preprocessing,
-        kernel_regularizer=kernel_regularizer,
+    return network.Body(
+        "shiftresnet50", lambda x: resnet.bottlenecks(x, alpha, middle, style)
     )
 
 
