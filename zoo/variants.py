@@ -1,13 +1,14 @@
-"""Lists every network of the two papers by name, with the papers' figures."""
+"""Knows every network of the two papers by name, what it costs, and their figures."""
 
 import csv
 import dataclasses
 import functools
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_COUNTS = Path(__file__).parent / "counts.csv"
+_FOLDER = Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,250 +68,19 @@ COUNTINGS: dict[str, Callable[[int], int]] = {
 }
 
 
-def _fenets():
-    table_5: dict[str, Any] = {"source": "SSL Table 5"}
-    table_7: dict[str, Any] = {"source": "SSL Table 7"}
-    wide = {"alpha": 1.375}
-    yield "fenet_1.0", Variant(
-        "FENet",
-        **table_5,
-        paper_multiply_adds="301M",
-        paper_parameters="3.7M",
-        note="No one width for all layers of Table 4 meets this row and that of "
-        "1.375; head_filters=1500 would meet both of its figures.",
-    )
-    yield "fenet_1.375", Variant(
-        "FENet", wide, **table_5, paper_multiply_adds="563M", paper_parameters="5.9M"
-    )
-    yield "fenet_1.0_dw", Variant(
-        "FENet", {"spatial": "depthwise"}, "SSL Table 6", note="No figures printed."
-    )
-    yield "fenet_1.375_dw", Variant(
-        "FENet",
-        {**wide, "spatial": "depthwise"},
-        "SSL Table 6",
-        note="No figures printed.",
-    )
-    yield "fenet_1.375_se_v1", Variant(
-        "FENet",
-        {**wide, "squeeze_excite": "v1"},
-        **table_7,
-        paper_multiply_adds="564M",
-        paper_parameters="6.1M",
-        note="Multiplying by the gate's output is not counted here; counted, it "
-        "makes 564.1 M.",
-    )
-    yield "fenet_1.375_se_v2", Variant(
-        "FENet",
-        {**wide, "squeeze_excite": "v2"},
-        **table_7,
-        paper_multiply_adds="566M",
-        paper_parameters="8.2M",
-        note="No head_filters meets this MAdds figure and that of v1 with one way "
-        "of counting.",
-    )
+def _variants():
+    with open(_FOLDER / "variants.toml", "rb") as file:
+        networks = tomllib.load(file)
+    return {name: Variant(**fields) for name, fields in networks.items()}
 
 
-def _fenets_of_the_authors_code():
-    wide = {"alpha": 1.375}
-    port = (
-        "The authors' code of 2022, larger than the paper's network. Their stem pads "
-        "both sides alike, and their FE-blocks begin with the last channels: weights "
-        "of theirs need both, and these networks have neither."
-    )
-    yield "fenet_1.0_port2022", Variant(
-        "FENet",
-        {"expand_from": "output"},
-        "authors' code",
-        note=f"{port} With the head of the log that they published, of 1380 filters.",
-    )
-    yield "fenet_1.0_port2022_head1932", Variant(
-        "FENet",
-        {"expand_from": "output", "head_filters": 1932},
-        "authors' code",
-        note=f"{port} With the head that their code fixes for every width.",
-    )
-    yield "fenet_1.375_port2022", Variant(
-        "FENet",
-        {**wide, "expand_from": "output", "head_filters": 1932},
-        "authors' code",
-        note=port,
-    )
-    for gate in (None, "v1", "v2"):
-        yield f"fenet_1.375_head1932{'' if gate is None else f'_se_{gate}'}", Variant(
-            "FENet",
-            {**wide, "head_filters": 1932, "squeeze_excite": gate},
-            "authors' code",
-            note="The paper's network with the head of the authors' code of 2022.",
-        )
-
-
-def _shiftnets():
-    source = "ShiftNet Table 7, SSL Table 5"
-    yield "shiftnet_a", Variant(
-        "ShiftNetA",
-        source=source,
-        paper_multiply_adds="1400M",
-        paper_parameters="4.1M",
-    )
-    yield "shiftnet_b", Variant(
-        "ShiftNetB",
-        source=source,
-        paper_multiply_adds="371M",
-        paper_parameters="1.1M",
-    )
-    yield "shiftnet_c", Variant(
-        "ShiftNetC", source="ShiftNet Table 7", paper_parameters="0.78M"
-    )
-    for suffix, stem in (("", {}), ("_stem16", {"stem_filters": 16})):
-        yield f"shiftnet_c_concatenate{suffix}", Variant(
-            "ShiftNetC",
-            {"wiring": "concatenate", **stem},
-            "ShiftNet Table 7",
-            paper_parameters="0.78M",
-            note="Reduces the map as ShiftNet-A does, and so does not have the "
-            "paper's parameters; shiftnet_c does.",
-        )
-
-
-def _shift_resnets():
-    # ShiftNet Table 5 prints depth, expansion, parameters and FLOPs in millions.
-    for depth, expansion, parameters, flops in (
-        (20, 1, "0.03", "6"),
-        (20, 3, "0.10", "17"),
-        (20, 6, "0.19", "32"),
-        (20, 9, "0.28", "48"),
-        (56, 1, "0.10", "16"),
-        (56, 3, "0.29", "45"),
-        (56, 6, "0.58", "89"),
-        (56, 9, "0.87", "133"),
-        (110, 1, "0.20", "29"),
-        (110, 3, "0.59", "87"),
-        (110, 6, "1.18", "174"),
-        (110, 9, "1.76", "260"),
-    ):
-        yield f"shiftresnet{depth}_e{expansion}", Variant(
-            f"ShiftResNet{depth}",
-            {"expansion": expansion},
-            "ShiftNet Table 5",
-            f"{flops}M",
-            f"{parameters}M",
-            counting="published code",
-            note=(
-                "Rounded, no reading of the paper gives this MAdds figure."
-                if (depth, expansion) == (110, 1)
-                else ""
-            ),
-        )
-    for depth, parameters, flops in ((20, "0.16M", "53M"), (56, "0.55M", "166M")):
-        for spatial, suffix in (
-            ("sparse_shift", ""),
-            ("grouped_shift", "_grouped"),
-            ("none", "_1x1_only"),
-        ):
-            yield f"shiftresnet{depth}_ssl{suffix}", Variant(
-                f"ShiftResNet{depth}",
-                {"wiring": "concatenate", "spatial": spatial},
-                "SSL Table 1",
-                flops,
-                parameters,
-                counting="two each",
-                note=(
-                    "0.16 M are the parameters with classes=100." if depth == 20 else ""
-                ),
-            )
-    for reduction, parameters in ((1, "22M"), (2, "11M"), (4, "6.0M")):
-        yield f"shiftresnet50{_suffix(reduction)}", Variant(
-            "ShiftResNet50",
-            _narrow(reduction),
-            "ShiftNet Table 3",
-            paper_parameters=parameters,
-        )
-
-
-def _resnets():
-    for depth, parameters, flops in (
-        (20, "0.27M", "81M"),
-        (56, "0.86M", "251M"),
-        (110, "", ""),
-    ):
-        both: dict[str, Any] = {
-            "source": "SSL Table 1" if flops else "ShiftNet Table 5",
-            "paper_multiply_adds": flops,
-            "paper_parameters": parameters,
-            "counting": "two each",
-        }
-        yield f"resnet{depth}", Variant(
-            f"ResNet{depth}",
-            **both,
-            note=(
-                "The paper's FLOPs are those of the network with zero-padded "
-                "shortcuts."
-                if flops
-                else ""
-            ),
-        )
-        if flops:
-            yield f"resnet{depth}_zero_padding", Variant(
-                f"ResNet{depth}",
-                {"shortcut": "zero_padding"},
-                **both,
-                note=(
-                    "The paper's parameters are those of the network with projections."
-                    if depth == 56
-                    else ""
-                ),
-            )
-        # ShiftNet Table 5 prints only the accuracies of these networks. Table 2 has
-        # figures for one of them.
-        mixed = "This row mixes the module-wise and the net-wise reduced network."
-        table_2: dict[str, Any] = {
-            "source": "ShiftNet Tables 2, 5",
-            "paper_multiply_adds": "28M",
-            "paper_parameters": "211K",
-            "note": mixed,
-        }
-        table_5: dict[str, Any] = {"source": "ShiftNet Table 5"}
-        for reduction in ({20: 12, 56: 16, 110: 15}[depth], 3.3, 1.6):
-            yield f"resnet{depth}_module_wise_{reduction:g}", Variant(
-                f"ResNet{depth}",
-                {"module_reduction": reduction},
-                **(table_2 if reduction == 15 else table_5),
-            )
-        yield f"resnet{depth}_net_wise_8", Variant(
-            f"ResNet{depth}", _narrow(8), **(table_2 if depth == 110 else table_5)
-        )
-    for reduction, parameters in ((1, "26M"), (2, "13M"), (4, "6.9M")):
-        yield f"resnet50{_suffix(reduction)}", Variant(
-            "ResNet50",
-            _narrow(reduction),
-            "ShiftNet Table 3",
-            paper_parameters=parameters,
-        )
-
-
-def _suffix(reduction):
-    return "" if reduction == 1 else f"_net_wise_{reduction}"
-
-
-def _narrow(reduction):
-    """Returns arguments that divide all layers' parameters by about `reduction`."""
-    return {} if reduction == 1 else {"alpha": reduction**-0.5}
-
-
-VARIANTS: dict[str, Variant] = {
-    **dict(_fenets()),
-    **dict(_fenets_of_the_authors_code()),
-    **dict(_shiftnets()),
-    **dict(_shift_resnets()),
-    **dict(_resnets()),
-}
+VARIANTS: dict[str, Variant] = _variants()
 
 
 @functools.cache
 def counts() -> dict[str, Counts]:
     """Returns the `Counts` of every variant by name."""
-    with open(_COUNTS, newline="") as file:
+    with open(_FOLDER / "counts.csv", newline="") as file:
         return {
             row["name"]: Counts(
                 tuple(int(length) for length in row["input_shape"].split("x")),
