@@ -370,11 +370,11 @@ def export(model, data, output):
     return files
 
 
-def time_files(models, data, size, arguments):
+def time_files(models, data, size, quantize, arguments):
     """Times files of both networks for images of another size.
 
     Returns:
-        A dict of `Timing`s by head and kind.
+        A dict of `Timing`s by head.
     """
     width, height = size
     # One image is enough for ranges of activations if only the time counts.
@@ -384,16 +384,15 @@ def time_files(models, data, size, arguments):
         for head, model in models.items():
             resized = build(head, len(data.classes), height, width, arguments)
             resized.set_weights(model.get_weights())
-            for kind, quantize in KINDS.items():
-                path = Path(place) / f"{head}_{kind}.tflite"
-                to_tflite(resized, path, quantize, np.asarray(image))
-                files[head, kind] = LiteRTModel(path)
+            path = Path(place) / f"{head}.tflite"
+            to_tflite(resized, path, quantize, np.asarray(image))
+            files[head] = LiteRTModel(path)
     start = time.perf_counter()
     for lite in files.values():
         warm_up(lite)
     repeats = int(np.clip(20 / (time.perf_counter() - start), 3, 30))
     return time_alternately(
-        {name: lite.invoke for name, lite in files.items()}, repeats
+        {head: lite.invoke for head, lite in files.items()}, repeats
     )
 
 
@@ -436,7 +435,11 @@ def draw(data, predictions, path):
 
 
 def run(data, arguments):
-    """Runs the whole way for both heads, and prints the table."""
+    """Runs the whole way for both heads, and prints the table.
+
+    Returns:
+        The networks by head, and the table's rows.
+    """
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
     console = rich.console.Console()
@@ -480,12 +483,11 @@ def run(data, arguments):
         draw(data, predictions, path)
     for size in arguments.sizes:
         name = "{}x{}".format(*size)
-        with console.status(f"Timing files for {name} pixels"):
-            timings = time_files(models, data, size, arguments)
-        for row in rows[1:]:
-            for kind in KINDS:
-                timing = timings[row["network"], kind]
-                row[f"{name} {kind} ms"] = timing.median * 1000
+        for kind, quantize in KINDS.items():
+            with console.status(f"Timing {kind} files for {name} pixels"):
+                timings = time_files(models, data, size, quantize, arguments)
+            for row in rows[1:]:
+                row[f"{name} {kind} ms"] = timings[row["network"]].median * 1000
     for row in rows[1:]:
         row["machine"] = machine()
     report_rows(rows, data, console)
@@ -493,6 +495,7 @@ def run(data, arguments):
         write_csv(rows, path)
     console.print(f"The picture is {output / 'segmentation.png'}.")
     console.print(f"The files are in {output}/.")
+    return models, rows
 
 
 def report_rows(rows, data, console):

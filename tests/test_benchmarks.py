@@ -9,6 +9,7 @@ import pytest
 import rich.progress
 
 import keras_shift
+from keras_shift.deploy.timing import Timing
 from networks import ROOT
 
 if keras.backend.backend() != "tensorflow":
@@ -316,6 +317,56 @@ def test_the_studies_say_what_was_measured_of_arithmetic_intensity(monkeypatch):
             assert max(own[:2]) < 1 / 6
         else:
             assert min(copying, moved) > 0.8
+
+
+def test_heads_of_a_segmentation_network(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    benchmark = load("segmentation_heads", monkeypatch)
+    example = benchmark.example
+    for split, count in (("train", 3), ("test", 2)):
+        for folder, channels in ((split, (3,)), (f"{split}annot", ())):
+            (tmp_path / folder).mkdir()
+            for number in range(count):
+                # The last number stands for pixels that are of no class.
+                pixels = np.arange(36 * 48 * 3).reshape(36, 48, 3)[..., : sum(channels)]
+                pixels = pixels if channels else np.full((36, 48), 9 + number)
+                image = example.Image.fromarray(pixels.astype("uint8"))
+                image.save(tmp_path / folder / f"{number}.png")
+    heads = ("shifts", "depthwise")
+
+    def run(data, options):
+        assert data.images.shape == (3, 32, 32, 3) and len(data.held_out_masks) == 2
+        assert np.unique(data.masks).tolist() == [9, 10, example.IGNORED]
+        assert data.classes[9:] == ["pedestrian", "bicyclist"] and options.epochs == 7
+        rows = [{"network": "always road", "Keras mean IoU": 0.1}]
+        figures = {"million MAdds": 2.0, "Keras mean IoU": 0.5}
+        figures |= {"float32 mean IoU": 0.5, "int8 mean IoU": 0.4}
+        rows += [{"network": head, **figures} for head in heads]
+        return dict.fromkeys(heads), rows
+
+    def time_files(models, data, size, quantize, options):
+        # All ratios are to the first.
+        assert list(models) == ["depthwise", "shifts"] and size == (40, 24)
+        scale = 1.0 if quantize is None else 0.5
+        return {
+            head: Timing(0.02, 0.01, 0.03, scale, scale - 0.1, scale + 0.1)
+            for head in models
+        }
+
+    monkeypatch.setattr(example, "run", run)
+    monkeypatch.setattr(example, "time_files", time_files)
+    output = tmp_path / "results.csv"
+    options = "--image-size 32 --epochs 7 --sizes 40x24 --output".split()
+    benchmark.main(benchmark.parse([str(tmp_path), *options, str(output)]))
+    with open(output, newline="") as file:
+        always, *networks = csv.DictReader(file)
+    assert always["mean_iou"] == "0.1" and always["40x24_int8_ratio"] == ""
+    for head, row in zip(heads, networks):
+        assert row["network"] == head and row["int8_mean_iou"] == "0.4"
+        assert row["40x24_float32_ratio"] == "1" and row["40x24_int8_ratio"] == "0.5"
+        assert row["40x24_int8_ratio_low"] == "0.4" and row["machine"]
+    with pytest.raises(SystemExit, match="no images in .*nowhere"):
+        benchmark.main(benchmark.parse([str(tmp_path / "nowhere")]))
 
 
 def test_shifts_replace_depthwise_convolutions(monkeypatch, tmp_path):

@@ -149,6 +149,37 @@ def replaced():
     return header, rows
 
 
+def segmentation_heads():
+    """Shifts beside depthwise convolutions in the head of a segmentation network."""
+    cells = _read("segmentation_heads.csv")
+    sizes = [
+        column.removesuffix("_float32_ratio")
+        for column in cells[0]
+        if column.endswith("_float32_ratio")
+    ]
+    rows = [
+        (
+            cell["network"],
+            *(
+                f"{float(cell[column]):.1%}" if cell[column] else ""
+                for column in ("mean_iou", "int8_mean_iou")
+            ),
+            *(
+                (
+                    f"{float(cell[f'{size}_{kind}_ratio']):.2f}"
+                    if cell["float32_mean_iou"]
+                    else ""
+                )
+                for size in sizes
+                for kind in KINDS
+            ),
+        )
+        for cell in cells
+    ]
+    header = ("head", "mean IoU", "int8", *(f"{s}, {k}" for s in sizes for k in KINDS))
+    return header, rows
+
+
 def frontier(dataset):
     """All that benchmarks/frontier.py measured of networks for one dataset."""
     rows = []
@@ -601,6 +632,7 @@ TABLES = {
     "networks": networks,
     "phones": phones,
     "replaced": replaced,
+    "segmentation_heads": segmentation_heads,
     "servers": servers,
     **{f"SSL Table {n}": functools.partial(paper, f"SSL Table {n}") for n in "123"},
     "summary": summary,
