@@ -27,7 +27,7 @@ from records import write  # noqa: E402
 import keras_shift  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "style_transfer.csv"
-SIZE, CROP_SIZE = 256, 128
+SIZE, CROP_SIZE = 256, 96
 
 # Columns of the CSV by what the example calls them.
 COLUMNS = {
@@ -91,7 +91,7 @@ def parse(arguments=None):
     parser.add_argument("style", type=Path, metavar="STYLE")
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--features", default="mobilenet_v2", choices=example.FEATURES)
-    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--images", type=int, default=312)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument(
