@@ -407,7 +407,7 @@ def parse(arguments=None):
         choices=FEATURES,
         help="the network whose maps the losses compare",
     )
-    parser.add_argument("--images", type=int, default=120, help="read at most")
+    parser.add_argument("--images", type=int, default=100, help="read at most")
     parser.add_argument("--image-size", type=int, default=192, help="pixels")
     parser.add_argument(
         "--crop-size", type=int, default=96, help="pixels of the parts for the training"

@@ -62,6 +62,14 @@ def tiny_features():
     return keras.Model(images, maps)
 
 
+def one_convolution(name="painter"):
+    """What takes the place of a network where any will do."""
+    keras.utils.set_random_seed(2)
+    images = keras.Input((None, None, 3))
+    painted = keras.layers.Conv2D(3, 3, padding="same")(images)
+    return keras.Model(images, painted, name=name)
+
+
 class TestNetwork:
     @pytest.mark.parametrize("name, arguments", READINGS)
     def test_counts(self, name, arguments):
@@ -197,7 +205,7 @@ class TestLosses:
 
     @pytest.mark.parametrize("content_map", [None, "coarse"])
     def test_are_those_of_their_formulas(self, content_map):
-        features, model = tiny_features(), small((None, None, 3))
+        features, model = tiny_features(), one_convolution()
         style, photographs = pixels(1, 28, 16, 3, seed=3), pixels(3, 20, 24, 3)
         trainer = training.StyleTransfer(
             model, features, style[0], content_map, content_weight=3, style_weight=50
@@ -232,13 +240,13 @@ class TestLosses:
 
     def test_are_zero_for_what_is_wanted(self):
         style = pixels(1, 20, 24, 3)
-        trainer = training.StyleTransfer(small(), tiny_features(), style[0])
+        trainer = training.StyleTransfer(one_convolution(), tiny_features(), style[0])
         content, loss = trainer.losses_of(style, style)
         assert keras.ops.convert_to_numpy(content)[0] == 0
         assert keras.ops.convert_to_numpy(loss)[0] < 1e-12
 
     def test_training_changes_the_network_only(self):
-        features, model = tiny_features(), small()
+        features, model = tiny_features(), one_convolution()
         before = [keras.ops.convert_to_numpy(w) for w in features.weights]
         trainer = training.StyleTransfer(model, features, pixels(1, 24, 24, 3)[0] / 3)
         ours = [id(variable) for variable in trainer.trainable_variables]
@@ -267,13 +275,13 @@ class TestLosses:
             **arguments,
         }
         with pytest.raises(ValueError, match="(?s)" + message):
-            training.StyleTransfer(small(), **arguments)
+            training.StyleTransfer(one_convolution(), **arguments)
 
     def test_refuses_features_that_see_nothing(self):
         features = tiny_features()
         features.layers[2].bias.assign([-9] * 4)
         with pytest.raises(ValueError, match="nothing but zeros"):
-            training.StyleTransfer(small(), features, pixels(1, 9, 9, 3)[0])
+            training.StyleTransfer(one_convolution(), features, pixels(1, 9, 9, 3)[0])
 
 
 class TestFeatures:
@@ -422,7 +430,65 @@ class TestExample:
         assert data.held_out.shape == (2, 20, 20, 3)
         assert data.style.shape == (30, 24, 3)
 
-    @pytest.mark.slow
+    def test_without_a_training(self, example, tmp_path, monkeypatch, capsys):
+        """What it prints and writes, of a network as it begins."""
+
+        class File:
+            bytes = 1234
+
+            def __init__(self, model):
+                self.model = model
+
+            def predict(self, images):
+                return predict(self.model, images) + 2
+
+            def invoke(self):
+                pass
+
+        features = tiny_features()
+        models = {}
+
+        def build(network):
+            models[network] = one_convolution(network)
+            return models[network]
+
+        def fit(model, features, data, arguments, output):
+            return training.StyleTransfer(model, features, data.style)
+
+        def export(model, network, data, output):
+            return dict.fromkeys(example.KINDS, File(model))
+
+        for function in (build, fit, export):
+            monkeypatch.setattr(example, function.__name__, function)
+        random = np.random.default_rng(0)
+        data = example.Data(
+            "noise",
+            *random.integers(0, 256, (2, 2, 20, 24, 3)).astype("uint8"),
+            random.integers(0, 99, (16, 16, 3)).astype("uint8"),
+        )
+        output = tmp_path / "new" / "folder"
+        arguments = example.parse(["--output", str(output), "--rounds", "2"])
+        example.run(data, features, arguments)
+        with open(output / "results.csv") as file:
+            as_is, *rows = csv.DictReader(file)
+        assert as_is["network"] == "photographs" and float(as_is["content loss"]) == 0
+        for row in rows:
+            model = models[row["network"]]
+            trainer = training.StyleTransfer(model, features, data.style)
+            content, style = trainer.losses_of(
+                data.held_out.astype("float32"), predict(model, data.held_out)
+            )
+            for name, values in (("content loss", content), ("style loss", style)):
+                assert float(row[name]) == pytest.approx(np.mean(values), rel=1e-3)
+            assert int(row["parameters"]) == parameters(model.weights)
+            assert float(row["int8 kB"]) == 1.234
+            assert float(row["float32 differs by"]) == pytest.approx(2, rel=1e-2)
+        printed = capsys.readouterr().out
+        share = float(rows[1]["style loss"]) / float(as_is["style loss"])
+        assert f"The shifts leave {share:.0%} of" in printed
+        assert (output / "style_transfer.png").stat().st_size > 10_000
+
+    @pytest.mark.exhaustive
     def test_paints_and_says_the_truth(self, example, tmp_path, monkeypatch, capsys):
         style = write(tmp_path / "photographs", 12)
         monkeypatch.setattr(

@@ -39,6 +39,12 @@ def perceptual_features(
 ) -> keras.Model:
     """Instantiates a trained network that returns the maps of some of its layers.
 
+    The paper's is VGG16. Of those that need no download, MobileNetV2 is the default
+    after a look at pictures: painted after 120 steps of training in the style of The
+    Starry Night, photographs had brush strokes along their contours with MobileNetV2, a
+    chequered weave all over with FE-Net, and blurred stripes with VGG16 tuned for edges,
+    which takes longer besides.
+
     Example:
 
     >>> features = keras_shift.training.perceptual_features("fenet")
