@@ -106,9 +106,9 @@ def parse(arguments=None):
     parser.add_argument("style", type=Path, metavar="STYLE")
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--features", default="mobilenet_v2", choices=example.FEATURES)
-    parser.add_argument("--images", type=int, default=162)
+    parser.add_argument("--images", type=int, default=112)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument(
         "--run", type=Path, default=Path("runs/style_transfer"), help="its folder"
     )

@@ -419,7 +419,7 @@ def parse(arguments=None):
     parser.add_argument("--content-weight", type=float, default=1e5)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--learning-rate", type=float, default=0.003)
+    parser.add_argument("--learning-rate", type=float, default=0.002)
     parser.add_argument("--rounds", type=int, default=10, help="of timing the files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="style_transfer_output")

@@ -23,9 +23,11 @@ COUNTS = json.loads((ROOT / "tests" / "data" / "expected_counts.json").read_text
 READINGS = [
     ("style_shift_code", {}),
     ("style_conv_9-3-3-5-7-9", {"spatial": "conv"}),
-    ("style_shift_literal", {"shift_last_upsampling": True}),
-    ("style_conv_johnson", {"spatial": "conv", "kernel_sizes": (9, 3, 3, 3, 3, 9)}),
-    (
+    exhaustive("style_shift_literal", {"shift_last_upsampling": True}),
+    exhaustive(
+        "style_conv_johnson", {"spatial": "conv", "kernel_sizes": (9, 3, 3, 3, 3, 9)}
+    ),
+    exhaustive(
         "style_conv_code_9-7-3-5-7-9",
         {"spatial": "conv", "kernel_sizes": (9, 7, 3, 5, 7, 9)},
     ),
@@ -89,7 +91,7 @@ class TestNetwork:
         images = pixels(2, *size, 3)
         painted = predict(model, images)
         assert painted.shape == images.shape
-        assert 0 <= painted.min() < 100 and 150 < painted.max() <= 255
+        assert 0 <= painted.min() < painted.max() - 10 < 245
         # The same weights serve sizes that are not known before.
         unknown = small((None, None, 3), spatial=spatial)
         rounded = predict(unknown, images)

@@ -23,10 +23,10 @@ _RESIDUAL_KERNEL_SIZE = 3
 # Keras' own 1e-3 would dampen flat parts of an image.
 _EPSILON = 1e-5
 
-# How many pixel values one unit of the last convolution stands for. It has thousands of
-# inputs, so that with half of the range of pixels, one step of an optimizer would turn
-# an image black or white. There is no tanh either, which would keep it so.
-_CONTRAST = 16.0
+# What the last convolution is multiplied by in front of the tanh. It has thousands of
+# inputs, so that without this one step of an optimizer would turn an image black or
+# white, where tanh keeps it.
+_CONTRAST = 1 / 8
 
 
 def StyleTransferNet(
@@ -63,9 +63,8 @@ def StyleTransferNet(
     | `"conv"`, `kernel_sizes=(9, 3, 3, 3, 3, 9)` | 1,679,235 | Johnson et al. |
     | `"conv"`, `kernel_sizes=(9, 7, 3, 5, 7, 9)` | 1,974,147 | its authors' code |
 
-    The models expect images with pixel values in [0, 255], and what scales them is part
-    of the models. So are the images that they return, but for single pixels beyond that
-    range, which are to be clipped.
+    The models expect images with pixel values in [0, 255], and return such images;
+    what scales them is part of the models.
 
     Example:
 
@@ -159,7 +158,9 @@ def StyleTransferNet(
     # Pixels are computed in float32 even under a mixed dtype policy, in which they
     # would lose digits.
     dtype = "float32" if network.is_mixed() else None
-    x = keras.layers.Rescaling(_CONTRAST, offset=127.5, dtype=dtype, name="pixels")(x)
+    x = keras.layers.Rescaling(_CONTRAST, dtype=dtype, name="contrast")(x)
+    x = keras.layers.Activation("tanh", dtype=dtype, name="tanh")(x)
+    x = keras.layers.Rescaling(127.5, offset=127.5, dtype=dtype, name="pixels")(x)
     default_name = {"grouped_shift": "style_shift", "conv": "style_conv"}[spatial]
     return keras.Model(images, x, name=name or default_name)
 

@@ -40,10 +40,10 @@ def perceptual_features(
     """Instantiates a trained network that returns the maps of some of its layers.
 
     The paper's is VGG16. Of those that need no download, MobileNetV2 is the default
-    after a look at pictures: painted after 120 steps of training in the style of The
-    Starry Night, photographs had brush strokes along their contours with MobileNetV2, a
-    chequered weave all over with FE-Net, and blurred stripes with VGG16 tuned for edges,
-    which takes longer besides.
+    after a look at pictures: after 120 steps of training in the style of The Starry
+    Night, painted photographs had strokes of a brush along their contours with
+    MobileNetV2, a chequered weave all over with FE-Net, and blurred stripes with VGG16
+    tuned for edges, which takes longer besides.
 
     Example:
 
