@@ -187,8 +187,8 @@ def average_pool(x: Tensor, name: str) -> Tensor:
     return keras.layers.AveragePooling2D(2, padding="same", name=name)(x)
 
 
-def size(x: Tensor) -> tuple[int | None, int | None]:
-    """Returns the height and the width of a batch of images."""
+def size(x: Tensor) -> tuple[Any, Any]:
+    """Returns the height and the width of a batch of images, ints or `None`."""
     height, width = x.shape[1:3] if channel_axis() == -1 else x.shape[2:4]
     return height, width
 

