@@ -4,11 +4,11 @@
 
 Trains both networks of the paper's Table 10 by examples/style_transfer.py on
 photographs in a folder (Imagenette's, for the committed figures), in the style of a
-picture, all else but the learning rate alike. Takes the losses of held-out photographs as they are and as
-both networks paint them, and the bytes and times of both networks' files for images of
-256x256 pixels: float32 and int8, one image, one thread, in turns. DIR then holds the
-networks, their files, and pictures of photographs beside what became of them. Writes
-benchmarks/results/style_transfer.csv, with the machine in it.
+picture, all else but the learning rate alike. Takes the losses of held-out photographs
+as they are and as both networks paint them, and the bytes and times of both networks'
+files for images of 256x256 pixels: float32 and int8, one image, one thread, in turns.
+DIR then holds the networks, their files, and pictures of photographs beside what became
+of them. Writes benchmarks/results/style_transfer.csv, with the machine in it.
 """
 
 import argparse

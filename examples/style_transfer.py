@@ -51,8 +51,8 @@ CALIBRATION_IMAGES = 8
 DRAWN_IMAGES = 4
 PARTED_AT = 400  # of the stand-in's 640 columns; what lies to the right is held out
 NETWORKS = {"convolutions": "conv", "shifts": "grouped_shift"}
-# As multiples of --learning-rate. Kernels with nine times the inputs start at a third of
-# the size, of which Adam's steps take no notice: with the shifts' learning rate, the
+# As multiples of --learning-rate. Kernels with nine times the inputs start at a third
+# of the size, of which Adam's steps take no notice: with the shifts' learning rate, the
 # convolutions' ReLUs died.
 LEARNING_RATES = {"style_convolutions": 1 / 3, "style_shifts": 1.0}
 KINDS = workflow.KINDS
