@@ -47,6 +47,7 @@ from keras_shift.files import replacing  # noqa: E402
 
 LEAST_PIXELS = 16  # of a photograph's or the style's shorter side
 HELD_OUT = 12  # at most
+STROKES = 6000  # of the picture that is drawn
 CALIBRATION_IMAGES = 8
 DRAWN_IMAGES = 4
 PARTED_AT = 400  # of the stand-in's 640 columns; what lies to the right is held out
@@ -107,7 +108,7 @@ def strokes(size, seed=0):
     picture = Image.new("RGB", (size * scale, size * scale), tuple(palette[0]))
     draw = ImageDraw.Draw(picture)
     whirls = random.uniform(0, 1, (5, 2))
-    for _ in range(6000):
+    for _ in range(STROKES):
         place = random.uniform(-0.05, 1.05, 2)
         shade = np.sin(8 * place[0] + 5 * np.sin(4 * place[1])) + random.normal(0, 0.7)
         colour = palette[int(np.clip(2 + shade, 0, 4))] + random.normal(0, 12, 3)

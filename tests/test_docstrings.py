@@ -23,7 +23,6 @@ MODULES = [
     keras_shift.ops,
     keras_shift.reporting,
     keras_shift.training.feature_extractors,
-    keras_shift.training.style_transfer,
     keras_shift.zoo,
     keras_shift.zoo.recipes,
 ]

@@ -180,7 +180,7 @@ class StyleTransfer(keras.Model):
 
 
 def gram_matrix(maps: Tensor) -> Tensor:
-    """Computes the Gram matrices of maps, the products of every two of their channels.
+    """Computes Gram matrices of maps, the products of every two of their channels.
 
     ```
     gram[n, a, b] = sum over i, j of maps[n, i, j, a] * maps[n, i, j, b] / size
