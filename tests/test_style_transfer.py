@@ -263,7 +263,7 @@ class TestLosses:
     @pytest.mark.parametrize(
         "arguments, message",
         [
-            ({"features": small()}, "`features`.*dict of maps"),
+            ({"features": one_convolution()}, "`features`.*dict of maps"),
             ({"content_map": "none"}, "`content_map`.*'fine'.*content_map='none'"),
             ({"content_weight": -1}, "`content_weight`.*content_weight=-1"),
             ({"style_weight": float("nan")}, "`style_weight`.*style_weight=nan"),
@@ -345,7 +345,7 @@ class TestFeatures:
 class TestExport:
     @pytest.mark.parametrize(
         "spatial, size",
-        [("grouped_shift", (19, 22)), ("conv", (16, 20)), exhaustive("conv", (19, 22))],
+        [("grouped_shift", (19, 22)), exhaustive("conv", (16, 20))],
     )
     def test_files_agree_with_keras(self, spatial, size, tmp_path):
         model = small((*size, 3), spatial=spatial)
