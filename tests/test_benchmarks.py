@@ -411,3 +411,54 @@ def test_shifts_replace_depthwise_convolutions(monkeypatch, tmp_path):
         assert 0 <= float(row["top1"]) <= 1
     assert shifted["exchanged_top1"] and not before["exchanged_top1"]
     assert (run / "final.weights.h5").exists()
+
+
+def test_style_transfer_writes_what_the_example_measures(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    benchmark = load("style_transfer", monkeypatch)
+    example = benchmark.example
+    photographs = np.zeros((5, 16, 16, 3), "uint8")
+    data = example.Data("none", photographs, photographs[:2], photographs[0])
+    features = object()
+
+    def run(*received):
+        assert received[:2] == (data, features)
+        options = received[2]
+        assert (options.image_size, options.crop_size) == (256, 96)
+        # What the example calls its figures, it says itself.
+        found = {"network": "photographs", "style loss": 4.0, "content loss": 0.0}
+        networks = [
+            {"network": name, "machine": "none"}
+            | {key: 1.5 for key in benchmark.COLUMNS if key != "network"}
+            for name in example.NETWORKS
+        ]
+        return [found, *networks]
+
+    monkeypatch.setattr(example, "folder", lambda *arguments: data)
+    monkeypatch.setattr(example, "run", run)
+    monkeypatch.setattr(
+        keras_shift.training, "perceptual_features", lambda name: features
+    )
+    output = tmp_path / "results.csv"
+    options = ["--run", str(tmp_path), "--output", str(output)]
+    benchmark.main(benchmark.parse(["the_style.jpg", "folder", *options]))
+    with (
+        open(output, newline="") as made,
+        open(benchmark.RESULTS, newline="") as committed,
+    ):
+        rows, expected = list(csv.DictReader(made)), list(csv.DictReader(committed))
+    assert list(rows[0]) == list(expected[0])
+    for found in (rows, expected):
+        assert [row["network"] for row in found] == ["photographs", *example.NETWORKS]
+        assert found[0]["style"] == "" and found[0]["style_loss"]
+        for row in found[1:]:
+            assert all(row.values())
+    assert rows[1]["style"] == "the_style" and rows[1]["photographs"] == "5"
+
+
+def test_style_transfer_reaches_what_it_says():
+    """Of the photographs' style loss, no more than a third is left."""
+    with open(ROOT / "benchmarks" / "results" / "style_transfer.csv") as file:
+        as_is, *rows = csv.DictReader(file)
+    for row in rows:
+        assert float(row["style_loss"]) <= float(as_is["style_loss"]) / 3

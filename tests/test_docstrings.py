@@ -23,6 +23,7 @@ MODULES = [
     keras_shift.layers,
     keras_shift.ops,
     keras_shift.reporting,
+    keras_shift.training.feature_extractors,
     keras_shift.zoo,
     keras_shift.zoo.recipes,
 ]

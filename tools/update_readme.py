@@ -180,6 +180,45 @@ def segmentation_heads():
     return header, rows
 
 
+def painters():
+    """What benchmarks/style_transfer.py measured of both networks."""
+    as_is, *cells = _read("style_transfer.csv")
+
+    def losses(cell):
+        share = float(cell["style_loss"]) / float(as_is["style_loss"])
+        return (
+            f"{float(cell['style_loss']):.2e}",
+            f"{share:.0%}",
+            f"{float(cell['content_loss']):.2f}",
+        )
+
+    rows = [("photographs as they are", "", "", *losses(as_is), "", "", "", "")]
+    rows += [
+        (
+            cell["network"],
+            f"{int(cell['parameters']) / 1e6:.2f} M",
+            f"{float(cell['million_multiply_adds']) / 1e3:.1f} G",
+            *losses(cell),
+            *(f"{float(cell[f'{kind}_kilobytes']):,.0f} kB" for kind in KINDS),
+            *(f"{float(cell[f'{kind}_ratio']):.2f}" for kind in KINDS),
+        )
+        for cell in cells
+    ]
+    header = (
+        "",
+        "parameters",
+        "MAdds",
+        "style loss",
+        "of the photographs'",
+        "content loss",
+        "float32 file",
+        "int8 file",
+        "float32 time",
+        "int8 time",
+    )
+    return header, rows
+
+
 def frontier(dataset):
     """All that benchmarks/frontier.py measured of networks for one dataset."""
     rows = []
@@ -630,6 +669,7 @@ TABLES = {
     "intensities": intensities,
     "kernels": kernels,
     "networks": networks,
+    "painters": painters,
     "phones": phones,
     "replaced": replaced,
     "segmentation_heads": segmentation_heads,

@@ -15,6 +15,7 @@ from keras_shift.zoo.shiftresnet import (
     ShiftResNet56,
     ShiftResNet110,
 )
+from keras_shift.zoo.style_transfer import StyleTransferNet
 
 __all__ = [
     "FENet",
@@ -31,6 +32,7 @@ __all__ = [
     "ShiftResNet20",
     "ShiftResNet50",
     "ShiftResNet56",
+    "StyleTransferNet",
     "decode_predictions",
     "get_model",
     "get_record",

@@ -180,7 +180,7 @@ def _images(input_shape, input_tensor, include_top, default_size):
                 f"of `keras.Input()`. Received: input_tensor={input_tensor}"
             )
         shape = tuple(input_tensor.shape[1:])
-        if input_shape is not None and _checked_shape(input_shape) != shape:
+        if input_shape is not None and checked_shape(input_shape) != shape:
             raise ValueError(
                 "Arguments `input_shape` and `input_tensor` must agree. Received: "
                 f"input_shape={tuple(input_shape)}, "
@@ -190,7 +190,7 @@ def _images(input_shape, input_tensor, include_top, default_size):
     elif input_shape is None:
         size = (default_size, default_size) if include_top else (None, None)
         input_shape = (*size, 3) if channels_last else (3, *size)
-    input_shape = _checked_shape(input_shape)
+    input_shape = checked_shape(input_shape)
     if input_tensor is not None:
         sources = source_inputs(input_tensor)
         return input_tensor, sources[0] if len(sources) == 1 else sources
@@ -198,7 +198,7 @@ def _images(input_shape, input_tensor, include_top, default_size):
     return x, x
 
 
-def _checked_shape(shape):
+def checked_shape(shape):
     """Returns the shape of an image as a tuple of integers and `None`.
 
     Images may be as small as one pixel, since a map of one pixel is padded before it is

@@ -125,7 +125,9 @@ def SegmentationNet(
         lateral = blocks.convolution(
             maps[finer_level], filters, 1, style, f"{prefix}_lateral"
         )
-        x = _enlarge(x, 2 ** (level - finer_level), _size(lateral), prefix)
+        x = blocks.enlarge(
+            x, 2 ** (level - finer_level), blocks.size(lateral), "bilinear", prefix
+        )
         x = keras.layers.Add(name=f"{prefix}_add")([x, lateral])
         x = blocks.inverted_bottleneck(
             x, filters, wide_filters, style, f"{prefix}_unit", residual=True
@@ -141,7 +143,9 @@ def SegmentationNet(
         dtype=dtype,
         name="scores",
     )(x)
-    x = _enlarge(x, 2**level, _size(backbone.inputs[0]), "scores", dtype)
+    x = blocks.enlarge(
+        x, 2**level, blocks.size(backbone.inputs[0]), "bilinear", "scores", dtype
+    )
     if blocks.channel_axis() == 1:
         x = keras.layers.Permute((2, 3, 1), dtype=dtype, name="classes_last")(x)
     x = keras.layers.Activation(classifier_activation, dtype=dtype, name="predictions")(
@@ -150,27 +154,6 @@ def SegmentationNet(
     return keras.Model(
         backbone.inputs[0], x, name=name or f"{backbone.name}_segmentation"
     )
-
-
-def _enlarge(x, factor, size, name, dtype=None):
-    """Enlarges a map bilinearly, so that its pixels lie where they lay in the image.
-
-    What strides rounded up is cut off below and at the right, where the map was padded.
-    """
-    x = keras.layers.UpSampling2D(
-        factor, interpolation="bilinear", dtype=dtype, name=f"{name}_enlarged"
-    )(x)
-    extra = [now - wanted for now, wanted in zip(_size(x), size)]
-    if any(extra):
-        x = keras.layers.Cropping2D(
-            ((0, extra[0]), (0, extra[1])), dtype=dtype, name=f"{name}_cropped"
-        )(x)
-    return x
-
-
-def _size(x):
-    """Returns the height and the width of a batch of images."""
-    return tuple(x.shape[1:3] if blocks.channel_axis() == -1 else x.shape[2:4])
 
 
 def _checked_rates(dilation_rates):
@@ -200,18 +183,18 @@ def _checked_maps(backbone):
             + (f" with the outputs {list(maps)}" if isinstance(maps, dict) else "")
         )
     image = backbone.inputs[0]
-    if len(image.shape) != 4 or None in _size(image):
+    if len(image.shape) != 4 or None in blocks.size(image):
         raise ValueError(
             "Argument `backbone` must be built for images of a known height and width, "
             "such as `input_shape=(224, 224, 3)`. Its weights serve other sizes as "
             f"well. Received: a backbone for images of shape {tuple(image.shape[1:])}"
         )
     for key, features in maps.items():
-        expected = tuple(-(-size // 2 ** int(key[1:])) for size in _size(image))
-        if len(features.shape) != 4 or _size(features) != expected:
+        expected = tuple(-(-size // 2 ** int(key[1:])) for size in blocks.size(image))
+        if len(features.shape) != 4 or blocks.size(features) != expected:
             raise ValueError(
                 f"Argument `backbone` must return a map of height and width {expected} "
-                f"as {key!r}, since its images have {_size(image)}. "
+                f"as {key!r}, since its images have {blocks.size(image)}. "
                 f"Received: a map of shape {tuple(features.shape[1:])}"
             )
     return {int(key[1:]): features for key, features in maps.items()}

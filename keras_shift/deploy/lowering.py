@@ -47,8 +47,9 @@ def lower_layers(
 
     A shift becomes a depthwise convolution with constant kernels. They are just large
     enough for the layer's displacements, and one-hot if these are whole numbers. A
-    shift that moves nothing becomes an identity. The copy computes in float32, whatever
-    the dtype policy of the model was.
+    shift that moves nothing becomes an identity. Instance normalization, which is a
+    `keras.layers.GroupNormalization` with a group for each channel, gets by with four
+    axes. The copy computes in float32, whatever the dtype policy of the model was.
 
     Args:
         model: A functional or sequential `keras.Model`.
@@ -97,15 +98,19 @@ def lower_units(
 
 
 def _substitute(quantize):
-    return _for_int8 if quantize == "int8" else _for_float
+    return _for_int8 if quantize == "int8" else _for_any_type
 
 
-def _for_float(layer, shapes):
-    return shift_as_convolution(layer, shapes) or _stride_as_convolution(layer, shapes)
+def _for_any_type(layer, shapes):
+    return (
+        shift_as_convolution(layer, shapes)
+        or _stride_as_convolution(layer, shapes)
+        or _plain_normalization(layer, shapes)
+    )
 
 
 def _for_int8(layer, shapes):
-    return _for_float(layer, shapes) or _mean_as_convolution(layer, shapes)
+    return _for_any_type(layer, shapes) or _mean_as_convolution(layer, shapes)
 
 
 @dataclasses.dataclass
@@ -288,6 +293,53 @@ def _stride_as_convolution(layer, shapes):
         name=layer.name,
     )
     return convolution, [np.ones((1, 1, channels, 1))]
+
+
+class _InstanceNormalization(keras.layers.Layer):
+    """Normalizes each channel of each image, in tensors of four axes.
+
+    `keras.layers.GroupNormalization` needs a fifth one, which XNNPACK leaves to slower
+    kernels.
+    """
+
+    def __init__(self, axes, epsilon, **kwargs):
+        super().__init__(**kwargs)
+        self.axes = axes
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        shape = [
+            1 if axis == 0 or axis in self.axes else size
+            for axis, size in enumerate(input_shape)
+        ]
+        self.gamma = self.add_weight(shape=shape, name="gamma")
+        self.beta = self.add_weight(shape=shape, name="beta")
+
+    def call(self, inputs):
+        mean = keras.ops.mean(inputs, self.axes, keepdims=True)
+        centred = inputs - mean
+        variance = keras.ops.mean(keras.ops.square(centred), self.axes, keepdims=True)
+        scale = keras.ops.rsqrt(variance + self.epsilon) * self.gamma
+        return centred * scale + self.beta
+
+
+def _plain_normalization(layer, shapes):
+    if type(layer) is not keras.layers.GroupNormalization:
+        return None
+    channels = shapes[0][layer.axis]
+    if len(shapes[0]) != 4 or layer.groups != channels:
+        return None
+    axes = [axis for axis in (1, 2, 3) if axis != layer.axis % 4]
+    shape = [channels if axis == layer.axis % 4 else 1 for axis in range(4)]
+    gamma, beta = np.ones(channels), np.zeros(channels)
+    if layer.scale:
+        gamma = keras.ops.convert_to_numpy(layer.gamma)
+    if layer.center:
+        beta = keras.ops.convert_to_numpy(layer.beta)
+    normalization = _InstanceNormalization(
+        axes, layer.epsilon, dtype="float32", name=layer.name
+    )
+    return normalization, [gamma.reshape(shape), beta.reshape(shape)]
 
 
 def _mean_as_convolution(layer, shapes):
