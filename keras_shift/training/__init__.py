@@ -1,7 +1,8 @@
 """Trains networks by recipes."""
 
 from keras_shift.recipe import Recipe
-from keras_shift.training import distribution
+from keras_shift.training import distribution, verification
+from keras_shift.training.center_loss import CenterLoss, embedding_classifier
 from keras_shift.training.data import Data, TrainingBatches, load_data
 from keras_shift.training.dataset import Dataset
 from keras_shift.training.evaluation import Accuracy, evaluate
@@ -13,6 +14,7 @@ from keras_shift.training.trainer import train
 
 __all__ = [
     "Accuracy",
+    "CenterLoss",
     "Data",
     "Dataset",
     "Recipe",
@@ -21,8 +23,10 @@ __all__ = [
     "StreamedData",
     "TrainingBatches",
     "distribution",
+    "embedding_classifier",
     "evaluate",
     "load_data",
     "penalize_shifts",
     "train",
+    "verification",
 ]
