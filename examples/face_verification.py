@@ -346,18 +346,18 @@ def draw(data, similarities, threshold, path):
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     axes.set(
         title=data.name,
-        xlabel="pairs of two people taken for one",
-        ylabel="pairs of one person found",
+        xlabel="pairs that differ, taken for the same",
+        ylabel="pairs that are the same, found",
         aspect="equal",
     )
     axes.legend(loc="lower right", frameon=False)
     values = similarities["Keras"]
     halves = right.subfigures(2, 1)
     for half, same, title in (
-        (halves[0], False, "Two people, and most alike"),
-        (halves[1], True, "One person, and least alike"),
+        (halves[0], False, "Most alike of those that differ"),
+        (halves[1], True, "Least alike of those that are the same"),
     ):
-        half.suptitle(f"{title} (from {threshold:.2f} on it counts as one)", size=10)
+        half.suptitle(f"{title} ({threshold:.2f} counts as the same)", size=10)
         own = np.flatnonzero(data.same == same)
         order = own[np.argsort(values[own] * (1 if same else -1), kind="stable")]
         grid = half.subplots(1, DRAWN_PAIRS, squeeze=False)[0]
@@ -365,7 +365,9 @@ def draw(data, similarities, threshold, path):
             panel.axis("off")
         for panel, index in zip(grid, order):
             first, second = data.pairs[index]
-            panel.imshow(np.concatenate(data.held_out_images[[first, second]]))
+            gap = np.full_like(data.held_out_images[0, :2], 255)
+            one, two = data.held_out_images[[first, second]]
+            panel.imshow(np.concatenate([one, gap, two]))
             names = dict.fromkeys(data.captions[place] for place in (first, second))
             panel.set_title("\n".join([*names, f"{values[index]:.2f}"]), size=7)
     figure.savefig(path, dpi=110)
