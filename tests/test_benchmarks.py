@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import importlib
+import sys
 import types
 
 import keras
@@ -462,3 +463,55 @@ def test_style_transfer_reaches_what_it_says():
         as_is, *rows = csv.DictReader(file)
     for row in rows:
         assert float(row["style_loss"]) <= float(as_is["style_loss"]) / 3
+
+
+def test_faces_are_verified_beside_a_convolutional_twin(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    benchmark = load("face_verification", monkeypatch)
+    monkeypatch.delitem(sys.modules, "face_verification")
+
+    def build(options):
+        images = keras.Input((32, 32, 3), name="image")
+        x = keras.layers.Conv2D(6, 3, 4, name="stem")(images)
+        x = keras_shift.layers.GroupedShift2D(3, name="shift")(x)
+        x = keras.layers.Conv2D(8, 1, 2, padding="same", name="module_project")(x)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        x = keras.layers.UnitNormalization()(keras.layers.Dense(4)(x))
+        return keras.Model(images, x, name="small")
+
+    random = np.random.default_rng(0)
+    for name in "ABCDE":
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for number in (1, 2, 3, 4):
+            pixels = random.integers(0, 256, (60, 60, 3)).astype("uint8")
+            image.fromarray(pixels).save(folder / f"{name}_{number:04d}.png")
+    (tmp_path / "peopleDevTrain.txt").write_text("3\nA\t4\nB\t4\nC\t4\n")
+    same = "D\t1\t2\nD\t3\t4\nE\t1\t2\nE\t2\t4\n"
+    other = "".join(f"D\t{number}\tE\t{number}\n" for number in (1, 2, 3, 4))
+    (tmp_path / "pairsDevTest.txt").write_text(f"4\n{same}{other}")
+    monkeypatch.setattr(benchmark.example, "build", build)
+    output, run = tmp_path / "results.csv", tmp_path / "run"
+    options = ["--data-dir", str(tmp_path), "--run", str(run), "--epochs", "1"]
+    options += ["--image-size", "32", "--output", str(output)]
+    benchmark.main(benchmark.parse(options))
+    with open(output, newline="") as file:
+        shifts, twin = csv.DictReader(file)
+    # A shift has no parameters, and a kernel of 3x3 nine times those of one of 1x1.
+    difference = int(twin["parameters"]) - int(shifts["parameters"])
+    assert difference == 8 * 6 * 8
+    extra = 4 * 4 * difference / 1e6
+    assert float(twin["million_multiply_adds"]) == pytest.approx(
+        float(shifts["million_multiply_adds"]) + extra, rel=1e-2
+    )
+    for row in (shifts, twin):
+        assert (row["people"], row["images"], row["pairs"]) == ("3", "12", "8")
+        for prefix in ("", "untrained_", "int8_"):
+            assert 0 <= float(row[f"{prefix}accuracy"]) <= 1
+            low, high = (
+                float(row[f"{prefix}roc_area_{end}"]) for end in ("low", "high")
+            )
+            assert low <= float(row[f"{prefix}roc_area"]) <= high
+    assert {path.suffix for path in run.iterdir()} == {".keras", ".tflite"}

@@ -16,7 +16,7 @@ if [[ $# -gt 0 && $1 != tests* ]]; then
   shift
 fi
 tests=("$@")
-[[ $# -gt 0 ]] || tests=(tests/test_{ops,layers,callbacks,sparsify,fused_unit2d,fused_batch_normalization,data,trainer,distribution,studies}.py)
+[[ $# -gt 0 ]] || tests=(tests/test_{ops,layers,callbacks,center_loss,sparsify,fused_unit2d,fused_batch_normalization,data,trainer,distribution,studies}.py)
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/backends.XXXXXX")
 trap 'rm -rf "$work"' EXIT

@@ -219,6 +219,42 @@ def painters():
     return header, rows
 
 
+def faces():
+    """ShiftFaceNet and its convolutional twin on pairs of faces."""
+
+    def with_interval(cell, name):
+        value, low, high = (
+            float(cell[column]) for column in (name, f"{name}_low", f"{name}_high")
+        )
+        return f"{value:.1%} ({low:.1%} to {high:.1%})"
+
+    rows = [
+        (
+            cell["network"],
+            f"{int(cell['parameters']) / 1e6:.2f} M",
+            f"{float(cell['million_multiply_adds']):.1f} M",
+            *(
+                with_interval(cell, f"{prefix}{name}")
+                for name in ("accuracy", "roc_area")
+                for prefix in ("untrained_", "", "int8_")
+            ),
+        )
+        for cell in _read("face_verification.csv")
+    ]
+    header = (
+        "network",
+        "parameters",
+        "MAdds",
+        "accuracy, untrained",
+        "trained",
+        "int8 file",
+        "ROC area, untrained",
+        "trained",
+        "int8 file",
+    )
+    return header, rows
+
+
 def frontier(dataset):
     """All that benchmarks/frontier.py measured of networks for one dataset."""
     rows = []
@@ -661,6 +697,7 @@ def _spread(cells, key):
 TABLES = {
     "accuracies": accuracies,
     "demo": demo,
+    "faces": faces,
     "fe_nets": fe_nets,
     "files": files,
     "first example": first_example,

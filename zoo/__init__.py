@@ -8,6 +8,7 @@ from keras_shift.zoo.predictions import decode_predictions, preprocess_input
 from keras_shift.zoo.published_weights import get_record, list_weights
 from keras_shift.zoo.resnet import ResNet20, ResNet50, ResNet56, ResNet110
 from keras_shift.zoo.segmentation import SegmentationNet
+from keras_shift.zoo.shiftfacenet import ShiftFaceNet
 from keras_shift.zoo.shiftnet import ShiftNetA, ShiftNetB, ShiftNetC
 from keras_shift.zoo.shiftresnet import (
     ShiftResNet20,
@@ -25,6 +26,7 @@ __all__ = [
     "ResNet50",
     "ResNet56",
     "SegmentationNet",
+    "ShiftFaceNet",
     "ShiftNetA",
     "ShiftNetB",
     "ShiftNetC",

@@ -1,7 +1,8 @@
 """Trains networks by recipes."""
 
 from keras_shift.recipe import Recipe
-from keras_shift.training import distribution
+from keras_shift.training import distribution, verification
+from keras_shift.training.center_loss import CenterLoss, embedding_classifier
 from keras_shift.training.data import Data, TrainingBatches, load_data
 from keras_shift.training.dataset import Dataset
 from keras_shift.training.evaluation import Accuracy, evaluate
@@ -15,6 +16,7 @@ from keras_shift.training.trainer import train
 
 __all__ = [
     "Accuracy",
+    "CenterLoss",
     "Data",
     "Dataset",
     "Recipe",
@@ -24,10 +26,12 @@ __all__ = [
     "StyleTransfer",
     "TrainingBatches",
     "distribution",
+    "embedding_classifier",
     "evaluate",
     "gram_matrix",
     "load_data",
     "penalize_shifts",
     "perceptual_features",
     "train",
+    "verification",
 ]
