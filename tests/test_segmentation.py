@@ -480,8 +480,16 @@ class TestErrors:
 class TestMain:
     @pytest.mark.slow
     def test_learns_and_says_the_truth(self, example, tmp_path, monkeypatch, capsys):
-        """Squares that are bright or dark, by a narrow backbone from random weights."""
+        """Squares that are bright or dark, by a backbone of three convolutions."""
         from PIL import Image
+
+        def backbone(input_shape, features, **arguments):
+            images = x = keras.Input(input_shape)
+            maps = {}
+            for strides, key in zip((4, 2, 2), ("P2", "P3", "P4")):
+                x = keras.layers.Conv2D(8, 3, strides, "same", activation="relu")(x)
+                maps[key] = x
+            return keras.Model(images, maps)
 
         def squares(arguments):
             random = np.random.default_rng(arguments.seed)
@@ -502,8 +510,9 @@ class TestMain:
             )
 
         monkeypatch.setattr(example, "digits", squares)
+        monkeypatch.setattr(example.keras_shift.zoo, "FENet", backbone)
         output = tmp_path / "new" / "folder"
-        options = "--alpha 0.1 --weights random --epochs 12 --batch-size 8"
+        options = "--weights random --epochs 12 --batch-size 8"
         options += " --learning-rate 0.01 --sizes 40 --output"
         example.main([*options.split(), str(output)])
         files = {
