@@ -370,6 +370,15 @@ def test_heads_of_a_segmentation_network(monkeypatch, tmp_path):
         benchmark.main(benchmark.parse([str(tmp_path / "nowhere")]))
 
 
+def test_segmentation_with_shifts_is_within_two_points():
+    """As README says; and the most frequent class alone is far below."""
+    with open(ROOT / "benchmarks" / "results" / "segmentation_heads.csv") as file:
+        always, shifts, depthwise = (
+            float(row["mean_iou"]) for row in csv.DictReader(file)
+        )
+    assert abs(depthwise - shifts) < 0.02 and shifts > 2 * always
+
+
 def test_shifts_replace_depthwise_convolutions(monkeypatch, tmp_path):
     benchmark = load("replace_depthwise", monkeypatch)
 
