@@ -274,7 +274,7 @@ def test_wheel_holds_the_package_and_the_op_and_nothing_else(wheel, config):
     expected = {installed_path(path) for path in python_files(*SHIPPED)}
     expected |= {f"{package}/py.typed" for package in SHIPPED.values()}
     expected |= {f"{module}.py" for module in config["options"]["py_modules"].split()}
-    for pattern in ("*.csv", "class_names/*", "weights/*"):
+    for pattern in ("*.csv", "*.toml", "class_names/*", "weights/*"):
         expected |= {installed_path(path) for path in (ROOT / "zoo").glob(pattern)}
     expected.add("keras_shift/reporting/page.html.jinja")
     assert files == expected | {OP}
