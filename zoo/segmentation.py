@@ -7,7 +7,7 @@ from typing import Literal
 import keras
 
 from keras_shift.typing import Tensor
-from keras_shift.zoo import arguments, blocks, network
+from keras_shift.zoo import arguments, blocks, network, resizing
 
 
 def SegmentationNet(
@@ -125,8 +125,8 @@ def SegmentationNet(
         lateral = blocks.convolution(
             maps[finer_level], filters, 1, style, f"{prefix}_lateral"
         )
-        x = blocks.enlarge(
-            x, 2 ** (level - finer_level), blocks.size(lateral), "bilinear", prefix
+        x = resizing.enlarge(
+            x, 2 ** (level - finer_level), resizing.size(lateral), "bilinear", prefix
         )
         x = keras.layers.Add(name=f"{prefix}_add")([x, lateral])
         x = blocks.inverted_bottleneck(
@@ -143,8 +143,8 @@ def SegmentationNet(
         dtype=dtype,
         name="scores",
     )(x)
-    x = blocks.enlarge(
-        x, 2**level, blocks.size(backbone.inputs[0]), "bilinear", "scores", dtype
+    x = resizing.enlarge(
+        x, 2**level, resizing.size(backbone.inputs[0]), "bilinear", "scores", dtype
     )
     if blocks.channel_axis() == 1:
         x = keras.layers.Permute((2, 3, 1), dtype=dtype, name="classes_last")(x)
@@ -183,18 +183,18 @@ def _checked_maps(backbone):
             + (f" with the outputs {list(maps)}" if isinstance(maps, dict) else "")
         )
     image = backbone.inputs[0]
-    if len(image.shape) != 4 or None in blocks.size(image):
+    if len(image.shape) != 4 or None in resizing.size(image):
         raise ValueError(
             "Argument `backbone` must be built for images of a known height and width, "
             "such as `input_shape=(224, 224, 3)`. Its weights serve other sizes as "
             f"well. Received: a backbone for images of shape {tuple(image.shape[1:])}"
         )
     for key, features in maps.items():
-        expected = tuple(-(-size // 2 ** int(key[1:])) for size in blocks.size(image))
-        if len(features.shape) != 4 or blocks.size(features) != expected:
+        expected = tuple(-(-size // 2 ** int(key[1:])) for size in resizing.size(image))
+        if len(features.shape) != 4 or resizing.size(features) != expected:
             raise ValueError(
                 f"Argument `backbone` must return a map of height and width {expected} "
-                f"as {key!r}, since its images have {blocks.size(image)}. "
+                f"as {key!r}, since its images have {resizing.size(image)}. "
                 f"Received: a map of shape {tuple(features.shape[1:])}"
             )
     return {int(key[1:]): features for key, features in maps.items()}

@@ -7,7 +7,7 @@ import keras
 
 from keras_shift import initializers
 from keras_shift import layers as shift_layers
-from keras_shift.zoo import arguments, blocks, network
+from keras_shift.zoo import arguments, blocks, network, resizing
 
 SPATIAL = ("grouped_shift", "conv")
 
@@ -137,7 +137,7 @@ def StyleTransferNet(
     x = _normalized(x, "first", relu=True)
     sizes = []
     for level, kernel_size in enumerate(down, 1):
-        sizes.append(blocks.size(x))
+        sizes.append(resizing.size(x))
         x = _convolution(
             x, filters[level], kernel_size, spatial, f"down{level}", 2, **options
         )
@@ -150,7 +150,7 @@ def StyleTransferNet(
         prefix = f"up{level}"
         # Nearest neighbours in front of a convolution leave no chequered pattern, which
         # transposed convolutions do.
-        x = blocks.enlarge(x, 2, sizes.pop(), "nearest", prefix)
+        x = resizing.enlarge(x, 2, sizes.pop(), "nearest", prefix)
         x = _convolution(x, filters[level - 1], kernel_size, way, prefix, **options)
         x = _normalized(x, prefix, relu=True)
     channels = images.shape[blocks.channel_axis()]
@@ -250,7 +250,7 @@ def _images(input_shape, kernel_sizes):
     margins = [s * (size // 2) for s, size in zip(strides, kernel_sizes)]
     margins.append(4 * (_RESIDUAL_KERNEL_SIZE // 2))
     least = 1 + max(margins)
-    known = [size for size in blocks.size(images) if size is not None]
+    known = [size for size in resizing.size(images) if size is not None]
     if known and min(known) < least:
         raise ValueError(
             f"Argument `input_shape` must have a height and a width of {least} or more "
