@@ -122,7 +122,7 @@ def main(arguments):
                 model.save(temporary)
         _, trained = example.verify(example.keras_predict(model), data)
         console.print(f"{name}: {untrained} untrained, {trained} trained")
-        files = example.export(model, data, run)
+        files = example.steps.export(model, data.images, run, "embedding")
         _, int8 = example.verify(files["int8"].predict, data)
         rows.append(
             {

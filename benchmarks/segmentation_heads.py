@@ -79,7 +79,7 @@ def main(arguments):
     # Ratios are to the first network.
     models = {head: models[head] for head in ("depthwise", "shifts")}
     for size in arguments.sizes:
-        for kind, quantize in example.KINDS.items():
+        for kind, quantize in example.steps.KINDS.items():
             timings = example.time_files(models, data, size, quantize, options)
             for row in rows[1:]:
                 timing = timings[row["network"]]

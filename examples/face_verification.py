@@ -38,12 +38,12 @@ import numpy as np
 import rich.console
 import rich.progress
 import rich.table
+import steps
 from matplotlib import pyplot
 from PIL import Image, ImageOps
 from segmentation import read
 
 import keras_shift
-from keras_shift.deploy import LiteRTModel, to_tflite
 from keras_shift.environment import machine
 from keras_shift.files import replacing
 from keras_shift.training import verification
@@ -53,7 +53,6 @@ MOST_IMAGES = 20  # A few people of LFW have hundreds.
 MOST_PAIRS = 1000  # of either kind
 PEOPLE_TRAINED_ON = 7  # of the ten digits
 DRAWN_PAIRS = 4  # of either kind
-KINDS = {"float32": None, "int8": "int8"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,22 +295,6 @@ def keras_predict(model):
     return lambda images: model.predict(images, verbose=0)
 
 
-def export(model, data, output):
-    """Writes float32 and int8 files, and returns them by kind."""
-    files = {}
-    for kind, quantize in KINDS.items():
-        report = to_tflite(
-            model,
-            output / f"{model.name}_{kind}.tflite",
-            quantize=quantize,
-            representative_data=data.images[: workflow.CALIBRATION_IMAGES],
-            output_name="embedding",
-        )
-        print(report)
-        files[kind] = LiteRTModel(report.path)
-    return files
-
-
 def row_of(name, result):
     """What the table has of some embeddings."""
     return {
@@ -394,7 +377,7 @@ def run(data, arguments):
     trained, result = verify(keras_predict(model), data)
     rows.append(row_of("Keras", result))
     similarities = {"untrained": untrained, "Keras": trained}
-    for kind, lite in export(model, data, output).items():
+    for kind, lite in steps.export(model, data.images, output, "embedding").items():
         similarities[kind], of_file = verify(lite.predict, data)
         difference = np.abs(similarities[kind] - trained).max()
         rows.append(
@@ -495,7 +478,7 @@ def main(arguments=None):
     """Does what the command line asks for."""
     arguments = parse(arguments)
     matplotlib.use("agg")
-    try:
+    with steps.errors_in_one_line("face_verification.py"):
         if arguments.folder is None:
             data = digits(arguments)
         elif Path(arguments.folder).is_dir():
@@ -503,12 +486,6 @@ def main(arguments=None):
         else:
             raise ValueError(f"There is no folder {arguments.folder}.")
         run(data, arguments)
-    except (ImportError, OSError, ValueError) as error:
-        raise SystemExit(f"face_verification.py: {error}") from error
-    except KeyboardInterrupt as error:
-        raise SystemExit(
-            "\nInterrupted. The files written so far are complete."
-        ) from error
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ import numpy as np  # noqa: E402
 import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
+import steps  # noqa: E402
 
 import keras_shift  # noqa: E402
 from keras_shift.deploy import LiteRTModel, to_tflite  # noqa: E402
@@ -53,12 +54,10 @@ except ImportError as error:
 FEATURES = (4, 8, 16)
 IGNORED = 255  # a pixel that does not count, as in Pascal VOC's masks
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 is slow for a short training.
-CALIBRATION_IMAGES = 100
 DRAWN_IMAGES = 6
 BACKGROUND = 0.15  # the grey of class 0
 DIGITS = 5  # Of all ten, a short training tells fewer apart.
 HEADS = {"shifts": "grouped_shift", "depthwise": "depthwise"}
-KINDS = {"float32": None, "int8": "int8"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,22 +353,6 @@ def majority(masks):
     return int(np.bincount(masks[masks != IGNORED]).argmax())
 
 
-def export(model, data, output):
-    """Writes float32 and int8 files, and returns them by kind."""
-    files = {}
-    for kind, quantize in KINDS.items():
-        report = to_tflite(
-            model,
-            output / f"{model.name}_{kind}.tflite",
-            quantize=quantize,
-            representative_data=data.images[:CALIBRATION_IMAGES],
-            output_name="scores",
-        )
-        print(report)
-        files[kind] = LiteRTModel(report.path)
-    return files
-
-
 def time_files(models, data, size, quantize, arguments):
     """Times files of both networks for images of another size.
 
@@ -468,7 +451,7 @@ def run(data, arguments):
             "million MAdds": keras_shift.analysis.multiply_adds(model) / 1e6,
             "Keras mean IoU": mean_iou(data.held_out_masks, predicted, classes),
         }
-        for kind, lite in export(model, data, output).items():
+        for kind, lite in steps.export(model, data.images, output, "scores").items():
             answers = np.stack(
                 [
                     lite.predict(image[None])[0].argmax(-1)
@@ -483,7 +466,7 @@ def run(data, arguments):
         draw(data, predictions, path)
     for size in arguments.sizes:
         name = "{}x{}".format(*size)
-        for kind, quantize in KINDS.items():
+        for kind, quantize in steps.KINDS.items():
             with console.status(f"Timing {kind} files for {name} pixels"):
                 timings = time_files(models, data, size, quantize, arguments)
             for row in rows[1:]:
@@ -591,7 +574,7 @@ def main(arguments=None):
     arguments = parse(arguments)
     matplotlib.use("agg")
     source = arguments.source
-    try:
+    with steps.errors_in_one_line("segmentation.py"):
         if source is None:
             data = digits(arguments)
         elif os.path.isdir(source):
@@ -601,12 +584,6 @@ def main(arguments=None):
         else:
             data = tfds_dataset(source, arguments)
         run(data, arguments)
-    except (ImportError, OSError, ValueError) as error:
-        raise SystemExit(f"segmentation.py: {error}") from error
-    except KeyboardInterrupt as error:
-        raise SystemExit(
-            "\nInterrupted. The files written so far are complete."
-        ) from error
 
 
 if __name__ == "__main__":

@@ -36,11 +36,11 @@ import rich.console  # noqa: E402
 import rich.progress  # noqa: E402
 import rich.table  # noqa: E402
 import segmentation as workflow  # noqa: E402
+import steps  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from PIL import Image, ImageDraw, ImageOps  # noqa: E402
 
 import keras_shift  # noqa: E402
-from keras_shift.deploy import LiteRTModel, to_tflite  # noqa: E402
 from keras_shift.deploy.timing import time_alternately  # noqa: E402
 from keras_shift.environment import machine  # noqa: E402
 from keras_shift.files import replacing  # noqa: E402
@@ -56,7 +56,6 @@ NETWORKS = {"convolutions": "conv", "shifts": "grouped_shift"}
 # of the size, of which Adam's steps take no notice: with the shifts' learning rate, the
 # convolutions' ReLUs died.
 LEARNING_RATES = {"style_convolutions": 1 / 3, "style_shifts": 1.0}
-KINDS = workflow.KINDS
 FEATURES = ("mobilenet_v2", "fenet", "hed", "vgg16")
 LOSSES = ("style loss", "content loss")
 
@@ -267,18 +266,8 @@ def export(model, network, data, output):
     """Writes float32 and int8 files for the photographs' size, by kind."""
     fixed = build(network, *data.photographs.shape[1:3])
     fixed.set_weights(model.get_weights())
-    files = {}
-    for kind, quantize in KINDS.items():
-        report = to_tflite(
-            fixed,
-            output / f"{model.name}_{kind}.tflite",
-            quantize=quantize,
-            representative_data=data.photographs[:CALIBRATION_IMAGES],
-            output_name="painted",
-        )
-        print(report)
-        files[kind] = LiteRTModel(report.path)
-    return files
+    photographs = data.photographs[:CALIBRATION_IMAGES]
+    return steps.export(fixed, photographs, output, "painted")
 
 
 def draw(data, painted, path):
@@ -312,7 +301,7 @@ def run(data, features, arguments):
     output.mkdir(parents=True, exist_ok=True)
     console = rich.console.Console()
     rows, painted = [], {}
-    files: dict[str, dict] = {kind: {} for kind in KINDS}
+    files: dict[str, dict] = {kind: {} for kind in steps.KINDS}
     for network in NETWORKS:
         keras.utils.set_random_seed(arguments.seed)
         model = build(network)
@@ -459,19 +448,13 @@ def parse(arguments=None):
 def main(arguments=None):
     """Does what the command line asks for."""
     arguments = parse(arguments)
-    try:
+    with steps.errors_in_one_line("style_transfer.py"):
         if arguments.style is None:
             data = stand_in(arguments)
         else:
             data = folder(arguments.style, arguments.folder, arguments)
         features = keras_shift.training.perceptual_features(arguments.features)
         run(data, features, arguments)
-    except (ImportError, OSError, ValueError) as error:
-        raise SystemExit(f"style_transfer.py: {error}") from error
-    except KeyboardInterrupt as error:
-        raise SystemExit(
-            "\nInterrupted. The files written so far are complete."
-        ) from error
 
 
 if __name__ == "__main__":

@@ -86,8 +86,13 @@ def load_tool(name):
 
 
 def load_example(name):
-    """Imports a script of examples/."""
-    return _load(ROOT / "examples" / f"{name}.py")
+    """Imports a script of examples/, which finds its neighbours as when it is run."""
+    folder = ROOT / "examples"
+    sys.path.insert(0, str(folder))
+    try:
+        return _load(folder / f"{name}.py")
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _load(path):

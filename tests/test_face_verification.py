@@ -78,10 +78,9 @@ class TestShiftFaceNet:
 
 
 @pytest.fixture
-def example(monkeypatch):
+def example():
     pytest.importorskip("matplotlib")
     pytest.importorskip("PIL")
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     return load_example("face_verification")
 
 

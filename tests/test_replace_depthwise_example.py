@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from networks import ROOT, load_example, pixels
+from networks import load_example, pixels
 
 pytestmark = pytest.mark.tensorflow
 
@@ -17,7 +17,6 @@ tf = pytest.importorskip("tensorflow")
 @pytest.fixture
 def example(monkeypatch):
     """The example with a small network, and images that are dark or bright."""
-    monkeypatch.syspath_prepend(ROOT / "examples")
     example = load_example("replace_depthwise")
 
     def data(image_size, batch_size, seed):
@@ -72,7 +71,6 @@ def test_it_shifts_little_and_exports(example, tmp_path, capsys):
 
 def test_default_network(example, monkeypatch):
     monkeypatch.undo()
-    monkeypatch.syspath_prepend(ROOT / "examples")
     data = example.workflow.Data("tiny", None, None, 3, 32)
     model = load_example("replace_depthwise").build("MobileNetV2", data, 0)
     assert model.output_shape == (None, 3)
@@ -83,7 +81,6 @@ def test_default_network(example, monkeypatch):
     [("NoSuchNet", "must be a network of keras.applications"), ("VGG16", "are none")],
 )
 def test_other_networks(network, message, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(ROOT / "examples")
     example = load_example("replace_depthwise")
     if network == "VGG16":
         monkeypatch.setattr(example.workflow, "fit", lambda *arguments: 0.5)

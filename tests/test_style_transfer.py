@@ -3,7 +3,6 @@
 import csv
 import importlib.machinery
 import json
-import sys
 
 import h5py
 import keras
@@ -393,9 +392,7 @@ def example():
         pytest.importorskip(name)
     if keras.backend.backend() != "tensorflow":
         pytest.skip("LiteRT's converter is TensorFlow's")
-    sys.path.append(str(ROOT / "examples"))
-    yield load_example("style_transfer")
-    sys.path.remove(str(ROOT / "examples"))
+    return load_example("style_transfer")
 
 
 def write(folder, count=5, size=(40, 32)):
@@ -461,7 +458,7 @@ class TestExample:
             return training.StyleTransfer(model, features, data.style)
 
         def export(model, network, data, output):
-            return dict.fromkeys(example.KINDS, File(model))
+            return dict.fromkeys(example.steps.KINDS, File(model))
 
         for function in (build, fit, export):
             monkeypatch.setattr(example, function.__name__, function)
