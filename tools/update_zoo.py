@@ -54,12 +54,11 @@ How the figures are counted:
 those of `keras.applications.MobileNetV2`.
 
 Not here: the style transfer networks of the ShiftNet paper (they are no classifiers),
-and its ShiftFaceNet, which is `keras_shift.zoo.ShiftFaceNet`: with embeddings of 128
-numbers it has 560,032 parameters; the 0.78 M that the paper prints for it (784,136)
-take `embedding_dim=1000`, as ShiftNet-C with 1000 classes has them. No table has
-networks of SC2 modules; `module="sc2"` makes them. Table 5 of the ShiftNet paper
-has two more ResNets of each depth, reduced net-wise by factors that nobody recorded;
-`alpha=factor**-0.5` makes them.
+and its ShiftFaceNet, which is `keras_shift.zoo.ShiftFaceNet`: the parameters that the
+paper prints for it take `embedding_dim=1000`, as ShiftNet-C with 1000 classes has them.
+No table has networks of SC2 modules; `module="sc2"` makes them. Table 5 of the ShiftNet
+paper has two more ResNets of each depth, reduced net-wise by factors that nobody
+recorded; `alpha=factor**-0.5` makes them.
 """
 
 FAMILIES = {
