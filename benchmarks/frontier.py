@@ -11,8 +11,9 @@ third quartiles, round by round. A shift network is also timed with all of its
 displacements at zero, which tells what its shifts cost. Accuracies are those of the
 weights' records.
 
-Writes benchmarks/results/frontier.csv, with the machine in it, and draws
-docs/frontier.png (this needs matplotlib); `--draw` draws what was measured before.
+Writes benchmarks/results/frontier.csv, which keeps what was measured on other machines,
+and draws this one's times in docs/frontier.png (this needs matplotlib); `--draw` draws
+what was measured before.
 """
 
 import argparse
@@ -112,9 +113,23 @@ def measure(kind, threads, paths, rounds):
 
 
 def read(path=RESULTS):
-    """Reads what was written."""
+    """Reads what was written: rows by machine, those of the last one first."""
+    rows = collections.defaultdict(list)
     with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+        for row in csv.DictReader(file):
+            rows[row["machine"]].append(row)
+    return rows
+
+
+def elsewhere(path):
+    """The rows that other machines wrote, of weights that are still published."""
+    names = {record.name for record in records()}
+    return [
+        row
+        for name, rows in (read(path) if path.exists() else {}).items()
+        for row in rows
+        if name != machine() and row["weights"] in names
+    ]
 
 
 def draw(rows, path):
@@ -166,9 +181,10 @@ def main(arguments):
                 paths = {(name, shifts): path for name, shifts, path in written}
                 for threads in THREADS:
                     rows += measure(kind, threads, paths, arguments.rounds)
-        write(rows, arguments.output)
+        write(rows + elsewhere(arguments.output), arguments.output)
         console.print(f"Written to {arguments.output}", soft_wrap=True)
-    draw(read(arguments.output), arguments.picture)
+    last, *_ = read(arguments.output).values()
+    draw(last, arguments.picture)
     console.print(f"Drawn in {arguments.picture}", soft_wrap=True)
 
 

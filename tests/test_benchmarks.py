@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import importlib
+import itertools
 import sys
 import types
 
@@ -152,20 +153,35 @@ def test_transfer_draws_both_starts(monkeypatch, tmp_path):
 def test_the_frontier_has_every_network_and_can_be_drawn_again(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     frontier = load("frontier", monkeypatch)
-    rows = frontier.read()
+    rows, *others = frontier.read().values()
     assert [(row["weights"], row["kind"], row["threads"]) for row in rows] == [
         (record.name, kind, str(threads))
         for kind in frontier.KINDS
         for threads in frontier.THREADS
         for record in frontier.records()
     ]
-    for row in rows:
+    for row in itertools.chain(rows, *others):
         assert (row["without_shifts"] != "") == ("fenet" in row["weights"])
         if row["weights"] == frontier.BASELINE:
             assert float(row["ratio"]) == 1
     frontier.draw(rows, tmp_path / "again.png")
     for picture in (tmp_path / "again.png", frontier.PICTURE):
         assert 10_000 < picture.stat().st_size < LARGEST_PICTURE
+
+
+def test_the_frontier_keeps_what_other_machines_measured(monkeypatch, tmp_path):
+    frontier = load("frontier", monkeypatch)
+    name = frontier.BASELINE
+    written = [
+        {"weights": weights, "machine": computer, "ratio": 1.0}
+        for computer in (frontier.machine(), "another")
+        for weights in (name, "weights_of_yesterday")
+    ]
+    frontier.write(written, tmp_path / "frontier.csv")
+    assert frontier.elsewhere(tmp_path / "frontier.csv") == [
+        {"weights": name, "machine": "another", "ratio": "1"}
+    ]
+    assert frontier.elsewhere(tmp_path / "none.csv") == []
 
 
 @pytest.mark.exhaustive

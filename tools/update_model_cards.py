@@ -125,11 +125,15 @@ def _table(rows):
 
 
 def ratios():
-    """Returns dicts like the `times` of a card, by the names of the weights."""
+    """Returns dicts like the `times` of a card, by the names of the weights.
+
+    They are of the machine that measured last.
+    """
     found = {}
     with open(TIMES, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["threads"] == "1":
+        rows = list(csv.DictReader(file))
+        for row in rows:
+            if row["threads"] == "1" and row["machine"] == rows[0]["machine"]:
                 kinds = found.setdefault(row["weights"], {})
                 kinds[row["kind"]] = float(row["ratio"])
     return found

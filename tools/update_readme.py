@@ -297,6 +297,25 @@ def frontier(dataset):
     return header, rows
 
 
+def processors():
+    """Both files' times of every network, machine by machine, on one thread."""
+    cells = [cell for cell in _read("frontier.csv") if cell["threads"] == "1"]
+    machines = list(dict.fromkeys(cell["machine"] for cell in cells))
+    ratios = {
+        (cell["weights"], cell["machine"], cell["kind"]): float(cell["ratio"])
+        for cell in cells
+    }
+    rows = []
+    for name in dict.fromkeys(cell["weights"] for cell in cells):
+        record = json.loads((WEIGHTS / f"{name}.json").read_text())
+        found = [ratios.get((name, m, kind)) for m in machines for kind in KINDS]
+        rows.append(
+            (_call(record), *("" if f is None else f"{f:.2f}" for f in found))
+        )
+    header = [f"{kind}, {name}" for name in machines for kind in KINDS]
+    return ("network", *header), rows
+
+
 def networks():
     """What the networks cost, from the counts that the tests compare."""
     counts = json.loads((ROOT / "tests" / "data" / "expected_counts.json").read_text())
@@ -635,6 +654,8 @@ def _read(name):
 def _timed(dataset):
     """Pairs of a record and its rows of frontier.csv by type and threads."""
     cells = _read("frontier.csv")
+    # The machine that measured last stands first.
+    cells = [cell for cell in cells if cell["machine"] == cells[0]["machine"]]
     for name in dict.fromkeys(cell["weights"] for cell in cells):
         record = json.loads((WEIGHTS / f"{name}.json").read_text())
         if record["dataset"] == dataset:
@@ -708,6 +729,7 @@ TABLES = {
     "networks": networks,
     "painters": painters,
     "phones": phones,
+    "processors": processors,
     "replaced": replaced,
     "segmentation_heads": segmentation_heads,
     "servers": servers,
