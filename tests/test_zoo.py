@@ -211,6 +211,8 @@ class TestNames:
         for name in ("FENet", "ShiftNetC", "ResNet20"):
             model = get_model(name, include_top=False, alpha=0.25)
             assert model.output_shape[:3] == (None, None, None)
+        painter = get_model("StyleTransferNet", input_shape=(32, 32, 3), alpha=0.25)
+        assert painter.output_shape == (None, 32, 32, 3)
 
     def test_arguments_come_before_those_of_the_name(self):
         model = get_model("fenet_1.375", alpha=0.25, classes=7, name="mine")

@@ -11,14 +11,22 @@ from keras_shift.zoo import (
     fenet,
     mobilenet_v2,
     resnet,
+    shiftfacenet,
     shiftnet,
     shiftresnet,
+    style_transfer,
     variants,
 )
 from keras_shift.zoo.record import Record
 
-# MobileNetV2 is not one of the variants, since it is not from one of the two papers.
-_CONSTRUCTORS = {"MobileNetV2": mobilenet_v2.MobileNetV2} | {
+# The variants are the papers' networks that classify.
+_OTHERS = (
+    mobilenet_v2.MobileNetV2,
+    shiftfacenet.ShiftFaceNet,
+    style_transfer.StyleTransferNet,
+)
+
+_CONSTRUCTORS = {constructor.__name__: constructor for constructor in _OTHERS} | {
     name: constructor
     for module in (fenet, resnet, shiftnet, shiftresnet)
     for name, constructor in vars(module).items()
