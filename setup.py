@@ -45,6 +45,16 @@ X86_FLAGS = {
         "-mf16c",
         "-mprefer-vector-width=512",
     ],
+    "_avx512bf16": [
+        "-mavx512f",
+        "-mavx512vl",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512bf16",
+        "-mfma",
+        "-mf16c",
+        "-mprefer-vector-width=512",
+    ],
 }
 
 

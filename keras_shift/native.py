@@ -53,6 +53,7 @@ def fused_unit(
     project: Tensor,
     displacements: Tensor,
     *,
+    channels: int | None,
     filters: int,
     strides: Sequence[int],
     pool_padding: Literal["valid", "same"] | None,
@@ -62,8 +63,8 @@ def fused_unit(
 ) -> Tensor:
     """Computes `keras_shift.layers.FusedUnit2D` from NHWC images and its weights.
 
-    Images and matrices are float32, displacements int32. The matrices are in panels,
-    as `FusedUnit2D` describes them.
+    Images are float32, displacements int32. The matrices are in panels of float32 or
+    bfloat16, as `FusedUnit2D` describes them.
     """
     import tensorflow as tf
 
@@ -72,6 +73,7 @@ def fused_unit(
         expand=expand,
         project=project,
         displacements=displacements,
+        channels=channels or 0,
         filters=filters,
         strides=strides,
         pool=pool_padding or "none",

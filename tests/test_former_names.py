@@ -33,6 +33,12 @@ def test_configs(saved, former_names):
     assert former == kept
 
 
+def test_units_were_of_float32():
+    config = FUSED.get_config()
+    assert config.pop("precision") == "float32"
+    assert FusedUnit2D.from_config(config).precision == "float32"
+
+
 def test_recipes():
     recipe = recipes.get_recipe("tiny_imagenet.fenet_1.0.sparse")
     fields = json.loads(recipe.to_json())

@@ -67,6 +67,17 @@ def test_cases(case, implementation):
     assert predict(fused, images[:0]).shape == (0, *model.output_shape[1:])
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_cases_in_bfloat16(case, implementation):
+    model = model_of(case)
+    fused = fuse(model, precision="bfloat16")
+    images = pixels(3, *model.input_shape[1:]) / 255
+    expected = predict(model, images)
+    # A bfloat16 has eight bits.
+    assert_same(predict(fused, images), expected, 2**-6)
+    assert not np.array_equal(predict(fused, images), expected)
+
+
 @pytest.mark.parametrize(
     "options, fused, left",
     [
@@ -266,9 +277,12 @@ class TestUse:
         function = tf.function(fused, jit_compile=jit_compile)
         assert_same(function(images), expected)
 
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
     def test_keras_file_and_saved_model_in_a_fresh_process(
-        self, fused, images, expected, tmp_path
+        self, precision, model, images, tmp_path
     ):
+        fused = fuse(model, precision)
+        expected = predict(fused, images)
         fused.save(tmp_path / "model.keras")
         fused.export(tmp_path / "saved_model", verbose=False)
         np.save(tmp_path / "images.npy", images)
@@ -289,11 +303,12 @@ np.save(folder + "/saved_model.npy", loaded.serve(images))
         assert_same(np.load(tmp_path / "keras.npy"), expected)
         assert_same(np.load(tmp_path / "saved_model.npy"), expected)
 
-    def test_ten_threads_at_once(self, fused, images):
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_ten_threads_at_once(self, precision, model, images):
         """Bit for bit what one thread gets."""
         import tensorflow as tf
 
-        function = tf.function(fused)
+        function = tf.function(fuse(model, precision))
         one = [function(image[None]).numpy() for image in images]
         with concurrent.futures.ThreadPoolExecutor(10) as pool:
             for _ in range(3):
@@ -314,6 +329,31 @@ np.save(folder + "/saved_model.npy", loaded.serve(images))
         fresh.save_weights(tmp_path / "fused.weights.h5")
         fused.load_weights(tmp_path / "fused.weights.h5")
         np.testing.assert_array_equal(predict(fused, images), expected)
+
+    @pytest.mark.parametrize(
+        "isa", ["baseline", exhaustive("avx2"), exhaustive("avx512")]
+    )
+    def test_bfloat16_with_a_lesser_instruction_set(
+        self, isa, model, images, tmp_path, monkeypatch
+    ):
+        fused = fuse(model, "bfloat16")
+        fused.save(tmp_path / "model.keras")
+        np.save(tmp_path / "images.npy", images)
+        monkeypatch.setenv("KERAS_SHIFT_ISA", isa)
+        run_python(
+            """
+import sys
+import keras, keras_shift, numpy as np
+folder = sys.argv[1]
+model = keras.saving.load_model(folder + "/model.keras")
+images = np.load(folder + "/images.npy")
+np.save(folder + "/outputs.npy", model.predict(images, verbose=0))
+""",
+            tmp_path,
+        )
+        # Some numbers of the wide tensors are rounded the other way.
+        expected = predict(fused, images)
+        assert_same(np.load(tmp_path / "outputs.npy"), expected, 2**-9)
 
     def test_training_is_refused(self, fused, images):
         with pytest.raises(ValueError, match="(?s)for inference.*training=True"):
@@ -533,6 +573,11 @@ def test_beside_another_device_a_warning_says_why(monkeypatch):
     monkeypatch.setattr(dispatch, "other_devices", lambda: ["/physical_device:GPU:0"])
     with pytest.warns(UserWarning, match="more slowly.*/physical_device:GPU:0"):
         fuse(one_unit())
+
+
+def test_unknown_precision():
+    with pytest.raises(ValueError, match="(?s)`precision`.*precision=bf16"):
+        fuse(one_unit(), precision="bf16")
 
 
 def test_subclassed_model():

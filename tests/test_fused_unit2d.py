@@ -1,10 +1,12 @@
 """The layer of a fused unit, on every backend."""
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from keras import ops
 
+from keras_shift import dispatch
 from keras_shift.layers import FusedUnit2D
 from reference import integer_shift
 
@@ -29,6 +31,15 @@ CASES = [
     ),
 ]
 every_case = pytest.mark.parametrize("arguments, shape", CASES)
+IN_BFLOAT16 = [({**arguments, "precision": "bfloat16"}, s) for arguments, s in CASES]
+every_precision = pytest.mark.parametrize("arguments, shape", CASES + IN_BFLOAT16)
+
+
+def numbers(arguments, random, shape, scale):
+    """Normal numbers, or whole ones, of which float32 takes exact sums in any order."""
+    if arguments.get("precision") == "bfloat16":
+        return random.integers(-scale, scale, shape, endpoint=True)
+    return random.normal(size=shape)
 
 
 def matrices(arguments, channels, seed=1):
@@ -36,10 +47,10 @@ def matrices(arguments, channels, seed=1):
     wide, filters = arguments["wide_channels"], arguments["filters"]
     displacements = random.choice([0, 0, 0, 1, -1, 2, -9, 2**31 - 1], (2, wide))
     return {
-        "expand_kernel": random.normal(size=(channels, wide)),
-        "expand_bias": random.normal(size=wide),
-        "project_kernel": random.normal(size=(wide, filters)),
-        "project_bias": random.normal(size=filters),
+        "expand_kernel": numbers(arguments, random, (channels, wide), 3),
+        "expand_bias": numbers(arguments, random, wide, 1000),
+        "project_kernel": numbers(arguments, random, (wide, filters), 3),
+        "project_bias": numbers(arguments, random, filters, 1000),
         "displacements": None if "pool_padding" in arguments else displacements,
     }
 
@@ -71,13 +82,20 @@ def expected(arguments, inputs):
     channels = arguments.get("channels") or inputs.shape[-1]
     of = matrices(arguments, channels)
     inputs = inputs.astype("float64")
+
+    def rounded(numbers):
+        if arguments.get("precision") == "bfloat16":
+            return numbers.astype(ml_dtypes.bfloat16).astype("float64")
+        return numbers
+
     x, rest = inputs[..., :channels], inputs[..., channels:]
-    wide = np.maximum(x @ of["expand_kernel"] + of["expand_bias"], 0)
+    wide = rounded(x) @ of["expand_kernel"] + of["expand_bias"]
+    wide = rounded(np.maximum(wide, 0))
     pool = arguments.get("pool_padding")
     if pool is None:
         wide = integer_shift(wide, of["displacements"])
     else:
-        wide = pooled(wide, pool)
+        wide = rounded(pooled(wide, pool))
     rows, columns = arguments.get("strides", (1, 1))
     y = wide[:, ::rows, ::columns] @ of["project_kernel"] + of["project_bias"]
     y = np.maximum(y, 0) if arguments.get("output_relu") else y
@@ -97,6 +115,18 @@ def test_formula(arguments, shape):
     assert tuple(empty.shape) == (0, *correct.shape[1:])
 
 
+@pytest.mark.parametrize("native", [True, False], ids=["layer", "keras.ops"])
+@pytest.mark.parametrize("arguments, shape", IN_BFLOAT16)
+def test_bfloat16_rounds_what_is_multiplied(arguments, shape, native, monkeypatch):
+    """To the bit, wherever it is computed."""
+    if not native:
+        monkeypatch.setattr(dispatch, "serves", lambda traced=False: False)
+    x = numbers(arguments, np.random.default_rng(0), shape, 1000).astype("float32")
+    layer = layer_of(arguments, shape)
+    correct = expected(arguments, x)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), correct)
+
+
 @every_case
 def test_one_model_takes_images_of_any_size(arguments, shape):
     inputs = keras.Input((None, None, shape[-1]))
@@ -111,7 +141,7 @@ def test_one_model_takes_images_of_any_size(arguments, shape):
         )
 
 
-@every_case
+@every_precision
 def test_config_and_weights(arguments, shape, tmp_path):
     layer = layer_of(arguments, shape)
     again = FusedUnit2D.from_config(layer.get_config())
@@ -137,6 +167,22 @@ def test_panels():
     assert not panels[1, :, 4:].any()
 
 
+def test_panels_of_pairs():
+    arguments = {"filters": 3, "wide_channels": 20, "precision": "bfloat16"}
+    layer = layer_of(arguments, (1, 2, 2, 5))
+    assert {layer.expand_panels.dtype, layer.project_panels.dtype} == {"bfloat16"}
+    of = matrices(arguments, 5)
+    panels = ops.convert_to_numpy(ops.cast(layer.expand_panels, "float32"))
+    assert panels.shape == (2, 4, 32)
+    bias = panels[:, 0].reshape(32, 2)
+    np.testing.assert_array_equal(bias.sum(axis=1)[:20], of["expand_bias"])
+    assert bias[:, 1].any()
+    np.testing.assert_array_equal(panels[0, 2, ::2], of["expand_kernel"][2, :16])
+    np.testing.assert_array_equal(panels[1, 2, 1:8:2], of["expand_kernel"][3, 16:])
+    np.testing.assert_array_equal(panels[1, 3, :8:2], of["expand_kernel"][4, 16:])
+    assert not panels[:, 3, 1::2].any() and not panels[1, :, 8:].any()
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -144,6 +190,7 @@ def test_panels():
         ({"strides": (1, -1)}, "(?s)`strides`.*Received: strides=-1"),
         ({"strides": (1, 2, 1)}, r"(?s)`strides`.*Received: strides=\(1, 2, 1\)"),
         ({"pool_padding": "full"}, "(?s)`pool_padding`.*Received: pool_padding=full"),
+        ({"precision": "int8"}, "(?s)`precision`.*Received: precision=int8"),
         ({"dtype": "mixed_float16"}, "float32 only.*Received: dtype=mixed_float16"),
     ],
 )

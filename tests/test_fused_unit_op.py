@@ -185,6 +185,33 @@ def test_any_number_of_threads_gives_the_same_bits(size, how):
         np.testing.assert_array_equal(unit(x, num_threads=threads), one)
 
 
+class UnitInBfloat16(Unit):
+    """A unit whose matrices are pairs of rows, in bfloat16."""
+
+    def inputs(self):
+        inputs = super().inputs()
+        for name in ("expand", "project"):
+            rows = inputs[name]
+            rows = np.pad(rows, [(0, 0), (1, 1 - rows.shape[1] % 2), (0, 0)])
+            pairs = rows.reshape(len(rows), -1, 2, 16).swapaxes(2, 3)
+            inputs[name] = tf.cast(pairs.reshape(*pairs.shape[:2], 32), tf.bfloat16)
+        return inputs | {"channels": len(self.kernels[0])}
+
+
+@pytest.mark.parametrize("how", [{}, {"pool": "same"}, {"strides": [2, 2]}], ids=str)
+@pytest.mark.parametrize("size", [(1, 15, 14), (1, 90, 61), (5, 14, 14)], ids=str)
+def test_bfloat16(size, how):
+    for channels, hidden, filters in [(1, 1, 1), (5, 33, 5), (24, 192, 40)]:
+        unit = UnitInBfloat16(channels, hidden, filters, **how)
+        x = draw(*size, channels)
+        one = unit(x, num_threads=1)
+        expected = unit.expected(x)
+        error = np.abs(one - expected).max() / np.abs(expected).max()
+        assert 0 < error < 2**-6
+        for threads in (0, 2, 3, 7):
+            np.testing.assert_array_equal(unit(x, num_threads=threads), one)
+
+
 def test_in_functions_with_unknown_shapes():
     unit = Unit(12, 40, 12, residual=True)
 
@@ -262,6 +289,28 @@ def test_bad_arguments(changed, message):
         OPS.keras_shift_fused_unit2d(**arguments)
 
 
+BFLOAT16 = tf.bfloat16.as_numpy_dtype
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"expand": np.zeros((2, 3, 16), BFLOAT16)}, r"1 \+ pairs, 32.*\(2, 3, 16\)"),
+        ({"channels": 5}, "`expand` must have rows for 5 channels.*Received: "),
+        ({"channels": 2}, "`expand` must have rows for 2 channels.*Received: "),
+        ({"channels": -1}, "k=-1"),
+        ({"channels": 0}, "here 3. Received: k=4"),
+        ({"displacements": np.zeros((2, 18), "int32")}, r"displacements.*\(2, 18\)"),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_arguments_in_bfloat16(changed, message):
+    unit = UnitInBfloat16(3, 19, 5)
+    arguments = {"x": X, **unit.inputs(), **unit.how, **changed}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        OPS.keras_shift_fused_unit2d(**arguments)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -294,3 +343,29 @@ def test_bad_shapes_are_found_when_a_graph_is_built(changed, message):
         }
         with pytest.raises(ValueError, match=message):
             OPS.keras_shift_fused_unit2d(**inputs, filters=5, strides=[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"expand": [2, 3, 16]}, "Dimension 2 of argument `expand` must be 32"),
+        ({"project": [1, 11, 16]}, "Dimension 2 of argument `project` must be 32"),
+        ({"project": [1, 20, 32]}, "`project` must be 11. Received: 20"),
+        ({"expand": [3, 3, 32]}, "Dimension 0 of argument `expand`.*must be 2"),
+        ({"expand": [2, 4, 32]}, "`expand` must not have more rows.*Received: 4"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_bad_shapes_in_bfloat16(changed, message):
+    shapes = {"expand": [2, 3, 32], "project": [1, 11, 32]}
+    with tf.Graph().as_default():
+        matrices = {
+            name: tf.compat.v1.placeholder(tf.bfloat16, shape)
+            for name, shape in {**shapes, **changed}.items()
+        }
+        x = tf.compat.v1.placeholder(tf.float32, [1, 4, 6, 3])
+        d = tf.compat.v1.placeholder(tf.int32, [2, 19])
+        with pytest.raises(ValueError, match=message):
+            OPS.keras_shift_fused_unit2d(
+                x=x, **matrices, displacements=d, filters=5, strides=[1, 1]
+            )

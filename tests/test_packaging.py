@@ -336,6 +336,7 @@ def test_the_three_builds_use_the_same_flags():
     assert of_bazel("FLAGS") == common
     assert of_bazel("AVX2_FLAGS") == special["_avx2"]
     assert of_bazel("AVX512_FLAGS") == special["_avx512"]
+    assert of_bazel("AVX512BF16_FLAGS") == special["_avx512bf16"]
 
     shell = (ROOT / "tools" / "cc_tests.sh").read_text()
     assert f'flags="{" ".join(common)}"' in shell

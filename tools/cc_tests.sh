@@ -31,6 +31,9 @@ isa_flags() { # what one source alone is compiled with: see setup.py
     x86_64-*_avx512.cc)
       echo "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mf16c" \
         "-mprefer-vector-width=512" ;;
+    x86_64-*_avx512bf16.cc)
+      echo "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx512bf16 -mfma -mf16c" \
+        "-mprefer-vector-width=512" ;;
   esac
 }
 

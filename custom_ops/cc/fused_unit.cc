@@ -11,7 +11,7 @@ namespace keras_shift {
 namespace {
 
 Status CheckAndRun(const ImageShape& shape, const FusedUnit& unit,
-                   const float* x, const float* expand, const float* project,
+                   const float* x, const void* expand, const void* project,
                    const int32_t* displacements, int64_t num_threads,
                    float* y) {
   ImageShape y_shape;
@@ -36,7 +36,7 @@ Status FusedUnitShape(const ImageShape& shape, const FusedUnit& unit,
 }
 
 Status FusedUnit2D(const ImageShape& shape, const FusedUnit& unit,
-                   const float* x, const float* expand, const float* project,
+                   const float* x, const void* expand, const void* project,
                    const int32_t* displacements, int64_t num_threads,
                    float* y) noexcept {
   try {

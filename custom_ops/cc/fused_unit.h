@@ -28,15 +28,21 @@ Status FusedUnitShape(const ImageShape& shape, const FusedUnit& unit,
                       ImageShape* y_shape) noexcept;
 
 // `expand` and `project` are matrices with a bias in front, in panels of 16
-// columns as kernels.h has them: float[panels][1 + rows][16]. What the last
-// panel has beyond the matrix does not matter.
+// columns as kernels.h has them: float[panels][1 + rows][16], or
+// bfloat16[panels][1 + ceil(rows / 2)][16][2], where [p][1 + i][j][k] is row
+// 2 * i + k, and [p][0][j][0] + [p][0][j][1] is the bias. What lies beyond the
+// matrix, in the last panel or in a last row of an odd number, does not matter.
 // `displacements` is a dense [2, hidden] array, of any values and in any order;
 // equal ones that follow each other cost least. With pooling, it must be zero.
 //
 // Sums are taken in float32, and are the same, bit for bit, for any
 // `num_threads`, which is that of shift.h. `x` and `y` must not overlap.
+//
+// With matrices in bfloat16, `x`, wide and moved are rounded to bfloat16 before
+// they are multiplied. Other instruction sets may then take the sums of a pair
+// of channels in another order, and take subnormal numbers for zero.
 Status FusedUnit2D(const ImageShape& shape, const FusedUnit& unit,
-                   const float* x, const float* expand, const float* project,
+                   const float* x, const void* expand, const void* project,
                    const int32_t* displacements, int64_t num_threads,
                    float* y) noexcept;
 

@@ -34,19 +34,19 @@ class WideBuffer {
   // one behind the other.
   void PlacePooledRows(int64_t first, int64_t last) const;
 
-  float* row(int64_t i) const { return rows_[i]; }
+  void* row(int64_t i) const { return rows_[i]; }
   // The indirection buffer from row i on; i may lie outside of the image by the
   // plan's halo.
-  const float* const* rows_from(int64_t i) const { return rows_ + i; }
+  const void* const* rows_from(int64_t i) const { return rows_ + i; }
   // Where the first row begins that is in the buffer.
-  float* pixels() const { return pixels_; }
+  unsigned char* pixels() const { return pixels_; }
 
  private:
   void FillIndirectionBuffer(int64_t num_rows);
 
   const FusedUnitPlan& plan_;
-  float* pixels_ = nullptr;
-  float** rows_ = nullptr;
+  unsigned char* pixels_ = nullptr;
+  void** rows_ = nullptr;
 };
 
 }  // namespace keras_shift

@@ -31,8 +31,7 @@ struct BandSteps {
 };
 
 BandSteps StepsOf(const FusedUnitPlan& plan, int64_t band_rows) {
-  const int64_t row_bytes =
-      std::max<int64_t>(1, plan.RowFloats() * sizeof(float));
+  const int64_t row_bytes = std::max<int64_t>(1, plan.RowBytes());
   const int64_t halo = plan.halo.rows();
   const int64_t wanted =
       std::min(plan.wide_height,
@@ -60,12 +59,15 @@ bool RunBand(const FusedUnitPlan& plan, const float* x, Range band, float* y) {
     const Range rows = {i, std::min(band.last, i + steps.y_rows)};
     if (plan.pooled) {
       buffer.PlacePooledRows(rows.first, rows.last);
-      ExpandAndPoolRows(plan, x, rows, expand_panels, buffer);
+      if (!ExpandAndPoolRows(plan, x, rows, expand_panels, buffer))
+        return false;
     } else {
       const int64_t needed =
           std::min(plan.wide_height, (rows.last - 1) * plan.wide_row_stride +
                                          plan.halo.below + 1);
-      ExpandRows(plan, x, {expanded, needed}, expand_panels, buffer);
+      if (!ExpandRows(plan, x, {expanded, needed}, expand_panels, buffer)) {
+        return false;
+      }
       expanded = std::max(expanded, needed);
     }
     ProjectRows(plan, x, rows, project_panels, buffer, y);
@@ -172,22 +174,21 @@ class Phases {
     return part < expand_.count() ? 0 : expand_.count();
   }
 
-  void Run(int64_t part, const float* x, float* y) const {
-    if (part < expand_.count()) {
-      Expand(part, x);
-    } else {
-      Project(part - expand_.count(), x, y);
-    }
+  // Returns false if there is not enough memory.
+  bool Run(int64_t part, const float* x, float* y) const {
+    if (part < expand_.count()) return Expand(part, x);
+    Project(part - expand_.count(), x, y);
+    return true;
   }
 
  private:
-  void Expand(int64_t part, const float* x) const {
+  bool Expand(int64_t part, const float* x) const {
     const Range panels = expand_.panels(part);
     if (plan_.pooled) {
-      ExpandAndPoolRows(plan_, x, {0, plan_.wide_height}, panels, buffer_);
-    } else {
-      ExpandRows(plan_, x, expand_.rows(part), panels, buffer_);
+      return ExpandAndPoolRows(plan_, x, {0, plan_.wide_height}, panels,
+                               buffer_);
     }
+    return ExpandRows(plan_, x, expand_.rows(part), panels, buffer_);
   }
 
   void Project(int64_t part, const float* x, float* y) const {
@@ -214,6 +215,7 @@ Status RunInPhases(const FusedUnitPlan& plan, const float* x, int64_t threads,
   constexpr int64_t kPartsPerThread = 4;
   const Phases phases(plan, buffer, threads * kPartsPerThread);
   std::atomic<int64_t> done{0};
+  std::atomic<bool> out_of_memory{false};
   // A single loop for all images and phases, since helpers take long to wake
   // up.
   const int64_t count = phases.count();
@@ -226,11 +228,12 @@ Status RunInPhases(const FusedUnitPlan& plan, const float* x, int64_t threads,
     while (done.load(std::memory_order_acquire) < before) {
       std::this_thread::yield();
     }
-    phases.Run(part, x + image * plan.XImageFloats(),
-               y + image * plan.YImageFloats());
+    const bool ok = phases.Run(part, x + image * plan.XImageFloats(),
+                               y + image * plan.YImageFloats());
+    if (!ok) out_of_memory = true;
     done.fetch_add(1, std::memory_order_release);
   });
-  return Status();
+  return out_of_memory ? Status::OutOfMemory() : Status();
 }
 
 // ---------------------------------------------------------------------------
@@ -251,8 +254,7 @@ int64_t ThreadsForProducts(const FusedUnitPlan& plan, int64_t num_threads) {
 }
 
 bool FitsIntoSharedCache(const FusedUnitPlan& plan) {
-  return plan.RowFloats() * static_cast<int64_t>(sizeof(float)) <=
-         kSharedBytes / plan.wide_height;
+  return plan.RowBytes() <= kSharedBytes / plan.wide_height;
 }
 
 }  // namespace

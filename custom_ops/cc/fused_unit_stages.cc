@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "custom_ops/cc/arguments.h"
 #include "custom_ops/cc/kernels.h"
+#include "custom_ops/cc/workspace.h"
 
 namespace keras_shift {
 namespace {
@@ -10,17 +12,60 @@ namespace {
 // So many rows are multiplied by a panel before it is the next panel's turn.
 constexpr int64_t kRowsAtOnce = 64;
 
+// Rows of x, rounded to bfloat16, in a workspace that this thread keeps from
+// call to call. With matrices in float32, there are none. A thread must not
+// have two of these at a time.
+class RoundedRows {
+ public:
+  RoundedRows(const FusedUnitPlan& plan, int64_t num_rows)
+      : plan_(plan),
+        row_bytes_(plan.wide_width * plan.expand.x_step * kWordBytes) {
+    if (!plan.unit.bfloat16) return;
+    num_rows = std::min(num_rows, kRowsAtOnce);
+    constexpr int64_t kBehind = kRoundedTogether * sizeof(uint16_t);
+    if (row_bytes_ >= (kByteLimit - kBehind) / kRowsAtOnce) return;
+    memory_ = workspace_.Reserve(num_rows * row_bytes_ + kBehind);
+  }
+  ~RoundedRows() { workspace_.ReleaseIfLarge(); }
+
+  RoundedRows(const RoundedRows&) = delete;
+  RoundedRows& operator=(const RoundedRows&) = delete;
+
+  // Whether there was enough memory. Without it, nothing else may be called.
+  bool ok() const { return !plan_.unit.bfloat16 || memory_ != nullptr; }
+
+  // Returns what the GEMM shall read in the place of a row of x. Rows must be
+  // written in the order of their numbers, each of which is below num_rows and
+  // kRowsAtOnce.
+  const void* Write(int64_t i, const float* x) const {
+    if (!plan_.unit.bfloat16) return x;
+    unsigned char* const row = memory_ + i * row_bytes_;
+    plan_.kernel.round(x, plan_.x_pixel_step, plan_.wide_width,
+                       plan_.unit.expanded, row, plan_.expand.x_step);
+    return row;
+  }
+
+ private:
+  static thread_local Workspace workspace_;
+
+  const FusedUnitPlan& plan_;
+  const int64_t row_bytes_;
+  unsigned char* memory_ = nullptr;
+};
+
+thread_local Workspace RoundedRows::workspace_;
+
 // The rows of a call of the first GEMM. Each of them reads a single row of x,
 // so that its indirection buffer has one pointer.
 class ExpandedRows {
  public:
-  ExpandedRows() = default;
+  explicit ExpandedRows(const RoundedRows& rounded) : rounded_(rounded) {}
   // Rows point to pointers in here.
   ExpandedRows(const ExpandedRows&) = delete;
   ExpandedRows& operator=(const ExpandedRows&) = delete;
 
-  void Append(const float* x, float* y) {
-    pointers_[count_] = x;
+  void Append(const float* x, void* y) {
+    pointers_[count_] = rounded_.Write(count_, x);
     rows_[count_] = {.x_rows = &pointers_[count_], .y = y, .residual = nullptr};
     ++count_;
   }
@@ -33,17 +78,18 @@ class ExpandedRows {
   }
 
  private:
-  const float* pointers_[kRowsAtOnce];
+  const RoundedRows& rounded_;
+  const void* pointers_[kRowsAtOnce];
   GemmRow rows_[kRowsAtOnce];
   int64_t count_ = 0;
 };
 
 // Where the two rows lie that become pooled row i, of the `rows` of this call.
 // They are pooled in place: the pooled row begins where they do, or before.
-float* UpperRow(const FusedUnitPlan& plan, Range rows, int64_t i,
-                const WideBuffer& buffer) {
+unsigned char* UpperRow(const FusedUnitPlan& plan, Range rows, int64_t i,
+                        const WideBuffer& buffer) {
   return buffer.pixels() +
-         2 * (i - rows.first) * plan.wide_width * plan.wide_step;
+         2 * (i - rows.first) * plan.wide_width * plan.PixelBytes();
 }
 
 // The row of x that is the upper one of the two.
@@ -56,42 +102,50 @@ bool HasLowerRow(const FusedUnitPlan& plan, int64_t i) {
   return UpperRowOfX(plan, i) + 1 < plan.x_shape.height;
 }
 
-void PoolRow(const FusedUnitPlan& plan, const float* upper, bool has_lower,
-             Range panels, float* pooled) {
-  const int64_t channel = panels.first * kPanelColumns;
-  const float* const lower =
-      has_lower ? upper + plan.wide_width * plan.wide_step : upper;
-  plan.kernel.pool(upper + channel, lower + channel, plan.wide_width,
+void PoolRow(const FusedUnitPlan& plan, const unsigned char* upper,
+             bool has_lower, Range panels, void* pooled) {
+  const FloatType type =
+      plan.unit.bfloat16 ? FloatType::kBfloat16 : FloatType::kFloat;
+  const int64_t begin = panels.first * kPanelColumns * ElementSize(type);
+  const unsigned char* const lower =
+      has_lower ? upper + plan.wide_width * plan.PixelBytes() : upper;
+  plan.kernel.pool(upper + begin, lower + begin, plan.wide_width,
                    plan.wide_step, (panels.last - panels.first) * kPanelColumns,
-                   CeilDiv(plan.wide_width, 2), pooled + channel);
+                   CeilDiv(plan.wide_width, 2),
+                   static_cast<unsigned char*>(pooled) + begin);
 }
 
 }  // namespace
 
-void ExpandRows(const FusedUnitPlan& plan, const float* x, Range rows,
+bool ExpandRows(const FusedUnitPlan& plan, const float* x, Range rows,
                 Range panels, const WideBuffer& buffer) {
+  const RoundedRows rounded(plan, rows.last - rows.first);
+  if (!rounded.ok()) return false;
   for (int64_t i = rows.first; i < rows.last;) {
-    ExpandedRows expanded;
+    ExpandedRows expanded(rounded);
     for (; i < rows.last && !expanded.full(); ++i) {
       if (!plan.row_needed[i]) continue;
       expanded.Append(x + i * plan.x_row_step, buffer.row(i));
     }
     expanded.Multiply(plan, panels);
   }
+  return true;
 }
 
-void ExpandAndPoolRows(const FusedUnitPlan& plan, const float* x, Range rows,
+bool ExpandAndPoolRows(const FusedUnitPlan& plan, const float* x, Range rows,
                        Range panels, const WideBuffer& buffer) {
+  const RoundedRows rounded(plan, 2 * (rows.last - rows.first));
+  if (!rounded.ok()) return false;
   for (int64_t i = rows.first; i < rows.last;) {
     const int64_t end = std::min(rows.last, i + kRowsAtOnce / 2);
-    ExpandedRows expanded;
+    ExpandedRows expanded(rounded);
     for (int64_t pooled = i; pooled < end; ++pooled) {
       const float* const from = x + UpperRowOfX(plan, pooled) * plan.x_row_step;
-      float* const to = UpperRow(plan, rows, pooled, buffer);
+      unsigned char* const to = UpperRow(plan, rows, pooled, buffer);
       expanded.Append(from, to);
       if (HasLowerRow(plan, pooled)) {
         expanded.Append(from + plan.x_row_step,
-                        to + plan.wide_width * plan.wide_step);
+                        to + plan.wide_width * plan.PixelBytes());
       }
     }
     expanded.Multiply(plan, panels);
@@ -100,6 +154,7 @@ void ExpandAndPoolRows(const FusedUnitPlan& plan, const float* x, Range rows,
               panels, buffer.row(i));
     }
   }
+  return true;
 }
 
 void ProjectRows(const FusedUnitPlan& plan, const float* x, Range rows,

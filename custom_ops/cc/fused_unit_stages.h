@@ -20,14 +20,17 @@ struct Range {
 // In all of these, `x` and `y` are one image.
 
 // Writes these rows of the wide tensor to the buffer, as far as they are
-// needed.
-void ExpandRows(const FusedUnitPlan& plan, const float* x, Range rows,
-                Range panels, const WideBuffer& buffer);
+// needed. Returns false if there is not enough memory.
+[[nodiscard]] bool ExpandRows(const FusedUnitPlan& plan, const float* x,
+                              Range rows, Range panels,
+                              const WideBuffer& buffer);
 
 // Writes these pooled rows of the wide tensor to the buffer, where
-// PlacePooledRows() must have placed them.
-void ExpandAndPoolRows(const FusedUnitPlan& plan, const float* x, Range rows,
-                       Range panels, const WideBuffer& buffer);
+// PlacePooledRows() must have placed them. Returns false if there is not enough
+// memory.
+[[nodiscard]] bool ExpandAndPoolRows(const FusedUnitPlan& plan, const float* x,
+                                     Range rows, Range panels,
+                                     const WideBuffer& buffer);
 
 // Writes the projected channels of these rows of y, from rows of the wide
 // tensor that are in the buffer.

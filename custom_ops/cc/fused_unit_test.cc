@@ -1,10 +1,12 @@
 // Compares fused units with plain loops in double: shapes that fit no tile,
-// displacements of any size, strides, pooling, every instruction set that this
-// machine has, and several numbers of threads and callers.
+// displacements of any size, strides, pooling, matrices in float32 and in
+// bfloat16, every instruction set that this machine has, and several numbers of
+// threads and callers.
 
 #include "custom_ops/cc/fused_unit.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -54,8 +56,51 @@ struct Matrix {
   std::vector<float> bias;
 };
 
+// The upper half of the nearest bfloat16, from half of the way the even one.
+uint16_t Bfloat16(double value) {
+  const float exact = static_cast<float>(value);
+  const uint32_t bits = std::bit_cast<uint32_t>(exact);
+  if (std::isinf(exact)) return bits >> 16;
+  const auto number = [](uint32_t upper) {
+    return static_cast<double>(std::bit_cast<float>(upper << 16));
+  };
+  const uint32_t below = bits >> 16;
+  const double to_below = std::abs(value - number(below));
+  const double to_above = std::abs(value - number(below + 1));
+  return to_below < to_above || (to_below == to_above && below % 2 == 0)
+             ? below
+             : below + 1;
+}
+
+double Rounded(double value) {
+  return std::bit_cast<float>(uint32_t{Bfloat16(value)} << 16);
+}
+
+// Stores a matrix in panels of pairs of bfloat16, with NaN where nothing may
+// depend on it.
+Floats PackedPairs(const Matrix& matrix) {
+  const int64_t pairs = 1 + (matrix.rows + 1) / 2;
+  Floats packed((matrix.columns + 15) / 16 * pairs * 16);
+  std::fill_n(packed.data.get(), packed.size, std::bit_cast<float>(0x7fc07fc0));
+  auto* const numbers = reinterpret_cast<unsigned char*>(packed.data.get());
+  for (int64_t c = 0; c < matrix.columns; ++c) {
+    const auto put = [&](int64_t pair, int64_t place, double value) {
+      const uint16_t number = Bfloat16(value);
+      const int64_t word = (c / 16 * pairs + pair) * 16 + c % 16;
+      std::memcpy(numbers + 4 * word + 2 * place, &number, sizeof(number));
+    };
+    put(0, 0, matrix.bias[c]);
+    put(0, 1, matrix.bias[c] - Rounded(matrix.bias[c]));
+    for (int64_t r = 0; r < matrix.rows; ++r) {
+      put(1 + r / 2, r % 2, matrix.values[r * matrix.columns + c]);
+    }
+  }
+  return packed;
+}
+
 // Stores a matrix in panels, with NaN where nothing may depend on it.
-Floats Packed(const Matrix& matrix) {
+Floats Packed(const Matrix& matrix, bool bfloat16 = false) {
+  if (bfloat16) return PackedPairs(matrix);
   const int64_t panels = (matrix.columns + 15) / 16;
   Floats packed(panels * (1 + matrix.rows) * 16);
   std::fill_n(packed.data.get(), packed.size, kNan);
@@ -93,6 +138,7 @@ std::string Text(const Case& c) {
   add("pooling", static_cast<int64_t>(c.unit.pooling));
   add("relu", c.unit.relu);
   add("residual", c.unit.residual);
+  add("bfloat16", c.unit.bfloat16);
   return text;
 }
 
@@ -115,19 +161,32 @@ std::vector<float> Random(int64_t size, double scale, std::mt19937* random) {
   return values;
 }
 
+std::vector<float> RandomWhole(int64_t size, double most,
+                               std::mt19937* random) {
+  std::vector<float> values = Random(size, most + 0.5, random);
+  for (float& value : values) value = std::round(value);
+  return values;
+}
+
+// With bfloat16, the numbers are whole, and so small that no sum is rounded: in
+// whatever order it is taken, the result is the same to the bit.
 Inputs DrawInputs(const Case& c, std::mt19937* random) {
   const FusedUnit& unit = c.unit;
+  const auto draw = [&](int64_t size, double most_if_whole) {
+    return unit.bfloat16 ? RandomWhole(size, most_if_whole, random)
+                         : Random(size, 1, random);
+  };
   Matrix expand = {unit.expanded, unit.hidden,
-                   Random(unit.expanded * unit.hidden, 1, random),
-                   Random(unit.hidden, 1, random)};
+                   draw(unit.expanded * unit.hidden, 3),
+                   draw(unit.hidden, 1000)};
   Matrix project = {unit.hidden, unit.filters,
-                    Random(unit.hidden * unit.filters, 1, random),
-                    Random(unit.filters, 1, random)};
+                    draw(unit.hidden * unit.filters, 3),
+                    draw(unit.filters, 1000)};
   Floats x(Size(c.shape));
-  const std::vector<float> values = Random(x.size, 1, random);
+  const std::vector<float> values = draw(x.size, 1000);
   std::copy(values.begin(), values.end(), x.data.get());
-  Floats expand_panels = Packed(expand);
-  Floats project_panels = Packed(project);
+  Floats expand_panels = Packed(expand, unit.bfloat16);
+  Floats project_panels = Packed(project, unit.bfloat16);
   return {std::move(x), std::move(expand), std::move(project),
           std::move(expand_panels), std::move(project_panels)};
 }
@@ -138,6 +197,9 @@ void Expected(const Case& c, const Inputs& in, const ImageShape& y_shape,
               std::vector<double>* y, std::vector<double>* scale) {
   const ImageShape& s = c.shape;
   const FusedUnit& unit = c.unit;
+  const auto rounded = [&](double value) {
+    return unit.bfloat16 ? Rounded(value) : value;
+  };
   std::vector<double> wide(s.batch * s.height * s.width * unit.hidden);
   std::vector<double> wide_scale(wide.size());
   for (int64_t p = 0; p < s.batch * s.height * s.width; ++p) {
@@ -145,13 +207,12 @@ void Expected(const Case& c, const Inputs& in, const ImageShape& y_shape,
       double sum = in.expand.bias[e];
       double sum_scale = std::abs(sum);
       for (int64_t k = 0; k < unit.expanded; ++k) {
-        const double product =
-            static_cast<double>(in.x.data[p * s.channels + k]) *
-            in.expand.values[k * unit.hidden + e];
+        const double product = rounded(in.x.data[p * s.channels + k]) *
+                               in.expand.values[k * unit.hidden + e];
         sum += product;
         sum_scale += std::abs(product);
       }
-      wide[p * unit.hidden + e] = std::max(sum, 0.0);
+      wide[p * unit.hidden + e] = rounded(std::max(sum, 0.0));
       wide_scale[p * unit.hidden + e] = sum_scale;
     }
   }
@@ -169,11 +230,11 @@ void Expected(const Case& c, const Inputs& in, const ImageShape& y_shape,
     }
     const double count =
         (2 * i + 1 < s.height ? 2 : 1) * (2 * j + 1 < s.width ? 2 : 1);
-    return (at(values, n, 2 * i, 2 * j, e) +
-            at(values, n, 2 * i, 2 * j + 1, e) +
-            at(values, n, 2 * i + 1, 2 * j, e) +
-            at(values, n, 2 * i + 1, 2 * j + 1, e)) /
-           count;
+    return rounded((at(values, n, 2 * i, 2 * j, e) +
+                    at(values, n, 2 * i, 2 * j + 1, e) +
+                    at(values, n, 2 * i + 1, 2 * j, e) +
+                    at(values, n, 2 * i + 1, 2 * j + 1, e)) /
+                   count);
   };
   y->clear();
   scale->clear();
@@ -234,9 +295,11 @@ void TestCase(const Case& c, std::mt19937* random) {
   Expected(c, in, y_shape, &expected, &scale);
   const Floats y = Run(c, in, 1);
   Check(y.size == static_cast<int64_t>(expected.size()), Text(c) + ": size");
-  const double epsilon = std::numeric_limits<float>::epsilon();
+  const double epsilon =
+      c.unit.bfloat16 ? 0 : std::numeric_limits<float>::epsilon();
   int64_t wrong = 0;
   for (int64_t k = 0; k < y.size; ++k) {
+    if (y.data[k] == expected[k]) continue;
     const double error = std::abs(y.data[k] - expected[k]);
     if (!(error <= 4 * epsilon * scale[k])) ++wrong;  // nor is NaN allowed
   }
@@ -342,7 +405,12 @@ Case DrawCase(std::mt19937* random) {
 
 void TestRandom() {
   std::mt19937 random(kSeed);
-  for (int k = 0; k < 120; ++k) TestCase(DrawCase(&random), &random);
+  for (int k = 0; k < 120; ++k) {
+    Case c = DrawCase(&random);
+    TestCase(c, &random);
+    c.unit.bfloat16 = true;
+    TestCase(c, &random);
+  }
 }
 
 // These cases make sure that each of the following occurs: bands that roll
@@ -350,10 +418,12 @@ void TestRandom() {
 // alone, and pixels that are far apart.
 void TestChosen() {
   std::mt19937 random(kSeed);
-  const auto test = [&](const ImageShape& shape, const FusedUnit& unit,
-                        Moves moves) {
-    TestCase({shape, unit, DrawDisplacements(moves, unit.hidden, &random)},
-             &random);
+  const auto test = [&](const ImageShape& shape, FusedUnit unit, Moves moves) {
+    for (bool bfloat16 : {false, true}) {
+      unit.bfloat16 = bfloat16;
+      TestCase({shape, unit, DrawDisplacements(moves, unit.hidden, &random)},
+               &random);
+    }
   };
   test({1, 41, 60, 9}, {.expanded = 9, .hidden = 100, .filters = 5},
        Moves::kSorted);
@@ -474,20 +544,48 @@ void TestSubnormals() {
 // ---------------------------------------------------------------------------
 // Arguments.
 
-void TestNotANumber() {
+void TestNotANumber(bool bfloat16) {
   const Case c = {{1, 1, 2, 1},
-                  {.expanded = 1, .hidden = 1, .filters = 1, .relu = true},
+                  {.expanded = 1,
+                   .hidden = 1,
+                   .filters = 1,
+                   .relu = true,
+                   .bfloat16 = bfloat16},
                   {0, 0}};
   Inputs in = {Floats(2),
                {1, 1, {1}, {0}},
                {1, 1, {1}, {0}},
-               Packed({1, 1, {1}, {0}}),
-               Packed({1, 1, {1}, {0}})};
+               Packed({1, 1, {1}, {0}}, bfloat16),
+               Packed({1, 1, {1}, {0}}, bfloat16)};
   in.x.data[0] = kNan;
   in.x.data[1] = std::numeric_limits<float>::infinity();
   const Floats y = Run(c, in, 1);
   Check(std::isnan(y.data[0]), "relu(NaN) is NaN");
   Check(y.data[1] == in.x.data[1], "relu(infinity) is infinity");
+}
+
+// A channel of a pair must not meet the pixel that only the other one is read
+// from.
+void TestInfinityStaysInItsChannel() {
+  std::mt19937 random(kSeed);
+  Case c = {{1, 5, 6, 7},
+            {.expanded = 7, .hidden = 9, .filters = 20, .bfloat16 = true},
+            {0, 0, 0, 1, 1, 1, 2, -1, -1, 0, 1, -1, 0, 0, 0, 0, 2, 1}};
+  Inputs in = DrawInputs(c, &random);
+  // Weights of zero would make NaNs of infinity, rightly.
+  for (Matrix* matrix : {&in.expand, &in.project}) {
+    for (float& value : matrix->values) value = 1 + std::abs(value);
+  }
+  in.expand_panels = Packed(in.expand, true);
+  in.project_panels = Packed(in.project, true);
+  in.x.data[7 * 15 + 2] = std::numeric_limits<float>::infinity();
+  ImageShape y_shape;
+  Check(FusedUnitShape(c.shape, c.unit, &y_shape).ok(), "shape");
+  std::vector<double> expected, scale;
+  Expected(c, in, y_shape, &expected, &scale);
+  const Floats y = Run(c, in, 1);
+  Check(std::equal(expected.begin(), expected.end(), y.data.get()),
+        "infinity stays in its channel");
 }
 
 void TestEmpty() {
@@ -584,7 +682,7 @@ void TestArguments() {
 int Main() {
   std::printf("seed %u\n", kSeed);
   const Isa best = BestIsa();
-  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     if (isa > best) continue;
     LimitIsaForTesting(isa);
     if (BestIsa() != isa) continue;
@@ -593,7 +691,8 @@ int Main() {
     TestChosen();
     TestSeveralCallers();
     TestSubnormals();
-    TestNotANumber();
+    for (bool bfloat16 : {false, true}) TestNotANumber(bfloat16);
+    TestInfinityStaysInItsChannel();
     std::printf("%s: %d checks\n", IsaName(isa), checks - before);
   }
   TestEmpty();

@@ -7,10 +7,11 @@
 namespace keras_shift {
 namespace {
 
-constexpr Isa kAscending[] = {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512};
+constexpr Isa kAscending[] = {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512,
+                              Isa::kAvx512Bf16};
 
 // Asks for everything that the objects of this level are compiled with (see
-// the flags in kernels_avx2.cc and kernels_avx512.cc).
+// the flags in kernels_avx2.cc, kernels_avx512.cc and kernels_avx512bf16.cc).
 bool MachineHas(Isa isa) {
 #if defined(__x86_64__)
   const bool avx2 = __builtin_cpu_supports("avx2") &&
@@ -21,6 +22,9 @@ bool MachineHas(Isa isa) {
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
   if (isa == Isa::kAvx2) return avx2;
   if (isa == Isa::kAvx512) return avx2 && avx512;
+  if (isa == Isa::kAvx512Bf16) {
+    return avx2 && avx512 && __builtin_cpu_supports("avx512bf16");
+  }
 #endif
   return isa == Isa::kBaseline;
 }
@@ -29,6 +33,8 @@ bool MachineHas(Isa isa) {
 const KernelSet* KernelsOf(Isa isa) {
   if (!MachineHas(isa)) return nullptr;
   switch (isa) {
+    case Isa::kAvx512Bf16:
+      return Avx512Bf16Kernels();
     case Isa::kAvx512:
       return Avx512Kernels();
     case Isa::kAvx2:
@@ -48,6 +54,8 @@ std::atomic<Isa>& Decision() {
 
 const char* IsaName(Isa isa) {
   switch (isa) {
+    case Isa::kAvx512Bf16:
+      return "avx512bf16";
     case Isa::kAvx512:
       return "avx512";
     case Isa::kAvx2:
@@ -98,6 +106,17 @@ const SumKernel& BestSumKernel(FloatType type, int64_t channels) {
   return *kernel;
 }
 
-const GemmKernel& BestGemmKernel() { return *KernelsOf(BestIsa())->gemm; }
+const GemmKernel& BestGemmKernel(bool bfloat16) {
+  const auto kernel_of = [=](const KernelSet* kernels) {
+    return bfloat16 ? kernels->gemm_bfloat16 : kernels->gemm;
+  };
+  for (int i = static_cast<int>(BestIsa()); i > 0; --i) {
+    const KernelSet* kernels = KernelsOf(kAscending[i]);
+    if (kernels != nullptr && kernel_of(kernels) != nullptr) {
+      return *kernel_of(kernels);
+    }
+  }
+  return *kernel_of(BaselineKernels());
+}
 
 }  // namespace keras_shift

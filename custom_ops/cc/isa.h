@@ -12,13 +12,13 @@ namespace keras_shift {
 
 // The instruction sets in ascending order. The baseline is what the compiler
 // takes for granted: SSE2 on x86-64, NEON on AArch64.
-enum class Isa { kBaseline, kAvx2, kAvx512 };
+enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Bf16 };
 
 const char* IsaName(Isa isa);
 
 // Returns the best instruction set that this machine has, that the kernels were
 // compiled for, and that the environment variable KERAS_SHIFT_ISA (baseline,
-// avx2 or avx512) allows.
+// avx2, avx512 or avx512bf16) allows.
 Isa BestIsa();
 
 // The same for a given value of the variable, which may be null. A value that
@@ -34,8 +34,9 @@ void LimitIsaForTesting(Isa isa);
 // pixel. For a narrow pixel that may be a kernel of a lesser instruction set.
 const ShiftKernel& BestShiftKernel(int64_t pixel_bytes);
 const SumKernel& BestSumKernel(FloatType type, int64_t channels);
-// The kernels that multiply matrices, which may be of any size.
-const GemmKernel& BestGemmKernel();
+// The kernels that multiply matrices in float32 or bfloat16, which may be of
+// any size.
+const GemmKernel& BestGemmKernel(bool bfloat16);
 
 }  // namespace keras_shift
 

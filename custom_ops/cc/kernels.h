@@ -149,19 +149,28 @@ struct SumKernel {
 // Multiplying pixels by a matrix: an indirect GEMM (general matrix
 // multiplication), which reads x through pointers to its rows.
 
+// x and matrices consist of words of 4 bytes. A word of x is a channel in
+// float32, or a pair of channels in bfloat16, the even one in its lower half.
+inline constexpr int64_t kWordBytes = 4;
+
 // Matrices are stored in panels of so many columns, one panel after the other.
-// The first row of a panel is the bias, the others are those of the matrix.
+// The first row of a panel is the bias, the others are those of the matrix, in
+// bfloat16 two of them in a row of words. There, a bias is the sum of the two
+// numbers of its word, as a single one would have too few digits.
 inline constexpr int64_t kPanelColumns = 16;
 
-// Successive channels of x that are read from the same pixel.
+// Successive words of x that are read from the same pixel.
 struct ChannelRun {
   int64_t first;
   int64_t count;
   // The row that they are read from, counted from the pixel's own row.
   int64_t row;
   // How far the first of them lies, in that row, from where the pixel itself
-  // would begin, in floats.
+  // would begin, in words.
   int64_t offset;
+  // The bits of each word that are multiplied: all of them, or the channel of a
+  // pair whose other channel is read from elsewhere, or does not exist.
+  uint32_t mask;
 };
 
 // The matrix and the strides of y = x @ matrix + bias.
@@ -169,13 +178,18 @@ struct GemmParams {
   // The channels of x in no run are zero.
   const ChannelRun* runs;
   int64_t num_runs;
-  const float* panels;
+  const void* panels;
+  // In words.
   int64_t panel_size;
   // The number of columns of the matrix. The columns that the last panel has
   // beyond it are not written.
   int64_t columns;
   bool relu;
-  // From a pixel to the next one, in floats.
+  // Whether y is the wide tensor, which is of the type of the matrix. There,
+  // all columns of the last panel are written, after a ReLU and without a
+  // residual. Any other y is float32.
+  bool y_is_wide;
+  // From a pixel to the next one, in words.
   int64_t x_step;
   int64_t y_step;
   int64_t residual_step;
@@ -185,11 +199,14 @@ struct GemmParams {
 struct GemmRow {
   // A part of an indirection buffer: x_rows[r] is the row of x that lies r rows
   // below the pixels' own.
-  const float* const* x_rows;
-  float* y;
+  const void* const* x_rows;
+  void* y;
   // What is added to y, after the ReLU; may be null.
   const float* residual;
 };
+
+// The most channels that a kernel rounds at once.
+inline constexpr int64_t kRoundedTogether = 16;
 
 struct GemmKernel {
   // The number of panels that a tile spans.
@@ -203,11 +220,16 @@ struct GemmKernel {
                    int64_t last_panel);
   // Averages 2 x 2 pixels, from two rows of `width` pixels to one of `y_width`.
   // Where there is no second column, or `lower` is `upper`, it averages the
-  // pixels that exist. `channels` is a multiple of kPanelColumns. `y` may begin
-  // where `upper` does.
-  void (*pool)(const float* upper, const float* lower, int64_t width,
-               int64_t step, int64_t channels, int64_t y_width, float* y);
-  // Copies the first `channels` channels of each pixel.
+  // pixels that exist. `step` is in words, `channels` is a multiple of
+  // kPanelColumns. `y` may begin where `upper` does.
+  void (*pool)(const void* upper, const void* lower, int64_t width,
+               int64_t step, int64_t channels, int64_t y_width, void* y);
+  // Rounds the first `channels` channels of each pixel to bfloat16. `x_step` is
+  // in floats, `y_step` in words. What follows a pixel in y changes, too, by as
+  // much as kRoundedTogether channels. Null where matrices are float32.
+  void (*round)(const float* x, int64_t x_step, int64_t pixels,
+                int64_t channels, void* y, int64_t y_step);
+  // Copies the first `channels` channels of each pixel, which are float32.
   void (*copy)(const float* x, int64_t x_step, int64_t pixels, int64_t channels,
                float* y, int64_t y_step);
 };
@@ -215,6 +237,7 @@ struct GemmKernel {
 // ---------------------------------------------------------------------------
 // The kernels of an instruction set.
 
+// Where a set lacks a kind of kernels, those of a lesser instruction set serve.
 struct KernelSet {
   // In the order of their vectors, the widest first.
   const ShiftKernel* shift;
@@ -223,7 +246,9 @@ struct KernelSet {
   // the widest vectors first.
   const SumKernel* sum[4];
   int64_t num_sum;
+  // For matrices in float32 and in bfloat16.
   const GemmKernel* gemm;
+  const GemmKernel* gemm_bfloat16;
 };
 
 const KernelSet* BaselineKernels();
@@ -231,6 +256,7 @@ const KernelSet* BaselineKernels();
 // They may be called only on machines that have them.
 const KernelSet* Avx2Kernels();
 const KernelSet* Avx512Kernels();
+const KernelSet* Avx512Bf16Kernels();
 
 }  // namespace keras_shift
 

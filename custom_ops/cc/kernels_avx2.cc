@@ -52,6 +52,8 @@ constexpr SumKernel kSumFloat[] = {MakeSumKernel<FloatLanes<8>>()};
 constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<4>>()};
 
 constexpr GemmKernel kGemm = MakeGemmKernel<Avx2Simd>();
+constexpr GemmKernel kGemmBfloat16 =
+    MakeBfloat16GemmKernel<Bfloat16Words<Avx2Simd>>();
 
 constexpr KernelSet kKernels = {
     .shift = kShift,
@@ -59,6 +61,7 @@ constexpr KernelSet kKernels = {
     .sum = {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble},
     .num_sum = 1,
     .gemm = &kGemm,
+    .gemm_bfloat16 = &kGemmBfloat16,
 };
 
 }  // namespace

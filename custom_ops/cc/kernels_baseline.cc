@@ -66,6 +66,8 @@ constexpr SumKernel kSumDouble[] = {MakeSumKernel<DoubleLanes<2>>(),
                                     MakeSumKernel<DoubleLanes<1>>()};
 
 constexpr GemmKernel kGemm = MakeGemmKernel<BaselineSimd>();
+constexpr GemmKernel kGemmBfloat16 =
+    MakeBfloat16GemmKernel<Bfloat16Words<BaselineSimd>>();
 
 constexpr KernelSet kKernels = {
     .shift = kShift,
@@ -73,6 +75,7 @@ constexpr KernelSet kKernels = {
     .sum = {kSumHalf, kSumBfloat16, kSumFloat, kSumDouble},
     .num_sum = 2,
     .gemm = &kGemm,
+    .gemm_bfloat16 = &kGemmBfloat16,
 };
 
 }  // namespace

@@ -683,7 +683,7 @@ int Main() {
   std::printf("seed %u\n", kSeed);
   TestLimits();
   const Isa best = BestIsa();
-  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     if (isa > best) continue;
     LimitIsaForTesting(isa);
     if (BestIsa() != isa) continue;

@@ -119,6 +119,9 @@ void TF_ShapeInferenceContextGetInput(TF_ShapeInferenceContext*, int index,
                                       TF_ShapeHandle* shape, TF_Status*);
 void TF_ShapeInferenceContextSetOutput(TF_ShapeInferenceContext*, int index,
                                        TF_ShapeHandle* shape, TF_Status*);
+void TF_ShapeInferenceContext_GetAttrType(TF_ShapeInferenceContext*,
+                                          const char* attr_name,
+                                          TF_DataType* value, TF_Status*);
 void TF_ShapeInferenceContextWithRank(TF_ShapeInferenceContext*,
                                       TF_ShapeHandle* shape, int64_t rank,
                                       TF_ShapeHandle* result, TF_Status*);

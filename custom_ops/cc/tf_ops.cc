@@ -204,6 +204,8 @@ FusedUnitAttributes MakeFusedUnitAttributes(TF_OpKernelConstruction* context) {
   FusedUnitAttributes attributes = {};
   attributes.num_threads = NumThreads(context);
   FusedUnit& unit = attributes.unit;
+  // Zero stands for all that `expand` has rows for.
+  unit.expanded = IntAttribute(context, "channels");
   unit.filters = IntAttribute(context, "filters");
   StridesAttribute(context, unit.strides);
   unit.pooling = PoolingAttribute(context);
@@ -308,18 +310,35 @@ void CheckUpstream(const TF_Tensor* upstream, const TF_Tensor* x) {
   }
 }
 
-// Checks that these are panels of 16 columns, as fused_unit.h has them. Returns
-// the number of rows, without the row of the biases.
+// The numbers in a word of a matrix of this type.
+int64_t NumbersPerWord(TF_DataType type) { return type == TF_BFLOAT16 ? 2 : 1; }
+
+// Checks that these are panels of 16 columns, as fused_unit.h has them, with
+// pairs of bfloat16 side by side. Returns the most rows that they have room
+// for, without the row of the biases.
 int64_t CheckPanels(const char* name, const TF_Tensor* panels) {
+  const int64_t numbers = NumbersPerWord(TF_TensorType(panels));
   if (TF_NumDims(panels) != 3 || TF_Dim(panels, 1) < 2 ||
-      TF_Dim(panels, 2) != kPanelColumns) {
+      TF_Dim(panels, 2) != numbers * kPanelColumns) {
     throw InvalidArgument(
-        std::string("Argument `") + name +
-        "` must have shape (panels, 1 + rows, 16), where there is at least a "
-        "row. Received: " +
-        name + " of shape " + ShapeText(panels));
+        std::string("Argument `") + name + "` must have shape (panels, 1 + " +
+        (numbers == 2 ? "pairs, 32), where there is at least a pair"
+                      : "rows, 16), where there is at least a row") +
+        ". Received: " + name + " of shape " + ShapeText(panels));
   }
-  return TF_Dim(panels, 1) - 1;
+  return numbers * (TF_Dim(panels, 1) - 1);
+}
+
+// Checks that panels that have room for so many rows are for `rows` of them.
+void CheckRows(const char* name, const TF_Tensor* panels, int64_t room,
+               const char* what, int64_t rows) {
+  const int64_t numbers = NumbersPerWord(TF_TensorType(panels));
+  if (room != CeilDiv(rows, numbers) * numbers) {
+    throw InvalidArgument(std::string("Argument `") + name +
+                          "` must have rows for " + std::to_string(rows) + " " +
+                          what + ". Received: " + name + " of shape " +
+                          ShapeText(panels));
+  }
 }
 
 void CheckPanelsFor(const char* name, const TF_Tensor* panels, const char* what,
@@ -409,10 +428,19 @@ void ComputeFusedUnit2D(void* kernel, TF_OpKernelContext* context) {
     const auto* attributes = static_cast<const FusedUnitAttributes*>(kernel);
     FusedUnit unit = attributes->unit;
     const ImageShape shape = CheckImage(x.get());
-    unit.expanded = CheckPanels("expand", expand.get());
-    unit.hidden = CheckPanels("project", project.get());
+    unit.bfloat16 = TF_TensorType(expand.get()) == TF_BFLOAT16;
+    const int64_t rows = CheckPanels("expand", expand.get());
+    if (unit.expanded == 0) unit.expanded = rows;
+    const int64_t hidden_rows = CheckPanels("project", project.get());
+    // An odd number of rows is known by the displacements alone.
+    unit.hidden = hidden_rows;
+    if (TF_NumDims(displacements.get()) == 2 &&
+        TF_Dim(displacements.get(), 1) == hidden_rows - 1 && unit.bfloat16) {
+      --unit.hidden;
+    }
     ImageShape y_shape;
     ThrowUnlessOk(FusedUnitShape(shape, unit, &y_shape));
+    CheckRows("expand", expand.get(), rows, "channels", unit.expanded);
     CheckPanelsFor("expand", expand.get(),
                    "hidden channels (the rows of `project`)", unit.hidden);
     CheckPanelsFor("project", project.get(), "filters", unit.filters);
@@ -420,13 +448,11 @@ void ComputeFusedUnit2D(void* kernel, TF_OpKernelContext* context) {
     const int64_t dims[] = {y_shape.batch, y_shape.height, y_shape.width,
                             y_shape.channels};
     const TensorPtr y = Output(context, 0, TF_FLOAT, dims, 4);
-    const auto floats = [](const TensorPtr& tensor) {
-      return static_cast<float*>(TF_TensorData(tensor.get()));
-    };
     ThrowUnlessOk(FusedUnit2D(
-        shape, unit, floats(x), floats(expand), floats(project),
+        shape, unit, static_cast<const float*>(TF_TensorData(x.get())),
+        TF_TensorData(expand.get()), TF_TensorData(project.get()),
         static_cast<const int32_t*>(TF_TensorData(displacements.get())),
-        attributes->num_threads, floats(y)));
+        attributes->num_threads, static_cast<float*>(TF_TensorData(y.get()))));
   });
 }
 
@@ -538,26 +564,43 @@ ShapePtr Concatenated(TF_ShapeInferenceContext* context, const ShapePtr& first,
   return shape;
 }
 
+TF_DataType TypeAttribute(TF_ShapeInferenceContext* context, const char* name) {
+  TF_DataType type = TF_FLOAT;
+  CallTensorFlow([&](TF_Status* status) {
+    TF_ShapeInferenceContext_GetAttrType(context, name, &type, status);
+  });
+  return type;
+}
+
 // Checks that the shapes of the weights fit together, and to x.
 void CheckWeightShapes(TF_ShapeInferenceContext* context, TF_ShapeHandle* x,
                        TF_ShapeHandle* expand, TF_ShapeHandle* project,
                        TF_ShapeHandle* displacements) {
+  const int64_t numbers = NumbersPerWord(TypeAttribute(context, "W"));
   CheckSameSize("Dimension 2 of argument `expand`", Size(context, expand, 2),
-                kPanelColumns);
+                numbers * kPanelColumns);
   CheckSameSize("Dimension 2 of argument `project`", Size(context, project, 2),
-                kPanelColumns);
+                numbers * kPanelColumns);
   CheckSameSize("Dimension 0 of argument `displacements`",
                 Size(context, displacements, 0), 2);
   const int64_t rows = Size(context, project, 1);
-  const int64_t hidden = rows < 0 ? -1 : rows - 1;
-  CheckSameSize("Dimension 1 of argument `displacements`, the hidden channels,",
-                Size(context, displacements, 1), hidden);
+  int64_t hidden = Size(context, displacements, 1);
+  if (numbers == 1) {
+    CheckSameSize(
+        "Dimension 1 of argument `displacements`, the hidden channels,", hidden,
+        rows < 0 ? -1 : rows - 1);
+    if (rows >= 0) hidden = rows - 1;
+  } else if (hidden >= 0) {
+    CheckSameSize("Dimension 1 of argument `project`", rows,
+                  1 + CeilDiv(hidden, 2));
+  }
   CheckSameSize("Dimension 0 of argument `expand`, its panels,",
                 Size(context, expand, 0),
                 hidden < 0 ? -1 : CeilDiv(hidden, kPanelColumns));
   const int64_t expand_rows = Size(context, expand, 1);
   const int64_t channels = Size(context, x, 3);
-  if (expand_rows >= 0 && channels >= 0 && expand_rows - 1 > channels) {
+  if (expand_rows >= 0 && channels >= 0 &&
+      expand_rows - 1 > CeilDiv(channels, numbers)) {
     throw InvalidArgument(
         "Argument `expand` must not have more rows than `x` has "
         "channels, and the one of the biases. Received: " +
@@ -682,20 +725,22 @@ void RegisterSparseShift2DGrad() {
 void RegisterFusedUnit2D() {
   const bool registered =
       RegisterOp({.name = kFusedUnit2D,
-                  .attributes = {"filters: int", "strides: list(int)",
+                  .attributes = {"W: {float, bfloat16} = DT_FLOAT",
+                                 "filters: int", "strides: list(int)",
                                  "pool: {'none', 'valid', 'same'} = 'none'",
                                  "relu: bool = false", "residual: bool = false",
-                                 "num_threads: int = 0"},
-                  .inputs = {"x: float", "expand: float", "project: float",
+                                 "channels: int = 0", "num_threads: int = 0"},
+                  .inputs = {"x: float", "expand: W", "project: W",
                              "displacements: int32"},
                   .outputs = {"y: float"},
                   .infer = InferFusedUnit2D});
   if (!registered) return;
-  RegisterKernel(kFusedUnit2D,
-                 {.create = Create<MakeFusedUnitAttributes>,
-                  .compute = ComputeFusedUnit2D,
-                  .destroy = Destroy<FusedUnitAttributes>},
-                 {});
+  const KernelFunctions functions = {.create = Create<MakeFusedUnitAttributes>,
+                                     .compute = ComputeFusedUnit2D,
+                                     .destroy = Destroy<FusedUnitAttributes>};
+  for (TF_DataType type : {TF_FLOAT, TF_BFLOAT16}) {
+    RegisterKernel(kFusedUnit2D, functions, {{"W", type}});
+  }
 }
 
 // Nobody can be told of errors while a library is being loaded: an op that

@@ -36,6 +36,9 @@ struct FusedUnit {
   // Pooling takes the place of the shift.
   Pooling pooling = Pooling::kNone;
   bool relu = false;
+  // Whether matrices, and what they are multiplied by, are bfloat16 instead of
+  // float32.
+  bool bfloat16 = false;
   // A residual needs as many filters as channels are expanded. A residual and
   // channels to copy need images that keep their size.
   bool residual = false;

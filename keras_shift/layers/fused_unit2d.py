@@ -40,10 +40,21 @@ class FusedUnit2D(keras.layers.Layer):
     `keras.ops`. `keras_shift.deploy.fuse` makes models of such layers. Their
     SavedModels need the op, which `keras_shift.custom_ops.load()` registers.
 
+    With `precision="bfloat16"`, both matrices are bfloat16, and `x`, `wide` and `moved`
+    are rounded to it before they are multiplied. Input, output, biases and all sums
+    stay float32. Processors with AVX512-BF16 multiply two channels at a time then.
+    Others convert the same numbers to float32 as they read them, which takes longer
+    than `precision="float32"`. Results differ between processors as sums do that are
+    taken in another order; where that rounds a number of `wide` the other way, by its
+    last bit. AVX512-BF16 takes subnormal numbers for zero, and XLA may leave
+    roundings out.
+
     The weights hold each matrix as the op reads it: in panels of 16 columns, with
     the bias in the first row. `panels[p, 0, j]` is the bias of column `16 * p + j`,
     and `panels[p, 1 + i, j]` is row `i` of that column. The last panel is filled up
-    with columns of zeros.
+    with columns of zeros. In bfloat16, rows are in pairs: `panels[p, 1 + i, 2 * j + k]`
+    is row `2 * i + k`, zero beyond an odd number of rows, and the bias is the sum of
+    `panels[p, 0, 2 * j]` and `panels[p, 0, 2 * j + 1]`.
 
     Example:
 
@@ -65,6 +76,8 @@ class FusedUnit2D(keras.layers.Layer):
         output_relu: Boolean, whether a ReLU follows the second matrix. Defaults to
             `False`.
         residual: Boolean, whether `x` is added at the end. Defaults to `False`.
+        precision: `"float32"` or `"bfloat16"`, what is multiplied. Defaults to
+            `"float32"`.
 
     Input shape:
         4D tensor with shape `(batch_size, height, width, input_channels)`.
@@ -87,15 +100,21 @@ class FusedUnit2D(keras.layers.Layer):
         pool_padding: Literal["valid", "same"] | None = None,
         output_relu: bool = False,
         residual: bool = False,
+        precision: Literal["float32", "bfloat16"] = "float32",
         **kwargs: Any,
     ) -> None:
-        # The op computes in float32 only, so the global dtype policy is ignored.
+        # Images are float32 only, so the global dtype policy is ignored.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if self.compute_dtype != "float32":
             raise ValueError(
-                "FusedUnit2D computes in float32 only. "
-                f"Received: dtype={self.dtype_policy.name}"
+                "FusedUnit2D computes in float32 only, but for what `precision` "
+                f"rounds. Received: dtype={self.dtype_policy.name}"
+            )
+        if precision not in ("float32", "bfloat16"):
+            raise ValueError(
+                'Argument `precision` must be "float32" or "bfloat16". '
+                f"Received: precision={precision}"
             )
         if pool_padding not in (None, "valid", "same"):
             raise ValueError(
@@ -109,6 +128,7 @@ class FusedUnit2D(keras.layers.Layer):
         self.pool_padding = pool_padding
         self.output_relu = bool(output_relu)
         self.residual = bool(residual)
+        self.precision = precision
         self.input_spec = keras.layers.InputSpec(ndim=4)
         if keras.backend.backend() == "tensorflow":
             # XLA cannot compile the op. Where it is asked for nevertheless, `call`
@@ -151,9 +171,13 @@ class FusedUnit2D(keras.layers.Layer):
         )
 
     def _panels(self, name, rows, columns):
+        pairs = self.precision == "bfloat16"
+        rows, width = (-(-rows // 2), 2 * _PANEL) if pairs else (rows, _PANEL)
         return self.add_weight(
             name=name,
-            shape=(-(-columns // _PANEL), 1 + rows, _PANEL),
+            shape=(-(-columns // _PANEL), 1 + rows, width),
+            dtype=self.precision,
+            autocast=False,
             initializer="zeros",
             trainable=False,
         )
@@ -179,10 +203,11 @@ class FusedUnit2D(keras.layers.Layer):
         """
         if displacements is None:
             displacements = np.zeros((2, self.wide_channels), "int32")
+        packed = _packed_pairs if self.precision == "bfloat16" else _packed
         self.set_weights(
             [
-                _packed(expand_kernel, expand_bias),
-                _packed(project_kernel, project_bias),
+                packed(expand_kernel, expand_bias),
+                packed(project_kernel, project_bias),
                 displacements,
             ]
         )
@@ -199,6 +224,7 @@ class FusedUnit2D(keras.layers.Layer):
                 self.expand_panels,
                 self.project_panels,
                 self.displacements,
+                channels=self.channels,
                 filters=self.filters,
                 strides=self.strides,
                 pool_padding=self.pool_padding,
@@ -210,7 +236,11 @@ class FusedUnit2D(keras.layers.Layer):
 
     def _compute(self, inputs):
         x = inputs[..., : self.channels]
-        wide = ops.relu(_product(x, self.expand_panels, self.wide_channels))
+        wide = ops.relu(
+            self._product(x, self.expand_panels, self.channels, self.wide_channels)
+        )
+        if self.precision == "bfloat16":
+            wide = _rounded(wide)
         if self.pool_padding is None:
             displacements = ops.cast(self.displacements, "float32")
             wide = shift_ops.shift(
@@ -225,12 +255,23 @@ class FusedUnit2D(keras.layers.Layer):
                 data_format="channels_last",
             )
         wide = wide[:, :: self.strides[0], :: self.strides[1]]
-        y = _product(wide, self.project_panels, self.filters)
+        y = self._product(wide, self.project_panels, self.wide_channels, self.filters)
         y = ops.relu(y) if self.output_relu else y
         y = x + y if self.residual else y
         if self.channels == inputs.shape[-1]:
             return y
         return ops.concatenate([y, inputs[..., self.channels :]], axis=-1)
+
+    def _product(self, x, panels, rows, columns):
+        """Returns `x @ kernel + bias` for a kernel and a bias in panels."""
+        if self.precision == "float32":
+            of_kernel = ops.transpose(panels, (1, 0, 2))
+            of_kernel = ops.reshape(of_kernel, (1 + rows, -1))
+            return ops.matmul(x, of_kernel[1:, :columns]) + of_kernel[0, :columns]
+        pairs = ops.reshape(ops.cast(panels, "float32"), (*panels.shape[:2], _PANEL, 2))
+        pairs = ops.transpose(pairs, (1, 3, 0, 2))
+        pairs = ops.reshape(pairs, (2 * panels.shape[1], -1))[:, :columns]
+        return ops.matmul(_rounded(x), pairs[2 : 2 + rows]) + (pairs[0] + pairs[1])
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch_size, height, width, image_channels = input_shape
@@ -254,6 +295,7 @@ class FusedUnit2D(keras.layers.Layer):
             "pool_padding": self.pool_padding,
             "output_relu": self.output_relu,
             "residual": self.residual,
+            "precision": self.precision,
         }
 
     @classmethod
@@ -270,11 +312,19 @@ def _packed(kernel: npt.ArrayLike, bias: npt.ArrayLike) -> np.ndarray:
     return rows.reshape(len(rows), -1, _PANEL).transpose(1, 0, 2)
 
 
-def _product(x, panels, columns):
-    """Returns `x @ kernel + bias` for a kernel and a bias in panels."""
-    rows = ops.transpose(panels, (1, 0, 2))
-    rows = ops.reshape(rows, (panels.shape[1], panels.shape[0] * _PANEL))
-    return ops.matmul(x, rows[1:, :columns]) + rows[0, :columns]
+def _packed_pairs(kernel: npt.ArrayLike, bias: npt.ArrayLike) -> np.ndarray:
+    """Returns a kernel and its bias in panels of pairs, not yet rounded."""
+    kernel, bias = np.asarray(kernel), np.asarray(bias)
+    kernel = np.pad(kernel, [(0, len(kernel) % 2), (0, 0)])
+    coarse = ops.convert_to_numpy(_rounded(ops.convert_to_tensor(bias, "float32")))
+    panels = _packed(np.concatenate([[bias - coarse], kernel]), coarse)
+    panels = panels.reshape(len(panels), -1, 2, _PANEL).swapaxes(2, 3)
+    return panels.reshape(*panels.shape[:2], 2 * _PANEL)
+
+
+def _rounded(x):
+    """Returns numbers of float32 that bfloat16 has."""
+    return ops.cast(ops.cast(x, "bfloat16"), "float32")
 
 
 def _positive(value: int, name: str) -> int:

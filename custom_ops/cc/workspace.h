@@ -1,0 +1,51 @@
+// Memory that threads keep for themselves.
+
+#ifndef KERAS_SHIFT_CUSTOM_OPS_CC_WORKSPACE_H_
+#define KERAS_SHIFT_CUSTOM_OPS_CC_WORKSPACE_H_
+
+#include <cstdint>
+#include <cstdlib>
+
+#include "custom_ops/cc/types.h"
+
+namespace keras_shift {
+
+// Memory that is kept from call to call, since the system takes long to hand
+// out new memory.
+class Workspace {
+ public:
+  ~Workspace() { std::free(memory_); }
+
+  // Returns null if there is not so much memory.
+  unsigned char* Reserve(int64_t bytes) {
+    if (bytes > size_) {
+      Release();
+      memory_ = std::aligned_alloc(kAlignment,
+                                   CeilDiv(bytes, kAlignment) * kAlignment);
+      if (memory_ != nullptr) size_ = bytes;
+    }
+    return static_cast<unsigned char*>(memory_);
+  }
+
+  // Large networks would otherwise leave much memory with every thread.
+  void ReleaseIfLarge() {
+    if (size_ > kKeptBytes) Release();
+  }
+
+ private:
+  static constexpr int64_t kAlignment = 64;
+  static constexpr int64_t kKeptBytes = 4 << 20;
+
+  void Release() {
+    std::free(memory_);
+    memory_ = nullptr;
+    size_ = 0;
+  }
+
+  void* memory_ = nullptr;
+  int64_t size_ = 0;
+};
+
+}  // namespace keras_shift
+
+#endif  // KERAS_SHIFT_CUSTOM_OPS_CC_WORKSPACE_H_
