@@ -30,16 +30,26 @@ Mover = Callable[[Tensor, Tensor], Tensor]
 
 def _mover(max_displacement):
     """Returns the function that moves `x` by whole displacements."""
+    return WAYS[way(max_displacement)](max_displacement)
+
+
+def way(max_displacement: int | None) -> str:
+    """Returns in which way whole pixels move: nowhere else is this decided.
+
+    benchmarks/accelerator.py compares all ways on JAX.
+
+    Args:
+        max_displacement: A bound on the displacements, or `None` for no bound.
+
+    Returns:
+        A key of `WAYS`.
+    """
     if max_displacement is None:
-        return gather
+        return "gather"
     if keras.backend.backend() == "jax":
-        if max_displacement > _LARGEST_CHOICE:
-            return gather
-        # XLA makes one pass over memory of this.
-        return lambda x, displacements: _select(x, displacements, max_displacement)
-    return lambda x, displacements: _convolve(
-        x, _one_hot_kernel(displacements, max_displacement)
-    )
+        # XLA makes one pass over memory of slices.
+        return "slices" if max_displacement <= _LARGEST_CHOICE else "gather"
+    return "convolution"
 
 
 def gather(x: Tensor, displacements: Tensor) -> Tensor:
@@ -89,6 +99,16 @@ def _one_hot_kernel(displacements, radius):
     index = ops.cast(index, "int32") + radius
     rows, columns = ops.unstack(ops.one_hot(index, 2 * radius + 1, axis=1))
     return ops.expand_dims(rows[:, None, :] * columns[None, :, :], -1)
+
+
+# Functions that make a mover of a bound on displacements. Only a gather needs no bound.
+WAYS: dict[str, Callable[[int], Mover]] = {
+    "gather": lambda radius: gather,
+    "slices": lambda radius: lambda x, displacements: _select(x, displacements, radius),
+    "convolution": lambda radius: lambda x, displacements: _convolve(
+        x, _one_hot_kernel(displacements, radius)
+    ),
+}
 
 
 # The next functions return the differentiable shifts, each as a function of

@@ -384,6 +384,18 @@ def summary():
         return float(cell["ratio"])
 
     rows = []
+    timed = [c for c in _read("runtimes.csv") if c["network"] == "FE-Net 1.0"]
+    texts = {"TensorFlow": "`fuse`", "OpenVINO": "`portable`, OpenVINO"}
+    for runtime, text in texts.items():
+        for precision in ("float32", "bfloat16"):
+            shares = [
+                float(cell["to_fastest"])
+                for cell in timed
+                if (cell["runtime"], cell["precision"]) == (runtime, precision)
+            ]
+            if shares:
+                title = f"a CPU, {precision}, {text}; MobileNetV2 in its fastest runtime"
+                rows.append((title, f"{min(shares):.2f} to {max(shares):.2f}"))
     for form, text in (("as shipped", "as shipped"), ("folded", "folded by hand")):
         fused = {"network": "FE-Net 1.0 fused", "form": form, "engine": "tensorflow"}
         shares = [
@@ -447,6 +459,24 @@ def servers():
         "32 images",
     )
     return header, rows
+
+
+def runtimes():
+    """What benchmarks/runtimes.py measured, against MobileNetV2 in OpenVINO."""
+    cells = {}
+    for cell in _read("runtimes.csv"):
+        key = cell["network"], cell["runtime"], cell["precision"]
+        place = cell["threads"], cell["batch"]
+        cells.setdefault(key, {})[place] = f"{float(cell['ratio']):.2f}"
+    order = list(itertools.product("12", ("1", "8", "32")))
+    header = ["network", "runtime", "precision"]
+    for threads in ("1 thread", "2 threads"):
+        header += [f"{threads}, 1 image", "8 images", "32 images"]
+    rows = [
+        (*key, *(own.get(place, "") for place in order)) for key, own in cells.items()
+    ]
+    # "Whole batches" have no row of their own at batch 1.
+    return header, sorted(rows, key=lambda row: list(cells).index(row[:3]))
 
 
 def files():
@@ -731,6 +761,7 @@ TABLES = {
     "phones": phones,
     "processors": processors,
     "replaced": replaced,
+    "runtimes": runtimes,
     "segmentation_heads": segmentation_heads,
     "servers": servers,
     **{f"SSL Table {n}": functools.partial(paper, f"SSL Table {n}") for n in "123"},

@@ -228,6 +228,28 @@ def time_alternately(
     Raises:
         ValueError: If there is no function or no round.
     """
+    seconds = seconds_alternately(calls, repeats, seed)
+    first = next(iter(seconds.values()))
+    return {name: timing_of(own, first) for name, own in seconds.items()}
+
+
+def seconds_alternately(
+    calls: Mapping[_Key, Callable[[], object]], repeats: int = 30, seed: int = 0
+) -> dict[_Key, np.ndarray]:
+    """Measures what `time_alternately` summarizes.
+
+    Args:
+        calls: As in `time_alternately`.
+        repeats: As in `time_alternately`. Defaults to 30.
+        seed: As in `time_alternately`. Defaults to 0.
+
+    Returns:
+        A dictionary of arrays of shape `(repeats,)` by name: the seconds of the counted
+        call in every round.
+
+    Raises:
+        ValueError: If there is no function or no round.
+    """
     if not calls or repeats < 1:
         raise ValueError(
             "Arguments `calls` and `repeats` must ask for one call at least. "
@@ -242,16 +264,26 @@ def time_alternately(
             start = time.perf_counter()
             calls[names[index]]()
             row[index] = time.perf_counter() - start
-    low, median, high = np.percentile(seconds, [25, 50, 75], axis=0)
-    ratios = np.percentile(seconds / seconds[:, :1], [25, 50, 75], axis=0)
-    return {
-        name: Timing(
-            median=float(median[index]),
-            low=float(low[index]),
-            high=float(high[index]),
-            ratio=float(ratios[1, index]),
-            ratio_low=float(ratios[0, index]),
-            ratio_high=float(ratios[2, index]),
-        )
-        for index, name in enumerate(names)
-    }
+    return dict(zip(names, seconds.T))
+
+
+def timing_of(seconds: np.ndarray, reference: np.ndarray) -> Timing:
+    """Summarizes the rounds of one call, with its ratios to those of another one.
+
+    Args:
+        seconds: Array of shape `(rounds,)`, as of `seconds_alternately`.
+        reference: Array of the same shape, of the call that ratios are to.
+
+    Returns:
+        A `Timing`.
+    """
+    low, median, high = np.percentile(seconds, [25, 50, 75])
+    ratio_low, ratio, ratio_high = np.percentile(seconds / reference, [25, 50, 75])
+    return Timing(
+        median=float(median),
+        low=float(low),
+        high=float(high),
+        ratio=float(ratio),
+        ratio_low=float(ratio_low),
+        ratio_high=float(ratio_high),
+    )
