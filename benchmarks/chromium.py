@@ -32,6 +32,10 @@ def find():
     return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
+# After so long a silence, something is wrong.
+_MOST_SECONDS = 60
+
+
 class Page:
     """A tab, which `opened` gives.
 
@@ -43,17 +47,21 @@ class Page:
     def __init__(self, commands, answers):
         self._commands, self._answers = commands, answers
         self._left, self._number, self._session = b"", 0, {}
+        self._loaded = False
         self.browser = self._call("Browser.getVersion")["product"]
         self.errors = []
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
-        for domain in ("Page", "Runtime", "Log", "DOM"):
+        for domain in ("Page", "Runtime", "Log", "DOM", "Network"):
             self._call(f"{domain}.enable")
 
     def go(self, address):
-        """Goes to an address."""
+        """Goes to an address, and waits until its page is loaded."""
+        self._loaded = False
         self._call("Page.navigate", url=address)
+        while not self._loaded:
+            self._note(self._receive())
 
     def evaluate(self, expression):
         """Returns what a JavaScript expression, or the promise that it is, becomes."""
@@ -67,16 +75,14 @@ class Page:
             raise RuntimeError(f"{expression}: {_text(answer['exceptionDetails'])}")
         return answer["result"].get("value")
 
-    def wait_for(self, expression, seconds=60):
+    def wait_for(self, expression):
         """Returns the value of an expression as soon as it is true."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + _MOST_SECONDS
         while True:
-            # While a page loads, what the expression is about may be missing.
-            with contextlib.suppress(RuntimeError):
-                if value := self.evaluate(expression):
-                    return value
+            if value := self.evaluate(expression):
+                return value
             if time.monotonic() > end:
-                raise TimeoutError(f"{expression} is not true after {seconds} seconds")
+                raise TimeoutError(f"{expression}: not in {_MOST_SECONDS} seconds")
             time.sleep(0.02)
 
     def choose(self, selector, path):
@@ -105,14 +111,20 @@ class Page:
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self._call("Emulation.setEmulatedMedia", features=[feature])
 
-    def block(self, *patterns):
-        """Has requests to addresses of these patterns fail."""
-        self._call("Network.enable")
-        self._call("Network.setBlockedURLs", urls=list(patterns))
+    @contextlib.contextmanager
+    def blocking(self, pattern):
+        """Has requests to addresses of a pattern fail in the meantime."""
+        self._call("Network.setBlockedURLs", urls=[pattern])
+        yield
+        self._call("Network.setBlockedURLs", urls=[])
 
-    def run_first(self, script):
-        """Runs JavaScript in every page that is opened from now on, before its own."""
-        self._call("Page.addScriptToEvaluateOnNewDocument", source=script)
+    @contextlib.contextmanager
+    def running_first(self, script):
+        """Runs JavaScript before that of every page opened in the meantime."""
+        name = "Page.addScriptToEvaluateOnNewDocument"
+        added = self._call(name, source=script)
+        yield
+        self._call("Page.removeScriptToEvaluateOnNewDocument", **added)
 
     def picture(self):
         """Returns a picture of the whole page, as the bytes of a PNG file."""
@@ -130,7 +142,7 @@ class Page:
         content = json.dumps({**message, **self._session}).encode() + b"\0"
         os.write(self._commands, content)
         while True:
-            answer = self._receive(60)
+            answer = self._receive()
             if answer.get("id") != self._number:
                 self._note(answer)
             elif "error" in answer:
@@ -138,12 +150,10 @@ class Page:
             else:
                 return answer["result"]
 
-    def _receive(self, seconds):
-        end = time.monotonic() + seconds
+    def _receive(self):
         while b"\0" not in self._left:
-            left = max(end - time.monotonic(), 0)
-            if not select.select([self._answers], [], [], left)[0]:
-                raise TimeoutError(f"Chromium said nothing for {seconds} seconds")
+            if not select.select([self._answers], [], [], _MOST_SECONDS)[0]:
+                raise TimeoutError(f"Chromium said nothing for {_MOST_SECONDS} seconds")
             content = os.read(self._answers, 1 << 20)
             if not content:
                 raise RuntimeError("Chromium ended")
@@ -154,7 +164,9 @@ class Page:
     def _note(self, event):
         """Keeps what an event says if it is an error of the page."""
         method, about = event.get("method"), event.get("params", {})
-        if method == "Runtime.exceptionThrown":
+        if method == "Page.loadEventFired":
+            self._loaded = True
+        elif method == "Runtime.exceptionThrown":
             self.errors.append(_text(about["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled" and about["type"] == "error":
             values = (

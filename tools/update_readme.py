@@ -297,6 +297,27 @@ def frontier(dataset):
     return header, rows
 
 
+def browser():
+    """What benchmarks/web.py measured in a browser."""
+    cells = _read("web.csv")
+    names = list(dict.fromkeys(cell["network"] for cell in cells))
+    rows = []
+    for size, kind in dict.fromkeys((c["image_size"], c["kind"]) for c in cells):
+        own = [c for c in cells if (c["image_size"], c["kind"]) == (size, kind)]
+        ratio, low, high = (
+            float(own[0][column]) for column in ("ratio", "ratio_low", "ratio_high")
+        )
+        rows.append(
+            (
+                f"{size}x{size}",
+                kind,
+                *(f"{float(cell['ms']):.2f} ms" for cell in own),
+                f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+            )
+        )
+    return ("pixels", "file", *names, "share (quartiles)"), rows
+
+
 def networks():
     """What the networks cost, from the counts that the tests compare."""
     counts = json.loads((ROOT / "tests" / "data" / "expected_counts.json").read_text())
@@ -696,6 +717,7 @@ def _spread(cells, key):
 
 TABLES = {
     "accuracies": accuracies,
+    "browser": browser,
     "demo": demo,
     "faces": faces,
     "fe_nets": fe_nets,

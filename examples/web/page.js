@@ -3,7 +3,7 @@
 import {drawSquare, pixelsOf, whyNoCamera} from "./picture.js";
 
 const TOP = 5;
-const ROUNDS_OF_A_PICTURE = 60;
+const ROUNDS_OF_A_PICTURE = 100;
 // For how long the page may stand still while a picture is timed.
 const SLICE_MILLISECONDS = 50;
 
