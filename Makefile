@@ -71,7 +71,7 @@ build: $(STAMP)
 
 clean:
 	rm -rf .build .tools $(VENV) dist *.egg-info .pytest_cache .hypothesis
-	rm -rf face_verification_output finetune_and_export_output \
+	rm -rf benchmark_on_phone_output face_verification_output finetune_and_export_output \
 	  replace_depthwise_output segmentation_output style_transfer_output \
 	  web_page_output explain.png
 	rm -f $(OP) .coverage

@@ -27,7 +27,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras  # noqa: E402
-from steps import CALIBRATION_IMAGES, errors_in_one_line  # noqa: E402
+from steps import CALIBRATION_IMAGES, NETWORKS, errors_in_one_line  # noqa: E402
 
 from keras_shift import zoo  # noqa: E402
 from keras_shift.deploy import to_tflite  # noqa: E402
@@ -36,8 +36,6 @@ from keras_shift.files import replacing  # noqa: E402
 PAGE = Path(__file__).resolve().parent / "web"
 PACKAGE, VERSION = "@litertjs/core", "2.5.3"
 
-# What is compared; ratios of times are to the last one.
-NETWORKS = ("fenet_0.75.tiny_imagenet.emptied", "mobilenet_v2_1.0.tiny_imagenet")
 
 # What people call the datasets of published weights.
 DATASETS = {
