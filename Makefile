@@ -71,8 +71,9 @@ build: $(STAMP)
 
 clean:
 	rm -rf .build .tools $(VENV) dist *.egg-info .pytest_cache .hypothesis
-	rm -rf face_verification_output finetune_and_export_output \
-	  replace_depthwise_output segmentation_output style_transfer_output explain.png
+	rm -rf benchmark_on_phone_output face_verification_output finetune_and_export_output \
+	  replace_depthwise_output segmentation_output style_transfer_output \
+	  web_page_output explain.png
 	rm -f $(OP) .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

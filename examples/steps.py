@@ -7,6 +7,10 @@ from keras_shift.deploy import LiteRTModel, to_tflite
 KINDS = {"float32": None, "int8": "int8"}
 CALIBRATION_IMAGES = 100
 
+# Published weights that are compared where nothing is trained; ratios of times are to
+# the last ones'.
+NETWORKS = ("fenet_0.75.tiny_imagenet.emptied", "mobilenet_v2_1.0.tiny_imagenet")
+
 
 def export(model, images, output, output_name):
     """Writes float32 and int8 files into a folder, and returns them by kind."""

@@ -87,7 +87,15 @@ def load_tool(name):
 
 def load_example(name):
     """Imports a script of examples/, which finds its neighbours as when it is run."""
-    folder = ROOT / "examples"
+    return _load_beside_others(ROOT / "examples", name)
+
+
+def load_benchmark(name):
+    """Imports a script of benchmarks/, likewise."""
+    return _load_beside_others(ROOT / "benchmarks", name)
+
+
+def _load_beside_others(folder, name):
     sys.path.insert(0, str(folder))
     try:
         return _load(folder / f"{name}.py")

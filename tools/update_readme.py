@@ -309,11 +309,30 @@ def processors():
     for name in dict.fromkeys(cell["weights"] for cell in cells):
         record = json.loads((WEIGHTS / f"{name}.json").read_text())
         found = [ratios.get((name, m, kind)) for m in machines for kind in KINDS]
-        rows.append(
-            (_call(record), *("" if f is None else f"{f:.2f}" for f in found))
-        )
+        rows.append((_call(record), *("" if f is None else f"{f:.2f}" for f in found)))
     header = [f"{kind}, {name}" for name in machines for kind in KINDS]
     return ("network", *header), rows
+
+
+def browser():
+    """What benchmarks/web.py measured in a browser."""
+    cells = _read("web.csv")
+    names = list(dict.fromkeys(cell["network"] for cell in cells))
+    rows = []
+    for size, kind in dict.fromkeys((c["image_size"], c["kind"]) for c in cells):
+        own = [c for c in cells if (c["image_size"], c["kind"]) == (size, kind)]
+        ratio, low, high = (
+            float(own[0][column]) for column in ("ratio", "ratio_low", "ratio_high")
+        )
+        rows.append(
+            (
+                f"{size}x{size}",
+                kind,
+                *(f"{float(cell['ms']):.2f} ms" for cell in own),
+                f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+            )
+        )
+    return ("pixels", "file", *names, "share (quartiles)"), rows
 
 
 def networks():
@@ -394,7 +413,9 @@ def summary():
                 if (cell["runtime"], cell["precision"]) == (runtime, precision)
             ]
             if shares:
-                title = f"a CPU, {precision}, {text}; MobileNetV2 in its fastest runtime"
+                title = (
+                    f"a CPU, {precision}, {text}; MobileNetV2 in its fastest runtime"
+                )
                 rows.append((title, f"{min(shares):.2f} to {max(shares):.2f}"))
     for form, text in (("as shipped", "as shipped"), ("folded", "folded by hand")):
         fused = {"network": "FE-Net 1.0 fused", "form": form, "engine": "tensorflow"}
@@ -747,6 +768,7 @@ def _spread(cells, key):
 
 TABLES = {
     "accuracies": accuracies,
+    "browser": browser,
     "demo": demo,
     "faces": faces,
     "fe_nets": fe_nets,
