@@ -1,4 +1,4 @@
-"""Documents hang together: every page is in the navigation, every link leads somewhere."""
+"""Every page is in the navigation, and every link leads somewhere."""
 
 import importlib
 import re

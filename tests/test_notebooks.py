@@ -54,7 +54,11 @@ def test_first_steps(tmp_path, monkeypatch, capsys):
 @pytest.mark.exhaustive
 def test_where_shifts_cost(tmp_path, monkeypatch):
     scope = run("where_shifts_cost", tmp_path, monkeypatch)
-    assert scope["costs"].layers.keys() == {"large_shift", "middle_shift", "small_shift"}
+    assert scope["costs"].layers.keys() == {
+        "large_shift",
+        "middle_shift",
+        "small_shift",
+    }
     assert scope["after"] > 0.8
     channels = [len(s.displacement_array()[0]) for s in shift_layers(scope["model"])]
     still = [s.sparsity for s in shift_layers(scope["model"])]

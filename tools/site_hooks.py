@@ -19,7 +19,9 @@ PAGES_OUTSIDE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELO
 COPIES = "repository"
 
 _PAGES = {HOME: "README.md", **PAGES_OUTSIDE}
-_LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|#)([^)\s#]+)(#[^)]*)?\)")
+_LINK = re.compile(
+    r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|#)([^)\s#]+)(#[^)]*)?\)"
+)
 
 
 def expanded(entries):
@@ -31,9 +33,7 @@ def expanded(entries):
             value = expanded(value)
         elif value.endswith("/*"):
             found = sorted((DOCS / value).parent.glob("*.md"))
-            value = [
-                {path.stem: path.relative_to(DOCS).as_posix()} for path in found
-            ]
+            value = [{path.stem: path.relative_to(DOCS).as_posix()} for path in found]
         listed.append({title: value})
     return listed
 
