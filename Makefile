@@ -20,7 +20,7 @@ LINKS := '^/keras_shift/(zoo|custom_ops)/'
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help environment demo test cc-test lint format bench build clean
+.PHONY: help environment demo test cc-test lint format docs bench build clean
 
 help:
 	@echo "make demo     fine-tune a shift network and export it to a .tflite file"
@@ -28,6 +28,7 @@ help:
 	@echo "make cc-test  the C++ tests; SANITIZE=address or thread for sanitizers"
 	@echo "make lint     black, isort, flake8, mypy and clang-format, changing nothing"
 	@echo "make format   black, isort and clang-format"
+	@echo "make docs     the documents and a reference as a site, in .build/site/"
 	@echo "make bench    times of shift kernels, .tflite files and networks, with plots"
 	@echo "make build    wheel and sdist in dist/"
 	@echo "make clean    removes all of it, the environment included"
@@ -54,6 +55,12 @@ format: $(STAMP)
 	$(BIN)/isort $(wildcard $(PY_SOURCES))
 	$(BIN)/black --extend-exclude $(LINKS) $(wildcard $(PY_SOURCES))
 	$(BIN)/clang-format -i $(wildcard $(CC_FORMATTED))
+
+docs: $(OP)
+	@$(BIN)/python -c "import material, mkdocstrings_handlers.python" 2> /dev/null || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build
+	@echo "The site is in .build/site/index.html."
 
 bench: $(OP)
 	$(BIN)/python benchmarks/shift_kernels.py
@@ -90,6 +97,7 @@ $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
 	  echo "No virtual environment: on Debian and Ubuntu, apt-get install python3-venv."; exit 1; }
+	@echo "Installing into $(VENV), which takes some minutes (TensorFlow is large) ..."
 # setup.py runs in this environment, in which Python 3.11 puts an older setuptools, and
 # later ones put none
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" --editable ".[$(EXTRAS)]"

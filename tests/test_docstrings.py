@@ -1,13 +1,19 @@
 """Examples in docstrings run, and say the truth."""
 
+import dataclasses
 import doctest
+import importlib
 import inspect
+import pkgutil
 
 import keras
 import numpy as np
 import pytest
 
 import keras_shift
+from keras_shift.files import only_writer, replacing
+from keras_shift.image_files import naming_unreadable
+from marks import exhaustive
 from networks import three_shifts
 
 if keras.backend.backend() != "tensorflow":
@@ -89,25 +95,79 @@ def test_public_objects_are_documented(name):
             assert f"{argument}:" in docstring
 
 
+def examples():
+    """Every docstring with an example, public or not, by the name of its object."""
+    names = [
+        module.name
+        for module in pkgutil.walk_packages(keras_shift.__path__, "keras_shift.")
+        # The one is the op and the other runs the command.
+        if module.name.rpartition(".")[2] not in ("_shift_ops", "__main__")
+    ]
+    finder = doctest.DocTestFinder()
+    return {
+        example.name: example
+        for name in ("keras_shift", *names)
+        for example in finder.find(importlib.import_module(name), name)
+        if example.examples
+    }
+
+
+EXAMPLES = examples()
+LONG = {"keras_shift.training.style_transfer.StyleTransfer"}
+
+
+class Pairs(list):
+    """A dataset of no images, with the paths of their files."""
+
+    file_paths: list[str] = []
+
+
 @pytest.fixture(scope="module")
 def names():
     """What the examples take for granted."""
     images = np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3))
     model = three_shifts(classes=10)
     model.compile("sgd", "sparse_categorical_crossentropy")
+    labels = np.arange(8)
+    pixels = images.astype("uint8")
     return {
+        "data": keras_shift.training.Data(
+            "toy", pixels, labels, pixels, labels, [f"class {n}" for n in range(10)]
+        ),
+        "dataclasses": dataclasses,
         "images": images.astype("float32"),
         "keras": keras,
         "keras_shift": keras_shift,
-        "labels": np.arange(8),
+        "labels": labels,
         "model": model,
+        "naming_unreadable": naming_unreadable,
         "np": np,
+        "only_writer": only_writer,
+        "recipe": keras_shift.training.Recipe(
+            name="toy.fenet_1.0",
+            network="fenet_1.0",
+            arguments={"classes": 10, "input_shape": (32, 32, 3)},
+            dataset="toy",
+            batch_size=4,
+            epochs=1,
+            learning_rate=0.01,
+        ),
+        "replacing": replacing,
     }
 
 
-@pytest.mark.parametrize("name", sorted(set(public_objects()) - WITHOUT_EXAMPLE))
-def test_examples_run(name, names, tmp_path, monkeypatch):
+def test_every_public_example_is_found():
+    found = {name.rpartition(".")[2] for name in EXAMPLES}
+    assert set(public_objects()) - WITHOUT_EXAMPLE <= found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [exhaustive(path) if path in LONG else path for path in sorted(EXAMPLES)],
+)
+def test_examples_run(path, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    name = path.rpartition(".")[2]
     if name.startswith("plot_"):
         pytest.importorskip("matplotlib")
     if name in ("LiteRTModel", "benchmark", "verify"):
@@ -126,13 +186,34 @@ def test_examples_run(name, names, tmp_path, monkeypatch):
                 keras.layers.GlobalAveragePooling2D(),
             ]
         )
+    if name == "load_data":
+        arrays = {"x_train": 8, "y_train": 8, "x_test": 4, "y_test": 4}
+        for part, count in arrays.items():
+            shape = (count, 32, 32, 3) if part.startswith("x") else (count,)
+            arrays[part] = np.zeros(shape, "uint8")
+        np.savez(tmp_path / "cifar10.npz", **arrays)
+    if name == "StreamedData":
+        for part in ("train", "val"):
+            folder = tmp_path / "imagenet2012" / part / "class"
+            folder.mkdir(parents=True)
+            for number in range(4):
+                keras.utils.save_img(folder / f"{number}.png", given["images"][number])
+    if name == "scope":
+        # Which would train a network of the zoo.
+        monkeypatch.setattr(
+            keras_shift.zoo.recipes, "build", lambda recipe: given["model"]
+        )
+    if name == "only_writer":
+        (tmp_path / "run").mkdir()
+    if name == "fail_fast":
+        given["main"] = lambda: None
+    if name == "naming_unreadable":
+        given["dataset"] = Pairs()
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     runner = doctest.DocTestRunner(optionflags=flags)
-    found = doctest.DocTestFinder(recurse=False).find(
-        public_objects()[name], name, globs=given
-    )
+    example = EXAMPLES[path]
+    example.globs = given
     report = []
-    for example in found:
-        runner.run(example, out=report.append)
+    runner.run(example, out=report.append)
     assert runner.summarize(verbose=False).attempted > 0
     assert not report, "".join(report)

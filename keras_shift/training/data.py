@@ -235,9 +235,9 @@ def load_data(
 
     Example:
 
-    >>> data = keras_shift.training.load_data("cifar10", (32, 32))
-    >>> data.train_images.shape
-    (50000, 32, 32, 3)
+    >>> data = keras_shift.training.load_data("cifar10", (32, 32), data_dir=".")
+    >>> data.train_images.shape[1:]
+    (32, 32, 3)
 
     Args:
         name: Name of the dataset.
@@ -461,7 +461,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
     Example:
 
-    >>> batches = keras_shift.training.TrainingBatches(images, labels, 32, seed=0)
+    >>> batches = keras_shift.training.TrainingBatches(images, labels, 4, seed=0)
     >>> history = model.fit(batches, epochs=2, verbose=0)
 
     Args:

@@ -47,7 +47,7 @@ class SparsifyShifts(keras.callbacks.Callback):
     ...     images[:1000], labels[:1000], unshifted=0.8
     ... )
     >>> model.compile("sgd", "sparse_categorical_crossentropy")
-    >>> model.fit(images, labels, epochs=5, callbacks=[sparsify])
+    >>> history = model.fit(images, labels, epochs=5, callbacks=[sparsify], verbose=0)
 
     Args:
         images: Array of training images, which are used to compute the importance. Some

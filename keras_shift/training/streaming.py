@@ -45,9 +45,10 @@ class StreamedData:
     Example:
 
     >>> data = keras_shift.training.load_data(
-    ...     "imagenet2012", (224, 224), augmentation="inception"
+    ...     "imagenet2012", (224, 224), data_dir=".", augmentation="inception"
     ... )
-    >>> rows = keras_shift.training.train(model, recipe, data, "run")
+    >>> print(data.image_size)
+    (224, 224)
 
     Attributes:
         name: The dataset's name.

@@ -159,7 +159,7 @@ def train(
     Example:
 
     >>> rows = keras_shift.training.train(model, recipe, data, "run")
-    >>> rows[-1]["val_accuracy"]
+    >>> accuracy = rows[-1]["val_accuracy"]
 
     Args:
         model: A `keras.Model`, as the recipe describes it. It is compiled here.

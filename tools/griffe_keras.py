@@ -1,0 +1,27 @@
+"""Reads docstrings of Keras' style for mkdocs.yml, as mkdocstrings' google style."""
+
+import importlib
+import inspect
+import re
+
+import griffe
+
+# A constructor of the zoo completes such a line when it is imported.
+_COMPLETED = re.compile(r"^\s*<\w+>$", re.MULTILINE)
+# Markdown takes a list for one only behind an empty line.
+_LIST = re.compile(r"^((?!\s*- ).*\S)\n(\s*- )", re.MULTILINE)
+
+
+class KerasDocstrings(griffe.Extension):
+    """Has every docstring read as it is meant."""
+
+    def on_object(self, *, obj, **_):
+        """Replaces the text of an object's docstring."""
+        if obj.docstring is None:
+            return
+        text = obj.docstring.value
+        if _COMPLETED.search(text):
+            module = importlib.import_module(obj.module.path)
+            text = inspect.getdoc(getattr(module, obj.name))
+        text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
+        obj.docstring.value = _LIST.sub(r"\1\n\n\2", text)
