@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Compiles the C++ tests (custom_ops/cc/*_test.cc, plain programs) and runs them.
+# Compiles the C++ tests (custom_ops/cc/*_test.cc, plain programs) and runs them, and so
+# the fuzz targets (custom_ops/fuzz/*_fuzz.cc) on their corpus and a few random inputs.
 #
 #   tools/cc_tests.sh                     all of them
 #   tools/cc_tests.sh shift_test          one of them
 #   SANITIZE=address tools/cc_tests.sh    under AddressSanitizer and UBSan
 #   SANITIZE=thread tools/cc_tests.sh     under ThreadSanitizer
+#
+# LIBFUZZER=1 compiles the fuzz targets with Clang's libFuzzer, for tools/fuzz.py, and
+# runs nothing.
 #
 # CXX names the compiler, and RUNNER a program to run the tests with, as in
 #   CXX="aarch64-linux-gnu-g++ -static" RUNNER=qemu-aarch64-static tools/cc_tests.sh
@@ -13,6 +17,7 @@ cd "$(dirname "$0")/.."
 
 cxx=${CXX:-c++}
 flags="-std=c++20 -O3 -fvisibility=hidden -pthread"
+plain_flags=$flags
 warnings="-Wall -Wextra -Werror"
 case ${SANITIZE:-} in
   "") ;;
@@ -23,6 +28,14 @@ esac
 
 # compilers guess wrongly about instrumented code
 [[ -z ${SANITIZE:-} ]] || warnings="-Wall -Wextra"
+# The targets themselves are not what libFuzzer should explore, and their plain loops
+# take less time without sanitizers. Those of the heap see what kernels do to arrays.
+target_flags=$flags
+if [[ -n ${LIBFUZZER:-} ]]; then
+  target_flags=$plain_flags
+  flags+=" -O2 -fsanitize=fuzzer-no-link"
+  [[ $# -gt 0 ]] || set -- custom_ops/fuzz/*_fuzz.cc
+fi
 
 target=$($cxx -dumpmachine)
 isa_flags() { # what one source alone is compiled with: see setup.py
@@ -37,24 +50,26 @@ isa_flags() { # what one source alone is compiled with: see setup.py
   esac
 }
 
-out=.build/cc_tests/$target${SANITIZE:+-$SANITIZE}
+out=.build/cc_tests/$target${SANITIZE:+-$SANITIZE}${LIBFUZZER:+-libfuzzer}
 mkdir -p "$out"
-newest_header=$(ls -t custom_ops/cc/*.h | head -n 1)
+newest_header=$(ls -t custom_ops/cc/*.h custom_ops/fuzz/*.h | head -n 1)
 
 compile() { # one source into an object, unless that is newer
   local object=$out/$(basename "${1%.cc}").o
   if [[ ! -e $object || $1 -nt $object || $newest_header -nt $object ||
     $0 -nt $object ]]; then
-    $cxx $flags $(isa_flags "$1") $warnings -I. -c "$1" -o "$object"
+    local some=$flags
+    [[ $1 != *_fuzz.cc ]] || some=$target_flags
+    $cxx $some $(isa_flags "$1") $warnings -I. -c "$1" -o "$object"
   fi
 }
 
 kernels=()
 tests=()
-for source in custom_ops/cc/*.cc; do
+for source in custom_ops/cc/*.cc custom_ops/fuzz/*_fuzz.cc; do
   case $source in
     */tf_*) ;; # only TensorFlow can run it
-    *_test.cc) tests+=("$source") ;;
+    *_test.cc | *_fuzz.cc) tests+=("$source") ;;
     *) kernels+=("$source") ;;
   esac
 done
@@ -70,7 +85,8 @@ fi
 
 # two compilers at a time
 running=()
-for source in "${kernels[@]}" "${tests[@]}"; do
+replay=custom_ops/fuzz/replay.cc
+for source in "${kernels[@]}" "${tests[@]}" $replay; do
   compile "$source" &
   running+=($!)
   if [[ ${#running[@]} -ge 2 ]]; then
@@ -100,8 +116,18 @@ for source in "${kernels[@]}"; do
 done
 for source in "${tests[@]}"; do
   name=$(basename "${source%.cc}")
-  $cxx $flags "$out/$name.o" "${objects[@]}" -o "$out/$name"
+  if [[ -n ${LIBFUZZER:-} ]]; then
+    $cxx $flags -fsanitize=fuzzer "$out/$name.o" "${objects[@]}" -o "$out/$name"
+    continue
+  fi
+  main=()
+  corpus=()
+  if [[ $name == *_fuzz ]]; then
+    main=("$out/replay.o")
+    corpus=("custom_ops/fuzz/corpus/$name")
+  fi
+  $cxx $flags "$out/$name.o" "${main[@]}" "${objects[@]}" -o "$out/$name"
   echo "== $name${SANITIZE:+ ($SANITIZE sanitizer)}"
-  ${RUNNER:-} "$out/$name"
+  ${RUNNER:-} "$out/$name" "${corpus[@]}"
 done
-echo "${#tests[@]} C++ test programs passed"
+[[ -n ${LIBFUZZER:-} ]] || echo "${#tests[@]} C++ test programs passed"

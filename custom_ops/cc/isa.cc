@@ -4,19 +4,33 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace keras_shift {
 namespace {
 
 constexpr Isa kAscending[] = {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512,
                               Isa::kAvx512Bf16};
 
+#if defined(__x86_64__)
+// Whether there are conversions of 16-bit floats, which older compilers, such
+// as Clang 14, have no name for in __builtin_cpu_supports(). They work on the
+// registers of AVX, so that whoever asks for AVX2 has asked the operating
+// system for these, too.
+bool MachineHasF16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 // Asks for everything that the objects of this level are compiled with (see
 // the flags in kernels_avx2.cc, kernels_avx512.cc and kernels_avx512bf16.cc).
 bool MachineHas(Isa isa) {
 #if defined(__x86_64__)
   const bool avx2 = __builtin_cpu_supports("avx2") &&
-                    __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+                    __builtin_cpu_supports("fma") && MachineHasF16c();
   const bool avx512 =
       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
