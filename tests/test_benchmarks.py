@@ -382,6 +382,12 @@ def test_heads_of_a_segmentation_network(monkeypatch, tmp_path):
         assert row["network"] == head and row["int8_mean_iou"] == "0.4"
         assert row["40x24_float32_ratio"] == "1" and row["40x24_int8_ratio"] == "0.5"
         assert row["40x24_int8_ratio_low"] == "0.4" and row["machine"]
+    monkeypatch.setattr(example, "run", None)
+    monkeypatch.setattr(example, "build", lambda head, *arguments: head)
+    before = output.read_text()
+    options = [*options, str(output), "--times"]
+    benchmark.main(benchmark.parse([str(tmp_path), *options]))
+    assert output.read_text() == before
     with pytest.raises(SystemExit, match="no images in .*nowhere"):
         benchmark.main(benchmark.parse([str(tmp_path / "nowhere")]))
 
