@@ -296,7 +296,10 @@ BFLOAT16 = tf.bfloat16.as_numpy_dtype
     ("changed", "message"),
     [
         ({"expand": np.zeros((2, 3, 16), BFLOAT16)}, r"1 \+ pairs, 32.*\(2, 3, 16\)"),
-        ({"channels": 5}, "`expand` must have rows for 5 channels.*Received: "),
+        (
+            {"x": draw(1, 4, 6, 6), "channels": 5},
+            "`expand` must have rows for 5 channels.*Received: ",
+        ),
         ({"channels": 2}, "`expand` must have rows for 2 channels.*Received: "),
         ({"channels": -1}, "k=-1"),
         ({"channels": 0}, "here 3. Received: k=4"),
