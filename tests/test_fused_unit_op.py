@@ -298,7 +298,7 @@ BFLOAT16 = tf.bfloat16.as_numpy_dtype
         ({"expand": np.zeros((2, 3, 16), BFLOAT16)}, r"1 \+ pairs, 32.*\(2, 3, 16\)"),
         ({"channels": 5}, "`expand` must have rows for 5 channels.*Received: "),
         ({"channels": 2}, "`expand` must have rows for 2 channels.*Received: "),
-        ({"channels": -1}, "k=-1"),
+        ({"channels": -1}, "`expand` must have rows for -1 channels"),
         ({"channels": 0}, "here 3. Received: k=4"),
         ({"displacements": np.zeros((2, 18), "int32")}, r"displacements.*\(2, 18\)"),
     ],

@@ -59,8 +59,9 @@ bool RunBand(const FusedUnitPlan& plan, const float* x, Range band, float* y) {
     const Range rows = {i, std::min(band.last, i + steps.y_rows)};
     if (plan.pooled) {
       buffer.PlacePooledRows(rows.first, rows.last);
-      if (!ExpandAndPoolRows(plan, x, rows, expand_panels, buffer))
+      if (!ExpandAndPoolRows(plan, x, rows, expand_panels, buffer)) {
         return false;
+      }
     } else {
       const int64_t needed =
           std::min(plan.wide_height, (rows.last - 1) * plan.wide_row_stride +

@@ -196,7 +196,8 @@ ShiftAttributes MakeShiftAttributes(TF_OpKernelConstruction* context) {
 
 struct FusedUnitAttributes {
   int64_t num_threads;
-  // Without the numbers that the shapes of the weights tell.
+  // Without the numbers that the shapes of the weights tell. The channels that
+  // are expanded may be 0, for as many as `expand` has rows.
   FusedUnit unit;
 };
 
@@ -204,7 +205,6 @@ FusedUnitAttributes MakeFusedUnitAttributes(TF_OpKernelConstruction* context) {
   FusedUnitAttributes attributes = {};
   attributes.num_threads = NumThreads(context);
   FusedUnit& unit = attributes.unit;
-  // Zero stands for all that `expand` has rows for.
   unit.expanded = IntAttribute(context, "channels");
   unit.filters = IntAttribute(context, "filters");
   StridesAttribute(context, unit.strides);
@@ -329,16 +329,28 @@ int64_t CheckPanels(const char* name, const TF_Tensor* panels) {
   return numbers * (TF_Dim(panels, 1) - 1);
 }
 
-// Checks that panels that have room for so many rows are for `rows` of them.
-void CheckRows(const char* name, const TF_Tensor* panels, int64_t room,
-               const char* what, int64_t rows) {
-  const int64_t numbers = NumbersPerWord(TF_TensorType(panels));
-  if (room != CeilDiv(rows, numbers) * numbers) {
-    throw InvalidArgument(std::string("Argument `") + name +
-                          "` must have rows for " + std::to_string(rows) + " " +
-                          what + ". Received: " + name + " of shape " +
-                          ShapeText(panels));
+// Returns the number of channels that these panels expand: `channels`, or as
+// many as they have rows if that is 0.
+int64_t CheckExpanded(const TF_Tensor* expand, int64_t channels) {
+  const int64_t rows = CheckPanels("expand", expand);
+  if (channels == 0) return rows;
+  const int64_t numbers = NumbersPerWord(TF_TensorType(expand));
+  if (channels < 0 || rows != CeilDiv(channels, numbers) * numbers) {
+    throw InvalidArgument(
+        "Argument `expand` must have rows for " + std::to_string(channels) +
+        " channels. Received: expand of shape " + ShapeText(expand));
   }
+  return channels;
+}
+
+// Returns the number of rows of these panels. Whether that of pairs is odd, the
+// displacements alone tell.
+int64_t CheckHidden(const TF_Tensor* project, const TF_Tensor* displacements) {
+  const int64_t rows = CheckPanels("project", project);
+  const bool odd = TF_TensorType(project) == TF_BFLOAT16 &&
+                   TF_NumDims(displacements) == 2 &&
+                   TF_Dim(displacements, 1) == rows - 1;
+  return odd ? rows - 1 : rows;
 }
 
 void CheckPanelsFor(const char* name, const TF_Tensor* panels, const char* what,
@@ -429,18 +441,10 @@ void ComputeFusedUnit2D(void* kernel, TF_OpKernelContext* context) {
     FusedUnit unit = attributes->unit;
     const ImageShape shape = CheckImage(x.get());
     unit.bfloat16 = TF_TensorType(expand.get()) == TF_BFLOAT16;
-    const int64_t rows = CheckPanels("expand", expand.get());
-    if (unit.expanded == 0) unit.expanded = rows;
-    const int64_t hidden_rows = CheckPanels("project", project.get());
-    // An odd number of rows is known by the displacements alone.
-    unit.hidden = hidden_rows;
-    if (TF_NumDims(displacements.get()) == 2 &&
-        TF_Dim(displacements.get(), 1) == hidden_rows - 1 && unit.bfloat16) {
-      --unit.hidden;
-    }
+    unit.expanded = CheckExpanded(expand.get(), unit.expanded);
+    unit.hidden = CheckHidden(project.get(), displacements.get());
     ImageShape y_shape;
     ThrowUnlessOk(FusedUnitShape(shape, unit, &y_shape));
-    CheckRows("expand", expand.get(), rows, "channels", unit.expanded);
     CheckPanelsFor("expand", expand.get(),
                    "hidden channels (the rows of `project`)", unit.hidden);
     CheckPanelsFor("project", project.get(), "filters", unit.filters);
