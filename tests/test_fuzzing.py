@@ -5,7 +5,6 @@ import keras
 import pytest
 
 import fuzzing
-from networks import load_tool
 
 # So many that all together take some seconds.
 EXAMPLES = {"constructors": 8, "records": 300, "recipes": 300, "models": 2}

@@ -42,8 +42,8 @@ FINDINGS = COLUMNS[-3:]
 # Without a sanitizer, far more answers are compared in the same time.
 SANITIZERS = {
     "address": "AddressSanitizer, UndefinedBehaviorSanitizer",
-    "thread": "ThreadSanitizer",
     "": "comparison alone",
+    "thread": "ThreadSanitizer",
 }
 # Of hypothesis, which draws anew in each round.
 EXAMPLES_PER_ROUND = 1000
