@@ -223,7 +223,7 @@ def publish(
         )
         shutil.copyfile(run / trainer.LOG, log_path)
         # This model has no optimizer, whose momentum is as large as the weights.
-        model.save_weights(weights_path)
+        trainer.save_weights(weights_path, model)
         record = Record(
             name=stem,
             weights=weights,

@@ -23,11 +23,13 @@ import re
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+import hypothesis  # noqa: E402
 import records  # noqa: E402
 
 from keras_shift.environment import machine  # noqa: E402
@@ -37,11 +39,15 @@ CORPUS = ROOT / "custom_ops" / "fuzz" / "corpus"
 COLUMNS = ("target", "checked_by", "cases", "crashes", "hangs", "differences")
 FINDINGS = COLUMNS[-3:]
 
+# Without a sanitizer, far more answers are compared in the same time.
 SANITIZERS = {
     "address": "AddressSanitizer, UndefinedBehaviorSanitizer",
+    "": "comparison alone",
     "thread": "ThreadSanitizer",
 }
-# What an input takes more seconds than is taken for a hang.
+# Of hypothesis, which draws anew in each round.
+EXAMPLES_PER_ROUND = 1000
+# An input that takes more is taken for a hang.
 SECONDS_PER_INPUT = 60
 
 
@@ -87,55 +93,100 @@ def _kernel_targets():
 
 def _run_libfuzzer(name, sanitizer, seconds):
     """Returns the row of a target, compiled with a sanitizer."""
-    environment = os.environ | {
-        "LIBFUZZER": "1",
-        "SANITIZE": sanitizer,
-        "CXX": os.environ.get("CXX", "clang++"),
-    }
-    source = f"custom_ops/fuzz/{name}.cc"
-    subprocess.run(["tools/cc_tests.sh", source], cwd=ROOT, env=environment, check=True)
-    [program] = ROOT.glob(f".build/cc_tests/*-{sanitizer}-libfuzzer/{name}")
-    findings = ROOT / ".build" / "fuzz" / f"{name}-{sanitizer}"
-    findings.mkdir(parents=True, exist_ok=True)
-    # What is new goes into the first folder; the second is only read.
-    corpus = findings / "corpus"
-    corpus.mkdir(exist_ok=True)
-    command = [
-        program,
-        corpus,
-        CORPUS / name,
-        f"-max_total_time={seconds}",
-        f"-timeout={SECONDS_PER_INPUT}",
-        f"-artifact_prefix={findings}/",
-        "-max_len=96",
-        "-rss_limit_mb=4096",
-    ]
+    program = _compiled(name, sanitizer)
+    folder = ROOT / ".build" / "fuzz"
+    findings = folder / f"{name}-{sanitizer or 'plain'}"
+    # What is new goes into a folder that all sanitizers share.
+    corpus = folder / "corpus" / name
+    for path in (findings, corpus):
+        path.mkdir(parents=True, exist_ok=True)
+    options = [f"-timeout={SECONDS_PER_INPUT}", f"-artifact_prefix={findings}/"]
+    options += ["-max_len=96", "-rss_limit_mb=4096"]
+    cases = 0
     begin = time.monotonic()
-    result = subprocess.run(
-        command, cwd=findings, env=environment, capture_output=True, text=True
-    )
-    log = findings / "log.txt"
-    log.write_text(result.stderr + result.stdout)
-    hang = "ERROR: libFuzzer: timeout" in result.stderr
-    difference = "WRONG (" in result.stderr
+    while (left := seconds - int(time.monotonic() - begin)) > 0:
+        result = _run(
+            program, *options, f"-max_total_time={left}", corpus, CORPUS / name
+        )
+        output = result.stderr + result.stdout
+        (findings / "log.txt").write_text(output)
+        if counted := re.search(r"^(\d+) cases$", result.stdout, re.MULTILINE):
+            cases += int(counted[1])
+        hang = re.search(r"Test unit written to (.*/timeout-\w+)", output)
+        # A machine that stood still for a while looks like a hang at first.
+        if hang and _run(program, *options, hang[1]).returncode == 0:
+            continue
+        break
+    difference = "WRONG (" in output
     crash = result.returncode != 0 and not hang and not difference
     if result.returncode:
-        print(f"{name}: see {log}", file=sys.stderr)
-    cases = re.search(r"^(\d+) cases$", result.stdout, re.MULTILINE)
-    values = (
-        name.removesuffix("_fuzz"),
-        SANITIZERS[sanitizer],
-        int(cases[1]) if cases else 0,
-        *map(int, (crash, hang, difference)),
+        print(f"{name}: see {findings}", file=sys.stderr)
+    values = name.removesuffix("_fuzz"), SANITIZERS[sanitizer], cases
+    row = dict(zip(COLUMNS, (*values, int(crash), int(bool(hang)), int(difference))))
+    return row | {"seconds": round(time.monotonic() - begin)}
+
+
+def _compiled(name, sanitizer):
+    """Compiles a target, if it has to be, and returns its path."""
+    compiler = os.environ.get("CXX", "clang++")
+    added = {"LIBFUZZER": "1", "SANITIZE": sanitizer, "CXX": compiler}
+    command = ["tools/cc_tests.sh", f"custom_ops/fuzz/{name}.cc"]
+    subprocess.run(command, cwd=ROOT, env=os.environ | added, check=True)
+    machine = subprocess.run(
+        [compiler, "-dumpmachine"], capture_output=True, text=True, check=True
     )
-    return dict(zip(COLUMNS, values)) | {"seconds": round(time.monotonic() - begin)}
+    folder = machine.stdout.strip() + (f"-{sanitizer}" if sanitizer else "")
+    return ROOT / ".build" / "cc_tests" / f"{folder}-libfuzzer" / name
+
+
+def _run(*command):
+    environment = os.environ | {"TSAN_OPTIONS": "halt_on_error=1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 # The package, by hypothesis.
 
 
 def _package_targets():
-    return {}
+    return {
+        name: lambda seconds, name=name: [_run_hypothesis(name, seconds)]
+        for name in ("constructors", "records", "recipes", "models")
+    }
+
+
+def _run_hypothesis(name, seconds):
+    """Returns the row of a target of tests/fuzzing.py."""
+    # It imports TensorFlow, which targets of the kernels do without.
+    import fuzzing
+
+    check, strategy = fuzzing.TARGETS[name]
+    cases = 0
+    begin = time.monotonic()
+
+    def test(drawn):
+        nonlocal cases
+        if time.monotonic() - begin < seconds:
+            cases += 1
+            check(drawn)
+
+    crash = difference = False
+    settings = hypothesis.settings(
+        max_examples=EXAMPLES_PER_ROUND,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    try:
+        while time.monotonic() - begin < seconds:
+            settings(hypothesis.given(strategy)(test))()
+    except AssertionError:
+        difference = True
+        traceback.print_exc()
+    except Exception:
+        crash = True
+        traceback.print_exc()
+    values = name, "hypothesis", cases, int(crash), 0, int(difference)
+    return dict(zip(COLUMNS, values)) | {"seconds": round(time.monotonic() - begin)}
 
 
 if __name__ == "__main__":

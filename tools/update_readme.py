@@ -26,6 +26,7 @@ DOCUMENTS = (
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "examples.md",
     ROOT / "docs" / "frontier.md",
+    ROOT / "docs" / "reliability.md",
     ROOT / "docs" / "studies.md",
     *sorted((ROOT / "docs" / "guides").glob("*.md")),
 )
@@ -787,16 +788,43 @@ def _spread(cells, key):
     return " / ".join(f"{value:.2g}" for value in three)
 
 
+def fuzzing():
+    """What the latest run of each fuzz target came to."""
+    columns = ("cases", "crashes", "hangs", "differences", "seconds")
+    rows = [
+        (
+            cell["target"],
+            cell["checked_by"],
+            *(f"{int(cell[column]):,}" for column in columns),
+            cell["machine"],
+            cell["date"],
+        )
+        for cell in _read("fuzzing.csv")
+    ]
+    return ("target", "checked by", *columns, "machine", "date"), rows
+
+
+def faults():
+    """What the user is told where a machine fails while files are written."""
+    rows = [
+        (f"`{cell['place']}`", cell["fault"], cell["message"] or cell["end"])
+        for cell in _read("faults.csv")
+    ]
+    return ("place", "fault", "told"), rows
+
+
 TABLES = {
     "accuracies": accuracies,
     "browser": browser,
     "demo": demo,
     "faces": faces,
+    "faults": faults,
     "fe_nets": fe_nets,
     "files": files,
     "first example": first_example,
     "frontier cifar100": lambda: frontier("cifar100"),
     "frontier tiny_imagenet": lambda: frontier("tiny_imagenet"),
+    "fuzzing": fuzzing,
     "intensities": intensities,
     "kernels": kernels,
     "networks": networks,

@@ -6,9 +6,12 @@ import numbers
 import operator
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
+
+from keras_shift import initializers
 from keras_shift.zoo import variants
 
 _SHARED = {
@@ -60,6 +63,16 @@ _SHARED = {
         batch_norm_momentum: Float, momentum of batch normalization. Defaults to
             `0.99`.
         """,
+}
+
+
+# What makes an object of Keras of the value of an argument.
+_READERS = {
+    "classifier_activation": keras.activations.get,
+    "displacement_initializer": initializers.get,
+    "displacement_regularizer": keras.regularizers.get,
+    "kernel_initializer": keras.initializers.get,
+    "kernel_regularizer": keras.regularizers.get,
 }
 
 
@@ -174,3 +187,26 @@ def check_choice(argument: str, value: Any, allowed: tuple[Any, ...]) -> None:
             f"Argument `{argument}` must be one of {allowed}. "
             f"Received: {argument}={value}"
         )
+
+
+def check_objects(values: Mapping[str, Any]) -> None:
+    """Checks the arguments of which Keras makes initializers and the like.
+
+    Its own errors do not name them.
+
+    Args:
+        values: The values of all arguments by name.
+
+    Raises:
+        ValueError: If Keras does not know what a value stands for.
+    """
+    for argument in sorted(_READERS.keys() & values.keys()):
+        try:
+            _READERS[argument](values[argument])
+        # Which error Keras raises depends on the value's type.
+        except Exception as error:
+            raise ValueError(
+                f"Argument `{argument}` must be an object of Keras, its name or its "
+                f"configuration ({str(error).splitlines()[0]}). "
+                f"Received: {argument}={values[argument]!r}"
+            ) from error

@@ -67,10 +67,11 @@ def constructor(
 
         @functools.wraps(function)
         def construct(*args, **kwargs):
-            body = function(*args, **kwargs)
             given = signature.bind(*args, **kwargs)
             given.apply_defaults()
             values = given.arguments
+            arguments.check_objects(values)
+            body = function(*args, **kwargs)
             return assemble(
                 body.function,
                 name=values["name"] or body.name,

@@ -137,8 +137,13 @@ ThreadPool* Pool() {
       pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); });
   (void)registered;
 #endif
-  auto* made = new (std::nothrow) ThreadPool;
-  if (made != nullptr && !pool.compare_exchange_strong(current, made)) {
+  ThreadPool* made = nullptr;
+  try {
+    made = new ThreadPool;  // its queue takes memory, too
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+  if (!pool.compare_exchange_strong(current, made)) {
     delete made;  // somebody was faster; it has no threads yet
     return current;
   }

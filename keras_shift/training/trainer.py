@@ -288,17 +288,34 @@ def _recipe_callbacks(recipe, data, epochs):
 
 def _write_weights(directory, model):
     with replacing(directory / WEIGHTS) as temporary, alone():
-        # HDF5 crashes the process when the disk is full. Writing as many zeros first
-        # raises an error instead.
-        temporary.write_bytes(bytes(_most_bytes(model)))
-        model.save_weights(temporary)
+        save_weights(temporary, model)
+
+
+def save_weights(path: Path, model: keras.Model) -> None:
+    """Saves a network's weights, or raises an error if there is no space for them.
+
+    HDF5 crashes the process when the disk is full. Writing as many zeros first raises
+    an error instead.
+
+    Args:
+        path: `pathlib.Path` of a `.weights.h5` file.
+        model: A `keras.Model`.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path.write_bytes(bytes(_most_bytes(model)))
+    model.save_weights(path)
 
 
 def _most_bytes(model):
     """Returns an upper bound for the size of a file of a model's weights."""
+    # A model that was not compiled has none.
+    optimizer = getattr(model, "optimizer", None)
+    state = optimizer.variables if optimizer else []
     sizes = [
         keras.ops.convert_to_numpy(variable).nbytes
-        for variable in (*model.variables, *model.optimizer.variables)
+        for variable in (*model.variables, *state)
     ]
     return sum(sizes) + _HDF5_OVERHEAD * len(sizes)
 
