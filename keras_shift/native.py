@@ -55,7 +55,7 @@ def fused_unit(
     *,
     filters: int,
     strides: Sequence[int],
-    pool_padding: Literal["valid", "same"] | None,
+    pooling: Literal["none", "valid", "same", "global"],
     output_relu: bool,
     residual: bool,
     output_shape: Shape,
@@ -63,7 +63,8 @@ def fused_unit(
     """Computes `keras_shift.layers.FusedUnit2D` from NHWC images and its weights.
 
     Images and matrices are float32, displacements int32. The matrices are in panels,
-    as `FusedUnit2D` describes them.
+    as `FusedUnit2D` describes them. `pooling` is 2x2 pooling with the padding that it
+    names, or over all pixels.
     """
     import tensorflow as tf
 
@@ -74,7 +75,7 @@ def fused_unit(
         displacements=displacements,
         filters=filters,
         strides=strides,
-        pool=pool_padding or "none",
+        pool=pooling,
         relu=output_relu,
         residual=residual,
         num_threads=_threads(tf),

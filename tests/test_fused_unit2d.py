@@ -19,6 +19,7 @@ CASES = [
         {"filters": 4, "wide_channels": 5, "pool_padding": "same", "output_relu": True},
         (2, 7, 1, 5),
     ),
+    ({"filters": 35, "wide_channels": 37, "global_pool": True}, (2, 7, 6, 5)),
     (
         {"filters": 3, "wide_channels": 20, "channels": 3, "residual": True},
         (2, 6, 5, 11),
@@ -34,13 +35,14 @@ every_case = pytest.mark.parametrize("arguments, shape", CASES)
 def matrices(arguments, channels, seed=1):
     random = np.random.default_rng(seed)
     wide, filters = arguments["wide_channels"], arguments["filters"]
+    moves = arguments.keys().isdisjoint({"pool_padding", "global_pool"})
     displacements = random.choice([0, 0, 0, 1, -1, 2, -9, 2**31 - 1], (2, wide))
     return {
         "expand_kernel": random.normal(size=(channels, wide)),
         "expand_bias": random.normal(size=wide),
         "project_kernel": random.normal(size=(wide, filters)),
         "project_bias": random.normal(size=filters),
-        "displacements": None if "pool_padding" in arguments else displacements,
+        "displacements": displacements if moves else None,
     }
 
 
@@ -74,7 +76,9 @@ def expected(arguments, inputs):
     x, rest = inputs[..., :channels], inputs[..., channels:]
     wide = np.maximum(x @ of["expand_kernel"] + of["expand_bias"], 0)
     pool = arguments.get("pool_padding")
-    if pool is None:
+    if arguments.get("global_pool"):
+        wide = wide.mean(axis=(1, 2), keepdims=True)
+    elif pool is None:
         wide = integer_shift(wide, of["displacements"])
     else:
         wide = pooled(wide, pool)
@@ -144,6 +148,14 @@ def test_panels():
         ({"strides": (1, -1)}, "(?s)`strides`.*Received: strides=-1"),
         ({"strides": (1, 2, 1)}, r"(?s)`strides`.*Received: strides=\(1, 2, 1\)"),
         ({"pool_padding": "full"}, "(?s)`pool_padding`.*Received: pool_padding=full"),
+        (
+            {"global_pool": True, "strides": 2},
+            r"(?s)global_pool=True.*Received: strides=\(2, 2\), pool_padding=None",
+        ),
+        (
+            {"global_pool": True, "pool_padding": "same"},
+            "(?s)global_pool=True.*Received: .*pool_padding=same",
+        ),
         ({"dtype": "mixed_float16"}, "float32 only.*Received: dtype=mixed_float16"),
     ],
 )
@@ -158,6 +170,7 @@ def test_wrong_arguments(arguments, message):
         ({"channels": 9}, "`channels` is 9"),
         ({"residual": True}, "residual=True.*Received: channels=6, filters=4"),
         ({"channels": 4, "pool_padding": "same"}, "keeps its size.*pool_padding=same"),
+        ({"channels": 4, "global_pool": True}, "keeps its size.*global_pool=True"),
         ({"channels": 4, "strides": (1, 2)}, r"keeps its size.*strides=\(1, 2\)"),
     ],
 )

@@ -60,7 +60,8 @@ void FusedUnitPlan::PlanWideTensor() {
   x_row_step = x_shape.width * x_shape.channels *
                (StridesApplyToX() ? unit.strides[0] : 1);
   wide_row_stride = moved_ ? unit.strides[0] : 1;
-  wide_height = moved_ ? x_shape.height : y_shape.height;
+  const bool whole_height = moved_ || unit.pooling == Pooling::kGlobal;
+  wide_height = whole_height ? x_shape.height : y_shape.height;
   wide_width = StridesApplyToX() ? y_shape.width : x_shape.width;
   if (unit.pooling == Pooling::kValid) wide_width -= wide_width % 2;
 }

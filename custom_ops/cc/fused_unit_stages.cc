@@ -102,6 +102,31 @@ void ExpandAndPoolRows(const FusedUnitPlan& plan, const float* x, Range rows,
   }
 }
 
+void ExpandAndAverage(const FusedUnitPlan& plan, const float* x, Range panels,
+                      int64_t num_rows, const WideBuffer& buffer,
+                      float* means) {
+  const int64_t first = panels.first * kPanelColumns;
+  const int64_t channels = panels.last * kPanelColumns - first;
+  std::fill_n(means + first, channels, 0.0f);
+  const int64_t height = plan.wide_height;
+  for (int64_t i = 0; i < height;) {
+    const int64_t begin = i;
+    const int64_t end = std::min({height, i + num_rows, i + kRowsAtOnce});
+    ExpandedRows expanded;
+    for (; i < end; ++i) {
+      expanded.Append(
+          x + i * plan.x_row_step,
+          buffer.pixels() + (i - begin) * plan.wide_width * plan.wide_step);
+    }
+    expanded.Multiply(plan, panels);
+    plan.kernel.add_pixels(buffer.pixels() + first, plan.wide_step,
+                           (end - begin) * plan.wide_width, channels,
+                           means + first);
+  }
+  const float share = 1.0f / static_cast<float>(height * plan.wide_width);
+  for (int64_t c = first; c < first + channels; ++c) means[c] *= share;
+}
+
 void ProjectRows(const FusedUnitPlan& plan, const float* x, Range rows,
                  Range panels, const WideBuffer& buffer, float* y) {
   GemmRow projected[kRowsAtOnce];

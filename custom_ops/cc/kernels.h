@@ -207,6 +207,10 @@ struct GemmKernel {
   // where `upper` does.
   void (*pool)(const float* upper, const float* lower, int64_t width,
                int64_t step, int64_t channels, int64_t y_width, float* y);
+  // Adds the first `channels` channels of each pixel to `sums`, pixel by pixel.
+  // `channels` is a multiple of kPanelColumns.
+  void (*add_pixels)(const float* x, int64_t step, int64_t pixels,
+                     int64_t channels, float* sums);
   // Copies the first `channels` channels of each pixel.
   void (*copy)(const float* x, int64_t x_step, int64_t pixels, int64_t channels,
                float* y, int64_t y_step);

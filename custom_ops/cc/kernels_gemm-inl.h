@@ -372,6 +372,16 @@ void Pool(const float* upper, const float* lower, int64_t width, int64_t step,
 }
 
 template <typename Simd>
+void AddPixels(const float* x, int64_t step, int64_t pixels, int64_t channels,
+               float* sums) {
+  for (int64_t p = 0; p < pixels; ++p, x += step) {
+    for (int64_t c = 0; c < channels; c += Simd::kLanes) {
+      Simd::Store(sums + c, Simd::Load(sums + c) + Simd::Load(x + c));
+    }
+  }
+}
+
+template <typename Simd>
 void Copy(const float* x, int64_t x_step, int64_t pixels, int64_t channels,
           float* y, int64_t y_step) {
   for (int64_t p = 0; p < pixels; ++p, x += x_step, y += y_step) {
@@ -391,6 +401,7 @@ constexpr GemmKernel MakeGemmKernel() {
   return {.panels_per_tile = Simd::kPanels,
           .multiply = Multiply<Simd>,
           .pool = Pool<Simd>,
+          .add_pixels = AddPixels<Simd>,
           .copy = Copy<Simd>};
 }
 

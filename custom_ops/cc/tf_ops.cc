@@ -161,6 +161,7 @@ Pooling PoolingAttribute(TF_OpKernelConstruction* context) {
   const std::string pool = text;
   if (pool == "valid") return Pooling::kValid;
   if (pool == "same") return Pooling::kSame;
+  if (pool == "global") return Pooling::kGlobal;
   return Pooling::kNone;
 }
 
@@ -683,7 +684,8 @@ void RegisterFusedUnit2D() {
   const bool registered =
       RegisterOp({.name = kFusedUnit2D,
                   .attributes = {"filters: int", "strides: list(int)",
-                                 "pool: {'none', 'valid', 'same'} = 'none'",
+                                 "pool: {'none', 'valid', 'same', 'global'} "
+                                 "= 'none'",
                                  "relu: bool = false", "residual: bool = false",
                                  "num_threads: int = 0"},
                   .inputs = {"x: float", "expand: float", "project: float",
