@@ -66,6 +66,7 @@ bench: $(OP)
 	$(BIN)/python benchmarks/shift_kernels.py
 	$(BIN)/python benchmarks/tflite_lowering.py
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/one_image.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/where_time_goes.py
 	$(BIN)/python benchmarks/training.py

@@ -74,17 +74,21 @@ class Graph:
         users = self.users(call.outputs[0])
         return users[0] if len(users) == 1 else None
 
-    def is_simple(self, call: Call) -> bool:
+    def is_plain(self, call: Call) -> bool:
         """Returns whether a call is the only one of its layer, and has one output.
 
-        All of its inputs must be maps, and it must have no keyword arguments, such as
-        `training`, other than `None`.
+        It must have no keyword arguments, such as `training`, other than `None`.
         """
         return (
             self._times_called[id(call.layer)] == 1
             and len(call.outputs) == 1
             and not any(value is not None for value in call.kwargs.values())
-            and all(len(tensor.shape) == 4 for tensor in call.inputs)
+        )
+
+    def is_simple(self, call: Call) -> bool:
+        """Returns whether a call is plain, and all of its inputs are maps."""
+        return self.is_plain(call) and all(
+            len(tensor.shape) == 4 for tensor in call.inputs
         )
 
 

@@ -56,7 +56,7 @@ def fused_unit(
     channels: int | None,
     filters: int,
     strides: Sequence[int],
-    pool_padding: Literal["valid", "same"] | None,
+    pooling: Literal["none", "valid", "same", "global"],
     output_relu: bool,
     residual: bool,
     output_shape: Shape,
@@ -64,7 +64,8 @@ def fused_unit(
     """Computes `keras_shift.layers.FusedUnit2D` from NHWC images and its weights.
 
     Images are float32, displacements int32. The matrices are in panels of float32 or
-    bfloat16, as `FusedUnit2D` describes them.
+    bfloat16, as `FusedUnit2D` describes them. `pooling` is 2x2 pooling with the padding
+    that it names, or over all pixels.
     """
     import tensorflow as tf
 
@@ -76,7 +77,7 @@ def fused_unit(
         channels=channels or 0,
         filters=filters,
         strides=strides,
-        pool=pool_padding or "none",
+        pool=pooling,
         relu=output_relu,
         residual=residual,
         num_threads=_threads(tf),

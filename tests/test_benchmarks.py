@@ -112,6 +112,42 @@ def test_a_kind_takes_what_leaving_it_out_saves(monkeypatch):
     assert shares == pytest.approx([0.2, 0.1, 0.2, 0.5, 0.25, 0.75])
 
 
+def test_the_account_of_one_image_adds_up(monkeypatch):
+    one_image = load("one_image", monkeypatch)
+    units = {"unit": [1000, 40], "classifier": [500, 20]}
+    of_cc = {
+        ("unit", 1): (3.0, 2.0, 4.0),
+        ("classifier", 1): (1.0, 1.0, 1.0),
+        ("all units", 1): (4.0, 3.0, 5.0),
+        ("read weights", 1): (0.5, 0.5, 0.5),
+        ("multiply-add", 1): (0.002, 0.002, 0.002),
+    }
+    of_tensorflow = {"whole": [8.0] * 3, "without stem": [6.0] * 3, "call": [1.0] * 3}
+    rows = {
+        row["part"]: row for row in one_image.account(units, of_cc, of_tensorflow, 1)
+    }
+    parts = ["call", "stem", *units, "between units"]
+    assert [rows[part]["ms"] for part in parts] == [1000, 2000, 3000, 1000, 1000]
+    assert sum(rows[part]["share"] for part in parts) == pytest.approx(1)
+    assert rows["unit"]["peak_share"] == pytest.approx(1000 * 0.002 / 3)
+    assert rows["read weights"]["weight_bytes"] == 60
+
+
+def test_the_account_of_one_image_knows_every_multiply_add(monkeypatch):
+    one_image = load("one_image", monkeypatch)
+    inputs = keras.Input((6, 8, 5))
+    unit = keras_shift.layers.FusedUnit2D(7, 20, pool_padding="same")
+    classifier = keras_shift.layers.FusedUnit2D(3, 10, global_pool=True)
+    model = keras.Model(inputs, classifier(unit(inputs)))
+    assert one_image.units_of(model) == [unit, classifier]
+    assert one_image.multiply_adds(unit) == 20 * (5 * 48 + 7 * 12)
+    assert one_image.multiply_adds(classifier) == 10 * (7 * 12 + 3)
+    assert one_image.weight_bytes(unit) == 4 * 16 * (2 * 6 + 21)
+    line = one_image.described(classifier).split()
+    assert line[1:12] == "3 4 7 7 10 3 1 1 global 0 0".split()
+    assert line[12:] == ["0"] * 20
+
+
 def test_training_compares_every_network_with_the_first(monkeypatch, tmp_path):
     training = load("training", monkeypatch)
     monkeypatch.setattr(training, "step", lambda *arguments: nothing)

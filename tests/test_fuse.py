@@ -81,14 +81,14 @@ def test_cases_in_bfloat16(case, implementation):
 @pytest.mark.parametrize(
     "options, fused, left",
     [
-        ({}, 20, 0),
-        ({"squeeze_excite": "v1"}, 20, 0),
-        ({"squeeze_excite": "v2"}, 0, 16),
-        ({"spatial": "active_shift"}, 4, 16),
-        ({"spatial": "depthwise"}, 4, 0),
-        exhaustive({"spatial": "none"}, 20, 0),
-        ({"expand_from": "output"}, 20, 0),
-        ({"output_stride": 8}, 20, 0),
+        ({}, 21, 0),
+        ({"squeeze_excite": "v1"}, 21, 0),
+        ({"squeeze_excite": "v2"}, 1, 16),
+        ({"spatial": "active_shift"}, 5, 16),
+        ({"spatial": "depthwise"}, 5, 0),
+        exhaustive({"spatial": "none"}, 21, 0),
+        ({"expand_from": "output"}, 21, 0),
+        ({"output_stride": 8}, 21, 0),
     ],
     ids=str,
 )
@@ -109,6 +109,59 @@ def test_variants_of_fenet(options, fused, left, monkeypatch):
         assert_same(predict(made, images), expected)
     without_the_op(monkeypatch)
     assert_same(predict(made, images), expected)
+
+
+def classifier_layers(**changes):
+    """A classifier's layers by their roles, some of them changed or left out."""
+    layers = {
+        "head": keras.layers.Conv2D(37, 1, name="head"),
+        "normalization": keras.layers.BatchNormalization(),
+        "relu": keras.layers.ReLU(),
+        "mean": keras.layers.GlobalAveragePooling2D(),
+        "dropout": keras.layers.Dropout(0.5),
+        "dense": keras.layers.Dense(19, "softmax", name="dense"),
+        **changes,
+    }
+    return [layer for layer in layers.values() if layer is not None]
+
+
+@pytest.mark.parametrize(
+    "changes, fused",
+    [
+        ({}, True),
+        ({"normalization": None, "dropout": None}, True),
+        ({"dense": keras.layers.Dense(19, use_bias=False, name="dense")}, True),
+        ({"relu": keras.layers.ReLU(6)}, False),
+        ({"relu": None}, False),
+        ({"head": keras.layers.Conv2D(37, 3, name="head")}, False),
+        ({"head": keras.layers.Conv2D(37, 1, 2, name="head")}, False),
+        ({"mean": keras.layers.GlobalMaxPooling2D()}, False),
+        ({"mean": keras.layers.GlobalAveragePooling2D(keepdims=True)}, False),
+    ],
+    ids=str,
+)
+def test_classifiers(changes, fused, implementation):
+    inputs = keras.Input((5, 6, 8))
+    x = inputs
+    for layer in classifier_layers(**changes):
+        x = type(layer).from_config(layer.get_config())(x)
+    model = randomize(keras.Model(inputs, x), 0)
+    made = fuse(model)
+    assert [layer.global_pool for layer in fused_units(made)] == [True] * fused
+    assert made.layers[-1].name == "dense"
+    images = pixels(3, 5, 6, 8) / 255
+    assert_same(predict(made, images), predict(model, images))
+    if fused:
+        assert predict(made, images[:0]).shape == (0, 19)
+
+
+def test_classifiers_whose_maps_are_used_elsewhere_remain():
+    inputs = keras.Input((5, 6, 8))
+    head, *others = classifier_layers()
+    x = maps = head(inputs)
+    for layer in others:
+        x = layer(x)
+    assert fused_units(fuse(keras.Model(inputs, [maps, x]))) == []
 
 
 def test_channels_of_blocks_stay_in_place():

@@ -21,6 +21,7 @@ CASES = [
         {"filters": 4, "wide_channels": 5, "pool_padding": "same", "output_relu": True},
         (2, 7, 1, 5),
     ),
+    ({"filters": 35, "wide_channels": 37, "global_pool": True}, (2, 8, 4, 5)),
     (
         {"filters": 3, "wide_channels": 20, "channels": 3, "residual": True},
         (2, 6, 5, 11),
@@ -45,13 +46,14 @@ def numbers(arguments, random, shape, scale):
 def matrices(arguments, channels, seed=1):
     random = np.random.default_rng(seed)
     wide, filters = arguments["wide_channels"], arguments["filters"]
+    moves = arguments.keys().isdisjoint({"pool_padding", "global_pool"})
     displacements = random.choice([0, 0, 0, 1, -1, 2, -9, 2**31 - 1], (2, wide))
     return {
         "expand_kernel": numbers(arguments, random, (channels, wide), 3),
         "expand_bias": numbers(arguments, random, wide, 1000),
         "project_kernel": numbers(arguments, random, (wide, filters), 3),
         "project_bias": numbers(arguments, random, filters, 1000),
-        "displacements": None if "pool_padding" in arguments else displacements,
+        "displacements": displacements if moves else None,
     }
 
 
@@ -92,7 +94,9 @@ def expected(arguments, inputs):
     wide = rounded(x) @ of["expand_kernel"] + of["expand_bias"]
     wide = rounded(np.maximum(wide, 0))
     pool = arguments.get("pool_padding")
-    if pool is None:
+    if arguments.get("global_pool"):
+        wide = rounded(wide.mean(axis=(1, 2), keepdims=True))
+    elif pool is None:
         wide = integer_shift(wide, of["displacements"])
     else:
         wide = rounded(pooled(wide, pool))
@@ -191,6 +195,14 @@ def test_panels_of_pairs():
         ({"strides": (1, 2, 1)}, r"(?s)`strides`.*Received: strides=\(1, 2, 1\)"),
         ({"pool_padding": "full"}, "(?s)`pool_padding`.*Received: pool_padding=full"),
         ({"precision": "int8"}, "(?s)`precision`.*Received: precision=int8"),
+        (
+            {"global_pool": True, "strides": 2},
+            r"(?s)global_pool=True.*Received: strides=\(2, 2\), pool_padding=None",
+        ),
+        (
+            {"global_pool": True, "pool_padding": "same"},
+            "(?s)global_pool=True.*Received: .*pool_padding=same",
+        ),
         ({"dtype": "mixed_float16"}, "float32 only.*Received: dtype=mixed_float16"),
     ],
 )
@@ -205,6 +217,7 @@ def test_wrong_arguments(arguments, message):
         ({"channels": 9}, "`channels` is 9"),
         ({"residual": True}, "residual=True.*Received: channels=6, filters=4"),
         ({"channels": 4, "pool_padding": "same"}, "keeps its size.*pool_padding=same"),
+        ({"channels": 4, "global_pool": True}, "keeps its size.*global_pool=True"),
         ({"channels": 4, "strides": (1, 2)}, r"keeps its size.*strides=\(1, 2\)"),
     ],
 )

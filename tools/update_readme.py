@@ -522,6 +522,26 @@ def runtimes():
     return header, sorted(rows, key=lambda row: list(cells).index(row[:3]))
 
 
+def one_image():
+    """What benchmarks/one_image.py measured."""
+    cells = _read("one_image.csv")
+    found = {(cell["part"], cell["threads"]): cell for cell in cells}
+    rows = []
+    for part in dict.fromkeys(cell["part"] for cell in cells):
+        row = [part.removesuffix("_fused").removesuffix("_expand")]
+        for threads in "12":
+            cell = found.get((part, threads))
+            peak = cell["peak_share"] if cell else ""
+            row += [
+                f"{float(cell['ms']):.3f}" if cell else "",
+                f"{float(cell['share']):.1%}" if cell else "",
+                f"{float(peak):.0%}" if peak else "",
+            ]
+        rows.append(row)
+    header = ("part", "1 thread: ms", "share", "of peak")
+    return (*header, "2 threads: ms", "share", "of peak"), rows
+
+
 def files():
     """What benchmarks/tflite_lowering.py measured."""
     cells = _read("tflite_lowering.csv")
@@ -835,6 +855,7 @@ TABLES = {
     "runtimes": runtimes,
     "segmentation_heads": segmentation_heads,
     "servers": servers,
+    "one image": one_image,
     **{f"SSL Table {n}": functools.partial(paper, f"SSL Table {n}") for n in "123"},
     "summary": summary,
     "training": training,

@@ -1,9 +1,9 @@
 // A unit of a shift network at inference: 1x1 convolution, ReLU, shift (or
-// average pooling), 1x1 convolution, in one go. Nothing here depends on
-// TensorFlow.
+// average pooling), 1x1 convolution, in one go. With global pooling, it is what
+// classifiers end with. Nothing here depends on TensorFlow.
 //
 //   wide  = relu(x[..., :k] @ expand)
-//   moved = wide, shifted as in shift.h, or averaged over 2 x 2 pixels
+//   moved = wide, shifted as in shift.h, or averaged over 2 x 2 or all pixels
 //   y     = moved[:, ::strides[0], ::strides[1]] @ project
 //   y     = relu(y)           if asked for
 //   y     = y + x[..., :k]    if asked for

@@ -67,6 +67,23 @@ Status CheckShortcuts(const ImageShape& shape, const FusedUnit& unit) {
   return Status();
 }
 
+Status CheckGlobalPooling(const ImageShape& shape, const FusedUnit& unit) {
+  if (unit.pooling != Pooling::kGlobal) return Status();
+  for (int64_t stride : unit.strides) {
+    if (stride != 1) {
+      return Refused("Argument `strides` must be 1 with global pooling",
+                     "stride", stride);
+    }
+  }
+  if (shape.height == 0 || shape.width == 0) {
+    return Status::InvalidArgument(
+        "Argument `x` must have pixels with global pooling. Received: images "
+        "of " +
+        std::to_string(shape.height) + " x " + std::to_string(shape.width));
+  }
+  return Status();
+}
+
 Status CheckCountable(const FusedUnit& unit) {
   if (unit.filters >= kByteLimit || unit.hidden >= kByteLimit) {
     return Status::InvalidArgument(
@@ -82,6 +99,7 @@ Status CheckCountable(const FusedUnit& unit) {
 int64_t ProjectedSize(int64_t size, int64_t stride, Pooling pooling) {
   if (pooling == Pooling::kValid) size /= 2;
   if (pooling == Pooling::kSame) size = CeilDiv(size, 2);
+  if (pooling == Pooling::kGlobal) size = 1;
   return CeilDiv(size, stride);
 }
 
@@ -93,6 +111,7 @@ Status CheckFusedUnit(const ImageShape& shape, const FusedUnit& unit,
   if (status.ok()) status = CheckChannels(shape, unit);
   if (status.ok()) status = CheckStrides(unit);
   if (status.ok()) status = CheckShortcuts(shape, unit);
+  if (status.ok()) status = CheckGlobalPooling(shape, unit);
   if (status.ok()) status = CheckCountable(unit);
   if (!status.ok()) return status;
   *y_shape = {

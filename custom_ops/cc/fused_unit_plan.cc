@@ -80,7 +80,8 @@ void FusedUnitPlan::PlanWideTensor() {
                (StridesApplyToX() ? unit.strides[0] : 1);
   x_pixel_step = x_shape.channels * (StridesApplyToX() ? unit.strides[1] : 1);
   wide_row_stride = moved_ ? unit.strides[0] : 1;
-  wide_height = moved_ ? x_shape.height : y_shape.height;
+  const bool whole_height = moved_ || unit.pooling == Pooling::kGlobal;
+  wide_height = whole_height ? x_shape.height : y_shape.height;
   wide_width = StridesApplyToX() ? y_shape.width : x_shape.width;
   if (unit.pooling == Pooling::kValid) wide_width -= wide_width % 2;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <thread>
+#include <vector>
 
 #include "custom_ops/cc/fused_unit_buffer.h"
 #include "custom_ops/cc/fused_unit_stages.h"
@@ -238,6 +239,61 @@ Status RunInPhases(const FusedUnitPlan& plan, const float* x, int64_t threads,
 }
 
 // ---------------------------------------------------------------------------
+// Global pooling.
+
+// The rows of the wide tensor that are expanded before they are added up.
+int64_t AveragedRows(const FusedUnitPlan& plan) {
+  const int64_t row_bytes =
+      std::max<int64_t>(1, plan.wide_width * plan.PixelBytes());
+  return std::clamp<int64_t>(kBandBytes / row_bytes, 1, plan.wide_height);
+}
+
+// Computes the means of all images, and multiplies all of them at once, so that
+// the second matrix is read once.
+Status RunGlobalPooling(const FusedUnitPlan& plan, const float* x,
+                        int64_t threads, float* y) {
+  const int64_t batch = plan.x_shape.batch;
+  const int64_t panels_per_tile = plan.kernel.panels_per_tile;
+  // In float32, the second GEMM reads the means as they are.
+  const int64_t mean_step =
+      std::max(plan.wide_step, plan.expand_panels * kPanelColumns);
+  std::vector<float> means(batch * mean_step);
+  const int64_t num_rows = AveragedRows(plan);
+  const Parts expand(1, plan.expand_panels, panels_per_tile,
+                     batch < 4 * threads ? 4 * threads : 1);
+  std::atomic<bool> out_of_memory{false};
+  ParallelFor(batch * expand.count(), threads, [&](int64_t index, int64_t) {
+    const int64_t image = index / expand.count();
+    const WideBuffer buffer(plan, num_rows);
+    const bool ok =
+        buffer.ok() &&
+        ExpandAndAverage(plan, x + image * plan.XImageFloats(),
+                         expand.panels(index % expand.count()), num_rows,
+                         buffer, means.data() + image * mean_step);
+    if (!ok) out_of_memory = true;
+  });
+  if (out_of_memory) return Status::OutOfMemory();
+  std::vector<uint32_t> rounded;
+  if (plan.unit.bfloat16) {
+    rounded.resize(batch * plan.wide_step + kRoundedTogether);
+    plan.kernel.round(means.data(), mean_step, batch, plan.unit.hidden,
+                      rounded.data(), plan.wide_step);
+  }
+  const void* const wide = plan.unit.bfloat16
+                               ? static_cast<const void*>(rounded.data())
+                               : means.data();
+  const GemmRow row = {.x_rows = &wide, .y = y, .residual = nullptr};
+  const Parts project(1, plan.project_panels, panels_per_tile,
+                      threads > 1 ? 4 * threads : 1);
+  ParallelFor(project.count(), threads, [&](int64_t part, int64_t) {
+    const Range panels = project.panels(part);
+    plan.kernel.multiply(plan.project, &row, 1, batch, panels.first,
+                         panels.last);
+  });
+  return Status();
+}
+
+// ---------------------------------------------------------------------------
 // The choice between bands and phases.
 
 int64_t ThreadsForProducts(const FusedUnitPlan& plan, int64_t num_threads) {
@@ -263,6 +319,9 @@ bool FitsIntoSharedCache(const FusedUnitPlan& plan) {
 Status RunFusedUnit(const FusedUnitPlan& plan, const float* x,
                     int64_t num_threads, float* y) {
   const int64_t threads = ThreadsForProducts(plan, num_threads);
+  if (plan.unit.pooling == Pooling::kGlobal) {
+    return RunGlobalPooling(plan, x, threads, y);
+  }
   // With as many images as threads, each thread has an image to itself.
   if (threads > 1 && plan.x_shape.batch < threads &&
       FitsIntoSharedCache(plan)) {

@@ -102,11 +102,16 @@ bool HasLowerRow(const FusedUnitPlan& plan, int64_t i) {
   return UpperRowOfX(plan, i) + 1 < plan.x_shape.height;
 }
 
-void PoolRow(const FusedUnitPlan& plan, const unsigned char* upper,
-             bool has_lower, Range panels, void* pooled) {
+// Where panels begin in a pixel of the wide tensor, in bytes.
+int64_t PanelOffset(const FusedUnitPlan& plan, Range panels) {
   const FloatType type =
       plan.unit.bfloat16 ? FloatType::kBfloat16 : FloatType::kFloat;
-  const int64_t begin = panels.first * kPanelColumns * ElementSize(type);
+  return panels.first * kPanelColumns * ElementSize(type);
+}
+
+void PoolRow(const FusedUnitPlan& plan, const unsigned char* upper,
+             bool has_lower, Range panels, void* pooled) {
+  const int64_t begin = PanelOffset(plan, panels);
   const unsigned char* const lower =
       has_lower ? upper + plan.wide_width * plan.PixelBytes() : upper;
   plan.kernel.pool(upper + begin, lower + begin, plan.wide_width,
@@ -154,6 +159,34 @@ bool ExpandAndPoolRows(const FusedUnitPlan& plan, const float* x, Range rows,
               panels, buffer.row(i));
     }
   }
+  return true;
+}
+
+bool ExpandAndAverage(const FusedUnitPlan& plan, const float* x, Range panels,
+                      int64_t num_rows, const WideBuffer& buffer,
+                      float* means) {
+  const RoundedRows rounded(plan, num_rows);
+  if (!rounded.ok()) return false;
+  const int64_t first = panels.first * kPanelColumns;
+  const int64_t channels = panels.last * kPanelColumns - first;
+  std::fill_n(means + first, channels, 0.0f);
+  const int64_t height = plan.wide_height;
+  for (int64_t i = 0; i < height;) {
+    const int64_t begin = i;
+    const int64_t end = std::min({height, i + num_rows, i + kRowsAtOnce});
+    ExpandedRows expanded(rounded);
+    for (; i < end; ++i) {
+      expanded.Append(
+          x + i * plan.x_row_step,
+          buffer.pixels() + (i - begin) * plan.wide_width * plan.PixelBytes());
+    }
+    expanded.Multiply(plan, panels);
+    plan.kernel.add_pixels(buffer.pixels() + PanelOffset(plan, panels),
+                           plan.wide_step, (end - begin) * plan.wide_width,
+                           channels, means + first);
+  }
+  const float share = 1.0f / static_cast<float>(height * plan.wide_width);
+  for (int64_t c = first; c < first + channels; ++c) means[c] *= share;
   return true;
 }
 

@@ -32,6 +32,13 @@ struct Range {
                                      Range rows, Range panels,
                                      const WideBuffer& buffer);
 
+// Writes the means over all pixels of the wide tensor to `means`, from the
+// first of these panels on. The buffer may have fewer rows than the tensor.
+// Returns false if there is not enough memory.
+[[nodiscard]] bool ExpandAndAverage(const FusedUnitPlan& plan, const float* x,
+                                    Range panels, int64_t num_rows,
+                                    const WideBuffer& buffer, float* means);
+
 // Writes the projected channels of these rows of y, from rows of the wide
 // tensor that are in the buffer.
 void ProjectRows(const FusedUnitPlan& plan, const float* x, Range rows,

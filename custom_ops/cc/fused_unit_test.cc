@@ -228,6 +228,15 @@ void Expected(const Case& c, const Inputs& in, const ImageShape& y_shape,
       return at(values, n, i + c.displacements[e],
                 j + c.displacements[unit.hidden + e], e);
     }
+    if (unit.pooling == Pooling::kGlobal) {
+      double sum = 0;
+      for (int64_t row = 0; row < s.height; ++row) {
+        for (int64_t column = 0; column < s.width; ++column) {
+          sum += at(values, n, row, column, e);
+        }
+      }
+      return rounded(sum / (s.height * s.width));
+    }
     const double count =
         (2 * i + 1 < s.height ? 2 : 1) * (2 * j + 1 < s.width ? 2 : 1);
     return rounded((at(values, n, 2 * i, 2 * j, e) +
@@ -287,6 +296,13 @@ bool SameBits(const Floats& a, const Floats& b) {
          std::memcmp(a.data.get(), b.data.get(), a.size * sizeof(float)) == 0;
 }
 
+// What sums are off by at most, as a share of the sum of absolute values. Means
+// over all pixels may round to the neighbour among the numbers of bfloat16.
+double EpsilonOf(const FusedUnit& unit) {
+  if (!unit.bfloat16) return std::numeric_limits<float>::epsilon();
+  return unit.pooling == Pooling::kGlobal ? 0x1p-8 : 0;
+}
+
 void TestCase(const Case& c, std::mt19937* random) {
   const Inputs in = DrawInputs(c, random);
   ImageShape y_shape;
@@ -295,8 +311,7 @@ void TestCase(const Case& c, std::mt19937* random) {
   Expected(c, in, y_shape, &expected, &scale);
   const Floats y = Run(c, in, 1);
   Check(y.size == static_cast<int64_t>(expected.size()), Text(c) + ": size");
-  const double epsilon =
-      c.unit.bfloat16 ? 0 : std::numeric_limits<float>::epsilon();
+  const double epsilon = EpsilonOf(c.unit);
   int64_t wrong = 0;
   for (int64_t k = 0; k < y.size; ++k) {
     if (y.data[k] == expected[k]) continue;
@@ -371,7 +386,10 @@ Case DrawCase(std::mt19937* random) {
   unit.hidden = Draw(1, 70, random);
   unit.filters = Draw(1, 70, random);
   unit.relu = Draw(0, 1, random);
-  switch (Draw(0, 5, random)) {
+  switch (Draw(0, 6, random)) {
+    case 6:
+      unit.pooling = Pooling::kGlobal;
+      break;
     case 0:
       unit.pooling = Pooling::kValid;
       break;
@@ -392,7 +410,7 @@ Case DrawCase(std::mt19937* random) {
       if (unit.residual) unit.filters = unit.expanded;
       break;
   }
-  if (unit.pooling != Pooling::kNone) {
+  if (unit.pooling == Pooling::kValid || unit.pooling == Pooling::kSame) {
     unit.strides[0] = Draw(1, 4, random) == 1 ? 2 : 1;
     unit.strides[1] = Draw(1, 4, random) == 1 ? 3 : 1;
   }
@@ -460,6 +478,20 @@ void TestChosen() {
       {1, 15, 14, 40},
       {.expanded = 40, .hidden = 256, .filters = 72, .pooling = Pooling::kSame},
       Moves::kNone);
+  // More rows than are expanded at once, and more images than threads.
+  test({1, 140, 24, 4},
+       {.expanded = 4,
+        .hidden = 250,
+        .filters = 33,
+        .pooling = Pooling::kGlobal},
+       Moves::kNone);
+  test({23, 5, 4, 8},
+       {.expanded = 8,
+        .hidden = 256,
+        .filters = 40,
+        .pooling = Pooling::kGlobal,
+        .relu = true},
+       Moves::kNone);
   test({1, 14, 14, 60},
        {.expanded = 20, .hidden = 128, .filters = 20, .residual = true},
        Moves::kSmall);
@@ -674,9 +706,22 @@ void TestArguments() {
                  u->pooling = Pooling::kSame;
                }),
                "2 of 3 channels");
+  CheckRefused(with([](FusedUnit* u) {
+                 u->expanded = 2;
+                 u->pooling = Pooling::kGlobal;
+               }),
+               "2 of 3 channels");
+  CheckRefused(with([](FusedUnit* u) {
+                 u->strides[1] = 2;
+                 u->pooling = Pooling::kGlobal;
+               }),
+               "`strides`");
   FusedUnit pooled = good;
   pooled.pooling = Pooling::kValid;
   CheckRefused(call(shape, pooled, 0), "displacement=1");
+  pooled.pooling = Pooling::kGlobal;
+  CheckRefused(call(shape, pooled, 0), "displacement=1");
+  CheckRefused(call({1, 2, 0, 3}, pooled, 0), "images of 2 x 0");
 }
 
 int Main() {

@@ -224,6 +224,10 @@ struct GemmKernel {
   // kPanelColumns. `y` may begin where `upper` does.
   void (*pool)(const void* upper, const void* lower, int64_t width,
                int64_t step, int64_t channels, int64_t y_width, void* y);
+  // Adds the first `channels` channels of each pixel to `sums`, pixel by pixel.
+  // `step` is in words, `channels` is a multiple of kPanelColumns.
+  void (*add_pixels)(const void* x, int64_t step, int64_t pixels,
+                     int64_t channels, float* sums);
   // Rounds the first `channels` channels of each pixel to bfloat16. `x_step` is
   // in floats, `y_step` in words. What follows a pixel in y changes, too, by as
   // much as kRoundedTogether channels. Null where matrices are float32.

@@ -514,6 +514,20 @@ void Pool(const void* upper, const void* lower, int64_t width, int64_t step,
   }
 }
 
+template <typename Words>
+void AddPixels(const void* x, int64_t step, int64_t pixels, int64_t channels,
+               float* sums) {
+  using Wide = typename Words::Wide;
+  const auto* pixel = static_cast<const Wide*>(x);
+  step *= kWordBytes / sizeof(Wide);
+  for (int64_t p = 0; p < pixels; ++p, pixel += step) {
+    for (int64_t c = 0; c < channels; c += Words::kLanes) {
+      Words::Store(sums + c,
+                   Words::Load(sums + c) + Words::LoadWide(pixel + c));
+    }
+  }
+}
+
 template <typename Simd>
 void Copy(const float* x, int64_t x_step, int64_t pixels, int64_t channels,
           float* y, int64_t y_step) {
@@ -535,6 +549,7 @@ constexpr GemmKernel MakeGemmKernel() {
   return {.panels_per_tile = Words::kPanels,
           .multiply = Multiply<Words>,
           .pool = Pool<Words>,
+          .add_pixels = AddPixels<Words>,
           .round = nullptr,
           .copy = Copy<Words>};
 }
@@ -544,6 +559,7 @@ constexpr GemmKernel MakeBfloat16GemmKernel() {
   return {.panels_per_tile = Words::kPanels,
           .multiply = Multiply<Words>,
           .pool = Pool<Words>,
+          .add_pixels = AddPixels<Words>,
           .round = Round<Words>,
           .copy = Copy<Words>};
 }

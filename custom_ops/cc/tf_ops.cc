@@ -161,6 +161,7 @@ Pooling PoolingAttribute(TF_OpKernelConstruction* context) {
   const std::string pool = text;
   if (pool == "valid") return Pooling::kValid;
   if (pool == "same") return Pooling::kSame;
+  if (pool == "global") return Pooling::kGlobal;
   return Pooling::kNone;
 }
 
@@ -731,7 +732,8 @@ void RegisterFusedUnit2D() {
       RegisterOp({.name = kFusedUnit2D,
                   .attributes = {"W: {float, bfloat16} = DT_FLOAT",
                                  "filters: int", "strides: list(int)",
-                                 "pool: {'none', 'valid', 'same'} = 'none'",
+                                 "pool: {'none', 'valid', 'same', 'global'} "
+                                 "= 'none'",
                                  "relu: bool = false", "residual: bool = false",
                                  "channels: int = 0", "num_threads: int = 0"},
                   .inputs = {"x: float", "expand: W", "project: W",

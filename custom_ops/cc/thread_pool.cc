@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -22,8 +23,49 @@ namespace {
 
 using Function = std::function<void(int64_t, int64_t)>;
 
+// To wake up a thread that sleeps takes tens of microseconds, more than many
+// loops do. So a thread looks for so long whether what it waits for is there,
+// before it sleeps. Meanwhile, any thread that has work gets its core.
+constexpr std::chrono::microseconds kSpinTime(50);
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Returns when `condition` holds, or after kSpinTime.
+template <typename Condition>
+void SpinUntil(Condition condition) {
+  if (condition()) return;
+  const auto end = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    constexpr int kTries = 16;
+    for (int i = 0; i < kTries; ++i) {
+      Pause();
+      if (condition()) return;
+    }
+    std::this_thread::yield();
+  } while (std::chrono::steady_clock::now() < end);
+}
+
+// Locks the pool's mutex, which is held for an instant only, so that it rarely
+// pays to sleep until it is free.
+std::unique_lock<std::mutex> Lock(std::mutex& mutex) {
+  constexpr int kTries = 200;
+  for (int i = 0; i < kTries; ++i) {
+    std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
+    if (lock.owns_lock()) return lock;
+    Pause();
+  }
+  return std::unique_lock<std::mutex>(mutex);
+}
+
 // A call of ParallelFor. It lives on the caller's stack: nobody may touch it
-// once it has left the queue and its `helping` is back to zero.
+// once it has left the queue, its `helping` is back to zero, and the mutex is
+// free.
 struct Loop {
   Loop(const Function& function, int64_t count, int64_t wanted)
       : function(function), count(count), wanted(wanted) {}
@@ -35,9 +77,11 @@ struct Loop {
   // take subnormal numbers for zero.
   std::fenv_t environment;
 
+  // Written by those who hold the pool's mutex.
+  std::atomic<int64_t> helping{0};
+
   // Guarded by the pool's mutex.
-  int64_t wanted;  // helpers that may still join
-  int64_t helping = 0;
+  int64_t wanted;           // helpers that may still join
   int64_t next_worker = 1;  // 0 is the caller
   std::condition_variable helpers_left;
 
@@ -55,14 +99,17 @@ class ThreadPool {
   void Run(Loop& loop) {
     std::fegetenv(&loop.environment);
     const bool wants_one = loop.wanted == 1;
+    bool spins = false;
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      const std::unique_lock<std::mutex> lock = Lock(mutex_);
       try {
         loops_.push_back(&loop);
+        has_loops_.store(true, std::memory_order_relaxed);
       } catch (const std::bad_alloc&) {
         loop.wanted = 0;  // nobody will find it
       }
       AddThreads(loop.wanted);
+      spins = ThereAreCoresToSpin();
     }
     if (wants_one) {
       wake_up_.notify_one();
@@ -70,8 +117,13 @@ class ThreadPool {
       wake_up_.notify_all();
     }
     loop.Work(0);
-    std::unique_lock<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock = Lock(mutex_);
     Remove(loop);
+    if (spins && loop.helping != 0) {
+      lock.unlock();
+      SpinUntil([&] { return loop.helping == 0; });
+      lock = Lock(mutex_);
+    }
     loop.helpers_left.wait(lock, [&] { return loop.helping == 0; });
   }
 
@@ -91,26 +143,36 @@ class ThreadPool {
   void Remove(const Loop& loop) {
     loops_.erase(std::remove(loops_.begin(), loops_.end(), &loop),
                  loops_.end());
+    has_loops_.store(!loops_.empty(), std::memory_order_relaxed);
   }
+
+  // Requires the mutex. With more threads than cores, one that spins would keep
+  // another from its work.
+  bool ThereAreCoresToSpin() const { return num_threads_ < num_cores_; }
 
   // What a helper does all its life. It is never told to stop: threads that
   // wait do not keep a process from ending, and joining them while libraries
   // are being unloaded is a well-known way to hang.
   void Help() {
-    std::unique_lock<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock = Lock(mutex_);
     for (;;) {
+      if (loops_.empty() && ThereAreCoresToSpin()) {
+        lock.unlock();
+        SpinUntil([&] { return has_loops_.load(std::memory_order_relaxed); });
+        lock = Lock(mutex_);
+      }
       wake_up_.wait(lock, [&] { return !loops_.empty(); });
       Loop& loop = *loops_.front();
       const int64_t worker = loop.next_worker++;
       ++loop.helping;
-      if (--loop.wanted == 0) loops_.pop_front();
+      if (--loop.wanted == 0) Remove(loop);
       lock.unlock();
       std::fenv_t own;
       std::fegetenv(&own);
       std::fesetenv(&loop.environment);
       loop.Work(worker);
       std::fesetenv(&own);
-      lock.lock();
+      lock = Lock(mutex_);
       // Nothing is left to do in it, so that others need not look.
       Remove(loop);
       if (--loop.helping == 0) loop.helpers_left.notify_one();
@@ -120,7 +182,10 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable wake_up_;
   std::deque<Loop*> loops_;
+  // Whether there are any, for those who look without the mutex.
+  std::atomic<bool> has_loops_{false};
   int64_t num_threads_ = 0;
+  const int64_t num_cores_ = NumCores();
 };
 
 // Never deleted, as its threads never end.

@@ -19,9 +19,9 @@ struct ImageShape {
 enum class FloatType { kHalf, kBfloat16, kFloat, kDouble };
 
 // How a fused unit averages the wide tensor (see fused_unit.h): over 2 x 2
-// pixels, two apart. An odd last row or column is left out with kValid, and
-// averaged alone with kSame.
-enum class Pooling { kNone, kValid, kSame };
+// pixels, two apart, or with kGlobal over all pixels. An odd last row or column
+// is left out with kValid, and averaged alone with kSame.
+enum class Pooling { kNone, kValid, kSame, kGlobal };
 
 // The hyperparameters of a fused unit (see fused_unit.h).
 struct FusedUnit {

@@ -8,6 +8,7 @@ from typing import Literal
 import keras
 
 from keras_shift import dispatch
+from keras_shift.deploy.classifiers import find_classifiers
 from keras_shift.deploy.folding import (
     folded,
     is_normalization,
@@ -29,8 +30,10 @@ def fuse(
     one compiled op in which the wide tensor never leaves the processor's cache, and in
     which shifts cost next to nothing. In an FE-block, it takes the whole map and hands
     on the channels that the unit does not change, so that no slices or concatenations
-    remain. Layers outside of units and units with ReLU6 remain, but batch normalization
-    is folded into the convolution before it, and shifts become depthwise convolutions.
+    remain. A classifier (a 1x1 convolution with ReLU, global average pooling and a
+    dense layer) becomes such a layer, too. Other layers and units with ReLU6 remain,
+    but batch normalization is folded into the convolution before it, and shifts become
+    depthwise convolutions.
 
     The result is a Keras model for `predict`, with weights of its own. It takes and
     returns float32, whatever the dtype policy of the model was, and cannot be trained.
@@ -97,6 +100,12 @@ def _functions(model, path, precision):
         # A fused unit takes the whole map and hands on the channels it does not change.
         if names.issuperset(write_back.units):
             functions.update((name, keep) for name in write_back.layers)
+    for classifier in find_classifiers(model):
+        if functions.keys().isdisjoint(classifier.layers):
+            functions.update((name, keep) for name in classifier.layers)
+            functions[classifier.layers[-1]] = functools.partial(
+                _write_classifier, classifier, precision
+            )
     graph = Graph(model)
     for call in graph.calls:
         normalization = graph.only_user(call)
@@ -140,6 +149,27 @@ def _write_unit(unit, precision, x):
         unit.displacements,
     )
     return y
+
+
+def _write_classifier(classifier, precision, x):
+    """Returns a classifier's output for an input, both tensors of a Keras graph."""
+    *others, last = classifier.layers
+    classes = len(classifier.project_bias)
+    layer = FusedUnit2D(
+        filters=classes,
+        wide_channels=len(classifier.expand_bias),
+        precision=precision,
+        global_pool=True,
+        name=f"{others[0]}_fused",
+    )
+    logits = keras.layers.Reshape((classes,), name=f"{last}_logits")(layer(x))
+    layer.set_matrices(
+        classifier.expand_kernel,
+        classifier.expand_bias,
+        classifier.project_kernel,
+        classifier.project_bias,
+    )
+    return keras.layers.Activation(classifier.activation, name=last)(logits)
 
 
 def _write_convolution(convolution, normalization, x):

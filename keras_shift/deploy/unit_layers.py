@@ -90,3 +90,16 @@ def is_pooling(layer: keras.Operation) -> bool:
         and tuple(layer.pool_size) == tuple(layer.strides) == (2, 2)
         and layer.data_format == "channels_last"
     )
+
+
+def is_global_pooling(layer: keras.Operation) -> bool:
+    """Returns whether a layer takes the mean over all pixels of NHWC images.
+
+    Args:
+        layer: A `keras.layers.Layer`, or an operation of `keras.ops`.
+    """
+    return (
+        type(layer) is keras.layers.GlobalAveragePooling2D
+        and layer.data_format == "channels_last"
+        and not layer.keepdims
+    )

@@ -31,8 +31,8 @@ class FusedUnit2D(keras.layers.Layer):
     ```
 
     where `wide` is zero outside the image. With `pool_padding`, `moved` is the mean of
-    2x2 pixels of `wide` instead. The output is `y`, followed by the remaining channels
-    of the input, which are unchanged.
+    2x2 pixels of `wide` instead, and with `global_pool` that of all pixels. The output
+    is `y`, followed by the remaining channels of the input, which are unchanged.
 
     On TensorFlow, on machines without other devices than CPUs, a compiled op does
     this. In the op, the wide tensor never leaves the processor's cache, so that a
@@ -73,6 +73,9 @@ class FusedUnit2D(keras.layers.Layer):
             `(1, 1)`.
         pool_padding: `"valid"` or `"same"` for 2x2 average pooling with this padding in
             place of the shift, or `None` for the shift. Defaults to `None`.
+        global_pool: Boolean, whether the mean over all pixels takes the place of the
+            shift, so that the output has a height and a width of 1. Defaults to
+            `False`.
         output_relu: Boolean, whether a ReLU follows the second matrix. Defaults to
             `False`.
         residual: Boolean, whether `x` is added at the end. Defaults to `False`.
@@ -101,6 +104,7 @@ class FusedUnit2D(keras.layers.Layer):
         output_relu: bool = False,
         residual: bool = False,
         precision: Literal["float32", "bfloat16"] = "float32",
+        global_pool: bool = False,
         **kwargs: Any,
     ) -> None:
         # Images are float32 only, so the global dtype policy is ignored.
@@ -129,6 +133,12 @@ class FusedUnit2D(keras.layers.Layer):
         self.output_relu = bool(output_relu)
         self.residual = bool(residual)
         self.precision = precision
+        self.global_pool = bool(global_pool)
+        if self.global_pool and (self.strides != (1, 1) or pool_padding is not None):
+            raise ValueError(
+                "With global_pool=True there must be no strides and no pool_padding. "
+                f"Received: strides={self.strides}, pool_padding={pool_padding}"
+            )
         self.input_spec = keras.layers.InputSpec(ndim=4)
         if keras.backend.backend() == "tensorflow":
             # XLA cannot compile the op. Where it is asked for nevertheless, `call`
@@ -143,18 +153,20 @@ class FusedUnit2D(keras.layers.Layer):
                 f"Argument `channels` is {channels}, so images must have that many "
                 f"at least. Received: input_shape={tuple(input_shape)}"
             )
-        in_place = self.strides == (1, 1) and self.pool_padding is None
+        in_place = self.strides == (1, 1) and self._pooling() == "none"
         if self.residual and not (in_place and channels == self.filters):
             raise ValueError(
                 "With residual=True, the unit's output must have the shape of what "
                 f"it reads. Received: channels={channels}, filters={self.filters}, "
-                f"strides={self.strides}, pool_padding={self.pool_padding}"
+                f"strides={self.strides}, pool_padding={self.pool_padding}, "
+                f"global_pool={self.global_pool}"
             )
         if image_channels > channels and not in_place:
             raise ValueError(
                 "Channels can pass by only where the image keeps its size. "
                 f"Received: channels={channels}, input_shape={tuple(input_shape)}, "
-                f"strides={self.strides}, pool_padding={self.pool_padding}"
+                f"strides={self.strides}, pool_padding={self.pool_padding}, "
+                f"global_pool={self.global_pool}"
             )
         self.channels = channels
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: image_channels})
@@ -169,6 +181,9 @@ class FusedUnit2D(keras.layers.Layer):
             initializer="zeros",
             trainable=False,
         )
+
+    def _pooling(self):
+        return "global" if self.global_pool else self.pool_padding or "none"
 
     def _panels(self, name, rows, columns):
         pairs = self.precision == "bfloat16"
@@ -227,7 +242,7 @@ class FusedUnit2D(keras.layers.Layer):
                 channels=self.channels,
                 filters=self.filters,
                 strides=self.strides,
-                pool_padding=self.pool_padding,
+                pooling=self._pooling(),
                 output_relu=self.output_relu,
                 residual=self.residual,
                 output_shape=self.compute_output_shape(inputs.shape),
@@ -241,7 +256,9 @@ class FusedUnit2D(keras.layers.Layer):
         )
         if self.precision == "bfloat16":
             wide = _rounded(wide)
-        if self.pool_padding is None:
+        if self.global_pool:
+            wide = ops.mean(wide, axis=(1, 2), keepdims=True)
+        elif self.pool_padding is None:
             displacements = ops.cast(self.displacements, "float32")
             wide = shift_ops.shift(
                 wide, displacements, data_format="channels_last", native=False
@@ -282,7 +299,7 @@ class FusedUnit2D(keras.layers.Layer):
                 if self.pool_padding is not None:
                     pixels = (pixels + (self.pool_padding == "same")) // 2
                 pixels = -(-pixels // stride)
-            size.append(pixels)
+            size.append(1 if self.global_pool else pixels)
         return (batch_size, *size, self.filters + image_channels - channels)
 
     def get_config(self) -> dict[str, Any]:
@@ -296,6 +313,7 @@ class FusedUnit2D(keras.layers.Layer):
             "output_relu": self.output_relu,
             "residual": self.residual,
             "precision": self.precision,
+            "global_pool": self.global_pool,
         }
 
     @classmethod
