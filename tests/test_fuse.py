@@ -330,7 +330,7 @@ class TestUse:
         function = tf.function(fused, jit_compile=jit_compile)
         assert_same(function(images), expected)
 
-    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("precision", ["float32", exhaustive("bfloat16")])
     def test_keras_file_and_saved_model_in_a_fresh_process(
         self, precision, model, images, tmp_path
     ):

@@ -220,12 +220,17 @@ class GemmTile {
     const char* const x_end = x_0 + run.count * kWordBytes;
     const char* row = bias + (1 + run.first) * kRowBytes;
     for (; x_0 != x_end; x_0 += kWordBytes, x_1 += kWordBytes) {
-      AddPart<kMasked, 0>(run.mask, x_0, x_1, steps, row, panel_bytes, sums);
-      if constexpr (Words::kParts == 2) {
-        AddPart<kMasked, 1>(run.mask, x_0, x_1, steps, row, panel_bytes, sums);
+      Register words[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        words[v] = Weights(row, panel_bytes, v);
       }
       __builtin_prefetch(row + ahead, 0, 2);
       row += kRowBytes;
+      AddPart<kMasked, 0>(run.mask, x_0, x_1, steps, words, sums);
+      if constexpr (Words::kParts == 2) {
+        AddPart<kMasked, 1>(run.mask, x_0, x_1, steps, words, sums);
+      }
     }
   }
 
@@ -233,27 +238,32 @@ class GemmTile {
   template <bool kMasked, int kPart>
   KERAS_SHIFT_INLINE static void AddPart(
       uint32_t mask, const char* x_0, const char* x_1, const PixelSteps& steps,
-      const char* row, int64_t panel_bytes,
+      const Register (&words)[kVectors],
       Register (&sums)[kNumPixels][kVectors]) {
-    // Both factors are masked: a zero times what is no number would be none.
-    const auto part = [&](Register words) {
-      if constexpr (kMasked) words = Words::Mask(words, mask);
-      return Words::template Part<kPart>(words);
-    };
     Register weights[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      weights[v] = part(Weights(row, panel_bytes, v));
+      weights[v] = Factor<kMasked, kPart>(words[v], mask);
     }
 #pragma GCC unroll 14
     for (int m = 0; m < kNumPixels; ++m) {
-      const Register x = part(Words::Fill(
-          m < kFirstHalf ? x_0 + steps.To(m) : x_1 + steps.To(m - kFirstHalf)));
+      const Register x = Factor<kMasked, kPart>(
+          Words::Fill(m < kFirstHalf ? x_0 + steps.To(m)
+                                     : x_1 + steps.To(m - kFirstHalf)),
+          mask);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         sums[m][v] = Words::MultiplyAdd(x, weights[v], sums[m][v]);
       }
     }
+  }
+
+  // What a product takes of words of x or of the matrix. Both are masked, since
+  // a zero times what is no number would be none.
+  template <bool kMasked, int kPart>
+  KERAS_SHIFT_INLINE static Register Factor(Register words, uint32_t mask) {
+    if constexpr (kMasked) words = Words::Mask(words, mask);
+    return Words::template Part<kPart>(words);
   }
 
   // Where the run's channels of the first pixel of a half begin.
