@@ -118,7 +118,6 @@ def test_the_account_of_one_image_adds_up(monkeypatch):
     of_cc = {
         ("unit", 1): (3.0, 2.0, 4.0),
         ("classifier", 1): (1.0, 1.0, 1.0),
-        ("all units", 1): (4.0, 3.0, 5.0),
         ("read weights", 1): (0.5, 0.5, 0.5),
         ("multiply-add", 1): (0.002, 0.002, 0.002),
     }
