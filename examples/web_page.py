@@ -11,8 +11,8 @@ picture leaves the browser.
 
 The files are float32, whose input is pixel values as they are. `--data` takes a folder
 with one folder of images for each class, from which they are quantized to int8; their
-input is uint8 then. Whatever the page shows, it does with them what is in the folder
-`--output`, which any web server can serve.
+input is uint8 then. All that the page needs is in the folder `--output`, which any web
+server can serve.
 """
 
 import argparse
@@ -35,7 +35,6 @@ from keras_shift.files import replacing  # noqa: E402
 
 PAGE = Path(__file__).resolve().parent / "web"
 PACKAGE, VERSION = "@litertjs/core", "2.5.3"
-
 
 # What people call the datasets of published weights.
 DATASETS = {

@@ -93,7 +93,7 @@ function describe() {
     `One ${about.kind} picture of ${size} pixels at a time, on one thread of the ` +
     "processor, by LiteRT.js in WebAssembly. The networks take turns.";
   const accuracies = about.networks
-    .map(({name, top1}) => `${name} ${percent(top1)}`)
+    .map(({name, top1}) => `${name} ${top1 === null ? "not measured" : percent(top1)}`)
     .join(", ");
   const other =
     about.image_size === about.trained_size
