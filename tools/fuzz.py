@@ -11,8 +11,8 @@ was: mend the fault, and put the input into the corpus or into a test.
 benchmarks/results/fuzzing.csv holds what all runs of a target on a machine came to:
 
 - cases: answers that were compared with a reference
-- crashes, hangs, differences: what runs ended with, if anything. A difference is a wrong
-  answer of which nothing else would have told.
+- crashes, hangs, differences: what runs ended with, if anything. A difference is a
+  wrong answer of which nothing else would have told.
 """
 
 import argparse
