@@ -63,7 +63,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         # The user knows nothing of the temporary name. HDF5, which has no space, puts
         # many lines into its message.
         of_temporary = error.filename == os.fspath(temporary)
-        if not of_temporary and error.errno not in _NO_SPACE:
+        if error.errno is None or not (of_temporary or error.errno in _NO_SPACE):
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
