@@ -105,7 +105,7 @@ def test_every_dependency_has_its_reason():
         for line in text.strip().splitlines():
             name = re.match(r"[\w.-]+", line)[0]
             needed.setdefault(name, set()).add(group)
-    text = (ROOT / "docs" / "reliability.md").read_text()
+    _, text = (ROOT / "docs" / "reliability.md").read_text().split("\n## Supply\n")
     rows = re.findall(r"^\| `([\w.-]+)` \| (.+?) \| (.+) \|$", text, re.MULTILINE)
     stated = {name: groups for name, groups, reason in rows if reason}
     assert set(stated) == set(needed)
