@@ -7,12 +7,16 @@ EXTRAS ?= cpu,jax,train,examples,report,dev
 # Which tests; MARKERS= is all of them.
 MARKERS ?= not slow and not exhaustive
 
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 60
+
 BIN := $(VENV)/bin
 # a new environment whenever what it should hold changes
 STAMP := $(VENV)/.installed-$(shell cat setup.cfg setup.py pyproject.toml keras_shift/version.py | cksum | cut -d' ' -f1)
 OP := custom_ops/_shift_ops.so
 OP_SOURCES := $(wildcard custom_ops/cc/*.cc custom_ops/cc/*.h) custom_ops/source_stamp.py setup.py
-CC_FORMATTED := custom_ops/cc/*.cc custom_ops/cc/*.h benchmarks/*.cc
+CC_FORMATTED := custom_ops/cc/*.cc custom_ops/cc/*.h custom_ops/fuzz/*.cc \
+  custom_ops/fuzz/*.h benchmarks/*.cc
 PY_SOURCES := keras_shift zoo custom_ops examples tests benchmarks tools setup.py \
   keras_shift_command.py
 # black would follow these links and treat files twice
@@ -20,17 +24,20 @@ LINKS := '^/keras_shift/(zoo|custom_ops)/'
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help environment demo test cc-test lint format docs bench build clean
+.PHONY: help environment demo test cc-test fuzz lint format docs bench build sbom audit \
+  clean
 
 help:
 	@echo "make demo     fine-tune a shift network and export it to a .tflite file"
 	@echo "make test     the Python and the C++ tests; MARKERS= for the slow ones, too"
 	@echo "make cc-test  the C++ tests; SANITIZE=address or thread for sanitizers"
+	@echo "make fuzz     random input for kernels and package; FUZZ_SECONDS=60 for each target"
 	@echo "make lint     black, isort, flake8, mypy and clang-format, changing nothing"
 	@echo "make format   black, isort and clang-format"
 	@echo "make docs     the documents and a reference as a site, in .build/site/"
 	@echo "make bench    times of shift kernels, .tflite files and networks, with plots"
 	@echo "make build    wheel and sdist in dist/"
+	@echo "make sbom     what the environment consists of, in dist/; make audit checks it"
 	@echo "make clean    removes all of it, the environment included"
 
 environment: $(STAMP)
@@ -43,6 +50,9 @@ test: $(OP) cc-test
 
 cc-test:
 	tools/cc_tests.sh
+
+fuzz: $(OP)
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
 
 lint: $(STAMP)
 	$(BIN)/black --check --extend-exclude $(LINKS) $(wildcard $(PY_SOURCES))
@@ -76,6 +86,9 @@ build: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(BIN)/python -c "from setuptools.build_meta import build_sdist; build_sdist('dist')"
 	@ls -l dist
+
+sbom audit: $(STAMP)
+	PYTHON=$(BIN)/python tools/sbom.sh $(filter audit,$@)
 
 clean:
 	rm -rf .build .tools $(VENV) dist *.egg-info .pytest_cache .hypothesis

@@ -60,9 +60,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        # The user knows nothing of the temporary name. HDF5, which has no space, puts
+        # many lines into its message.
+        of_temporary = error.filename == os.fspath(temporary)
+        if error.errno is None or not (of_temporary or error.errno in _NO_SPACE):
             raise
-        # HDF5 puts many lines into its message, which this one replaces.
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         if temporary.exists():

@@ -33,8 +33,14 @@ esac
 target_flags=$flags
 if [[ -n ${LIBFUZZER:-} ]]; then
   target_flags=$plain_flags
-  # The counters of what was reached are no atomics, which looks like a data race.
-  [[ ${SANITIZE:-} == thread ]] || flags+=" -O2 -fsanitize=fuzzer-no-link"
+  # The counters of what was reached are no atomics, which looks like a data race. So
+  # there, libFuzzer is told what a target reaches, on its one thread, and no more.
+  coverage="-O2 -fsanitize=fuzzer-no-link"
+  if [[ ${SANITIZE:-} == thread ]]; then
+    target_flags+=" $coverage"
+  else
+    flags+=" $coverage"
+  fi
   [[ $# -gt 0 ]] || set -- custom_ops/fuzz/*_fuzz.cc
 fi
 

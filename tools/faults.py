@@ -13,7 +13,6 @@ import csv
 import dataclasses
 import json
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -299,12 +298,11 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             times = kill(place, Path(folder))
             rows.append(row(place, KILLED, f"killed {times} times", ""))
-    records.write(rows, RESULTS)
+        records.write(rows, RESULTS)
 
 
 def row(place, fault, end, message):
     """Returns a row of the table, which is printed, too."""
-    message = re.sub(r"unfinished_[0-9a-f]{8}_", "", message)
     print(f"{place}: {fault}: {end} {message}", flush=True)
     return {"place": place, "fault": fault, "end": end, "message": message}
 

@@ -8,10 +8,10 @@ those of the package (tests/fuzzing.py) are run by hypothesis. Each gets so many
 seconds. Ends with status 1 if one of them has found something, and says which input it
 was: mend the fault, and put the input into the corpus or into a test.
 
-benchmarks/results/fuzzing.csv holds the latest run of each target:
+benchmarks/results/fuzzing.csv holds what all runs of a target on a machine came to:
 
 - cases: answers that were compared with a reference
-- crashes, hangs, differences: what the target ended with, if any. A difference is a
+- crashes, hangs, differences: what runs ended with, if anything. A difference is a
   wrong answer of which nothing else would have told.
 """
 
@@ -58,16 +58,26 @@ def main(arguments=None):
     targets = {**_kernel_targets(), **_package_targets()}
     parser.add_argument("--targets", nargs="+", choices=targets, default=[*targets])
     arguments = parser.parse_args(arguments)
-    rows = {(row["target"], row["checked_by"]): row for row in read()}
     found = False
     for name in arguments.targets:
         for row in targets[name](arguments.seconds):
             row |= {"date": f"{datetime.date.today()}", "machine": machine()}
-            rows[row["target"], row["checked_by"]] = row
-            records.write(rows.values(), RESULTS)
             print(", ".join(f"{key}={value}" for key, value in row.items()), flush=True)
-            found |= any(int(row[finding]) for finding in FINDINGS)
+            found |= any(row[finding] for finding in FINDINGS)
+            records.write(with_run(read(), row), RESULTS)
     return int(found)
+
+
+def with_run(rows, run):
+    """Returns the rows of the table with a further run, of which it has the numbers."""
+    same = ("target", "checked_by", "machine")
+    earlier = [row for row in rows if all(row[key] == run[key] for key in same)]
+    others = [row for row in rows if row not in earlier]
+    sums = {
+        key: run[key] + sum(int(row[key]) for row in earlier)
+        for key in ("cases", *FINDINGS, "seconds")
+    }
+    return [*others, run | sums]
 
 
 def read():

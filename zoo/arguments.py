@@ -30,7 +30,9 @@ _SHARED = {
             the path of a `.weights.h5` file of the same network. Published
             weights set the arguments that they were trained with. Without the
             top, or with other `classes`, all layers but the classifier get
-            published weights. Defaults to `None`.
+            published weights. Their terms, and those of the images that they
+            were trained on, are `keras_shift.zoo.get_record(name).licence`.
+            Defaults to `None`.
         input_tensor: Keras tensor to use as the images (the output of
             `keras.Input()` or of layers), or `None`. Defaults to `None`.
         pooling: What follows the last map if `include_top` is `False`: `None`

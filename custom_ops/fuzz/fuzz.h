@@ -117,9 +117,12 @@ inline void Check(bool ok, const std::string& what) {
 }
 
 inline std::string Text(const ImageShape& s) {
-  return "[" + std::to_string(s.batch) + ", " + std::to_string(s.height) +
-         ", " + std::to_string(s.width) + ", " + std::to_string(s.channels) +
-         "]";
+  std::string text;
+  for (int64_t size : {s.batch, s.height, s.width, s.channels}) {
+    text += text.empty() ? "[" : ", ";
+    text += std::to_string(size);
+  }
+  return text + "]";
 }
 
 // Images that are small most of the time, at times large enough for several

@@ -69,18 +69,21 @@ def _table_of_weights(pattern):
         ("Name", "Constructor", "weights="),
         numbers=("Input", "Top-1", "Top-5", "int8", "MB"),
     )
+    terms: dict[str, list[str]] = {}
     for name in names:
         try:
-            table.add_row(*_row_of_weights(paths[name]))
+            record = json.loads(paths[name].read_text(encoding="utf-8"))
+            table.add_row(*_row_of_weights(record))
+            terms.setdefault(record["licence"], []).append(name)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{paths[name]} is no record of weights: {error!r}"
             ) from error
-    return to_text(table)
+    lines = [f"{', '.join(some)}: {licence}" for licence, some in terms.items()]
+    return "\n".join([to_text(table), "", "Terms", *lines])
 
 
-def _row_of_weights(path):
-    record = json.loads(path.read_text(encoding="utf-8"))
+def _row_of_weights(record):
     return (
         record["name"],
         record["constructor"],
