@@ -28,5 +28,5 @@ class KerasDocstrings(griffe.Extension):
             module = importlib.import_module(obj.module.path)
             text = inspect.getdoc(getattr(module, obj.name))
         text = _LIST.sub(r"\1\n\n\2", text)
-        text = _HEADING.sub(r"**\1**", text)
+        text = _HEADING.sub(r"**\1**\n", text)
         obj.docstring.value = _DOCTEST.sub("```pycon\n\\g<0>\n```", text)
