@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import textwrap
 
 import griffe
 
@@ -12,6 +13,8 @@ _COMPLETED = re.compile(r"^\s*<\w+>$", re.MULTILINE)
 _LIST = re.compile(r"^((?!\s*- ).*\S)\n(\s*- )", re.MULTILINE)
 # What follows these is not indented, so that google's style knows no section here.
 _HEADING = re.compile(r"^(Example|References):\n$", re.MULTILINE)
+# Google's style has no such sections.
+_SHAPE = re.compile(r"^((?:In|Out)put shape):\n((?:    .*\n?|\n)+)", re.MULTILINE)
 # Lines of the interpreter, with what they print.
 _DOCTEST = re.compile(r"^>>> .*(?:\n.*\S.*)*", re.MULTILINE)
 
@@ -28,5 +31,10 @@ class KerasDocstrings(griffe.Extension):
             module = importlib.import_module(obj.module.path)
             text = inspect.getdoc(getattr(module, obj.name))
         text = _LIST.sub(r"\1\n\n\2", text)
+        text = _SHAPE.sub(_shape, text)
         text = _HEADING.sub(r"**\1**\n", text)
         obj.docstring.value = _DOCTEST.sub("```pycon\n\\g<0>\n```", text)
+
+
+def _shape(found):
+    return f"**{found[1]}**\n\n{textwrap.dedent(found[2])}"
