@@ -101,6 +101,7 @@ clean:
 # The op in place, for the checkout that the tests and examples run. Without a compiler
 # this says why and leaves none: everything runs on keras.ops then.
 $(OP): $(OP_SOURCES) | $(STAMP)
+	@echo "Compiling the op ..."
 	@rm -f $@
 	$(BIN)/python setup.py --quiet build_ext --inplace
 

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import textwrap
 
 import griffe
 
@@ -10,6 +11,12 @@ import griffe
 _COMPLETED = re.compile(r"^\s*<\w+>$", re.MULTILINE)
 # Markdown takes a list for one only behind an empty line.
 _LIST = re.compile(r"^((?!\s*- ).*\S)\n(\s*- )", re.MULTILINE)
+# What follows these is not indented, so that google's style knows no section here.
+_HEADING = re.compile(r"^(Example|References):\n$", re.MULTILINE)
+# Google's style has no such sections.
+_SHAPE = re.compile(r"^((?:In|Out)put shape):\n((?:    .*\n?|\n)+)", re.MULTILINE)
+# Lines of the interpreter, with what they print.
+_DOCTEST = re.compile(r"^>>> .*(?:\n.*\S.*)*", re.MULTILINE)
 
 
 class KerasDocstrings(griffe.Extension):
@@ -23,5 +30,11 @@ class KerasDocstrings(griffe.Extension):
         if _COMPLETED.search(text):
             module = importlib.import_module(obj.module.path)
             text = inspect.getdoc(getattr(module, obj.name))
-        text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
-        obj.docstring.value = _LIST.sub(r"\1\n\n\2", text)
+        text = _LIST.sub(r"\1\n\n\2", text)
+        text = _SHAPE.sub(_shape, text)
+        text = _HEADING.sub(r"**\1**\n", text)
+        obj.docstring.value = _DOCTEST.sub("```pycon\n\\g<0>\n```", text)
+
+
+def _shape(found):
+    return f"**{found[1]}**\n\n{textwrap.dedent(found[2])}"
