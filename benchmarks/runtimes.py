@@ -38,9 +38,11 @@ import csv
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import multiprocessing
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -76,6 +78,9 @@ BATCHES = (1, 8, 32)
 IMAGE_SHAPE = (224, 224, 3)
 # Of which network, runtime and precision the time is 1.
 BASELINE = ("MobileNetV2 1.0", "OpenVINO", "float32")
+# After its last images, a runtime's threads may keep processors busy while they wait for
+# more. The call of a turn that is not counted has to outlast those of other runtimes.
+TURN_SECONDS = 0.05
 # By how much outputs may differ from Keras', as a share of the largest one.
 BOUNDS = {"float32": 1e-3, "bfloat16": 0.1}
 OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -316,6 +321,24 @@ def rows_of(seconds):
     return rows
 
 
+def repeats_of(run):
+    """How often a function has to run for `TURN_SECONDS`."""
+    run()
+    start = time.perf_counter()
+    run()
+    return math.ceil(TURN_SECONDS / (time.perf_counter() - start))
+
+
+def repeated(run, times):
+    """Returns a function that calls another one several times."""
+
+    def repeat():
+        for _ in range(times):
+            run()
+
+    return repeat
+
+
 def measure(threads, batches, rounds, folder):
     """Returns the rows of one number of threads, in a process of its own."""
     import tensorflow as tf
@@ -327,10 +350,14 @@ def measure(threads, batches, rounds, folder):
     for batch in batches:
         images = np.random.default_rng(0).uniform(-1, 1, (batch, *IMAGE_SHAPE))
         programs = made.programs(images.astype("float32"))
-        seconds = seconds_alternately(
-            {key: program.run for key, program in programs.items()},
-            max(3, round(rounds / batch**0.6)),
-        )
+        repeats = {key: repeats_of(program.run) for key, program in programs.items()}
+        calls = {
+            key: repeated(program.run, repeats[key])
+            for key, program in programs.items()
+        }
+        count = max(3, rounds // 2) if batch > 16 else rounds
+        seconds = seconds_alternately(calls, count)
+        seconds = {key: own / repeats[key] for key, own in seconds.items()}
         rows += [
             {"threads": threads, "batch": batch, **row} for row in rows_of(seconds)
         ]
@@ -435,7 +462,9 @@ def parse(arguments=None):
         description=__doc__.split("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=60, help="turns at batch 1")
+    parser.add_argument(
+        "--rounds", type=int, default=16, help="turns, half as many of large batches"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
     parser.add_argument("--batch", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--files", type=Path, help="folder that keeps exported files")

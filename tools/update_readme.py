@@ -375,7 +375,9 @@ def summary():
                 if (cell["runtime"], cell["precision"]) == (runtime, precision)
             ]
             if shares:
-                title = f"a CPU, {precision}, {text}; MobileNetV2 in its fastest runtime"
+                title = (
+                    f"a CPU, {precision}, {text}; MobileNetV2 in its fastest runtime"
+                )
                 rows.append((title, f"{min(shares):.2f} to {max(shares):.2f}"))
     for form, text in (("as shipped", "as shipped"), ("folded", "folded by hand")):
         fused = {"network": "FE-Net 1.0 fused", "form": form, "engine": "tensorflow"}
@@ -456,8 +458,9 @@ def runtimes():
     rows = [
         (*key, *(own.get(place, "") for place in order)) for key, own in cells.items()
     ]
-    # "Whole batches" have no row of their own at batch 1.
-    return header, sorted(rows, key=lambda row: list(cells).index(row[:3]))
+    # Whole batches, of which there is no row at batch 1, stand with their network.
+    names = [name for name, *_ in cells]
+    return header, sorted(rows, key=lambda row: names.index(row[0]))
 
 
 def files():
