@@ -12,10 +12,12 @@ of 224x224 pixels, in the strongest form that a user gets of every runtime:
   normalization, as a compiled function with constants for variables;
 - `LiteRT`: the float32 file of `deploy.to_tflite`, on XNNPACK;
 - `ONNX Runtime`: `deploy.portable` of the network, exported to ONNX;
-- `OpenVINO`: the same file, with the hint for latency; of several images each is a
-  request of its own, all at once, with the hint for throughput;
-- `OpenVINO, whole batches`: with the hint for latency and all images in one request,
-  to show that the former is the stronger form.
+- `OpenVINO`: the same file, with the hint for latency for one image, and the hint for
+  throughput for several, for which there is a request each, all at once;
+- `OpenVINO, whole batches`: the hint for latency and all images in one request.
+
+But for the first and the last, several images are computed one by one, which is faster:
+fewer maps are alive at once, and stay in the caches.
 
 In bfloat16 there are OpenVINO, where the processor has instructions for it, and `fuse`
 as soon as it has an argument `precision`. Files with int8 are left out:
@@ -23,9 +25,10 @@ benchmarks/tflite_lowering.py has LiteRT's.
 
 A network's outputs in all runtimes are compared with Keras' before anything is timed.
 Images and outputs stay where the runtime has them. All programs of one batch run in
-turns in one process: medians and quartiles of ratios round by round, to the time of
+turns in one process, quick ones several times. Every number of threads is a process of
+its own. Two ratios are taken round by round, as medians and quartiles: to the time of
 MobileNetV2 in OpenVINO in float32, and to that of MobileNetV2 in the runtime that is
-its fastest in the same precision. Every number of threads is a process of its own.
+its fastest in the same precision.
 
 Writes benchmarks/results/runtimes.csv with machine and versions. `--threads` and
 `--batch` measure some of it, and leave the other rows as they are; `--files` keeps the
@@ -38,9 +41,11 @@ import csv
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import multiprocessing
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -76,6 +81,9 @@ BATCHES = (1, 8, 32)
 IMAGE_SHAPE = (224, 224, 3)
 # Of which network, runtime and precision the time is 1.
 BASELINE = ("MobileNetV2 1.0", "OpenVINO", "float32")
+# After its last images, a runtime's threads may keep processors busy, waiting for more.
+# The call of a turn that is not counted has to outlast those of other runtimes.
+TURN_SECONDS = 0.05
 # By how much outputs may differ from Keras', as a share of the largest one.
 BOUNDS = {"float32": 1e-3, "bfloat16": 0.1}
 OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -120,6 +128,16 @@ def precisions():
     return here, here if choice else ["float32"]
 
 
+def repeated(run, times):
+    """Returns a function that calls another one several times."""
+
+    def repeat():
+        for _ in range(times):
+            run()
+
+    return repeat
+
+
 def in_tensorflow(model, images):
     """A model as a compiled function."""
     import tensorflow as tf
@@ -134,9 +152,9 @@ def in_tensorflow(model, images):
 
 
 def in_litert(path, images, threads):
-    """A .tflite file in LiteRT's interpreter."""
+    """A .tflite file for one image in LiteRT's interpreter."""
     model = LiteRTModel(path, num_threads=threads)
-    return Program(model.invoke, lambda: model.predict(images))
+    return Program(repeated(model.invoke, len(images)), lambda: model.predict(images))
 
 
 def in_onnx_runtime(path, images, threads):
@@ -150,16 +168,21 @@ def in_onnx_runtime(path, images, threads):
     session = onnxruntime.InferenceSession(
         path, options, providers=["CPUExecutionProvider"]
     )
-    binding = session.io_binding()
-    binding.bind_cpu_input(session.get_inputs()[0].name, images)
-    binding.bind_output(session.get_outputs()[0].name)
+    bindings = []
+    for number in range(len(images)):
+        bindings.append(session.io_binding())
+        bindings[-1].bind_cpu_input(
+            session.get_inputs()[0].name, images[number : number + 1]
+        )
+        bindings[-1].bind_output(session.get_outputs()[0].name)
 
     def run():
-        session.run_with_iobinding(binding)
+        for binding in bindings:
+            session.run_with_iobinding(binding)
 
     def outputs():
         run()
-        return binding.copy_outputs_to_cpu()[0]
+        return np.concatenate([b.copy_outputs_to_cpu()[0] for b in bindings])
 
     return Program(run, outputs)
 
@@ -205,11 +228,11 @@ def onnx_file(name, model, folder):
     return path
 
 
-def tflite_file(name, model, folder, batch):
+def tflite_file(name, model, folder):
     """Returns the path of a network's .tflite file, which is written if need be."""
-    path = folder / f"{name}, {batch}.tflite"
+    path = folder / f"{name}.tflite"
     if not path.exists():
-        to_tflite(model, path, batch_size=batch)
+        to_tflite(model, path)
     return path
 
 
@@ -252,7 +275,7 @@ class Networks:
         batch = len(images)
         for precision, fast in self._fused[name].items():
             yield ("TensorFlow", precision), in_tensorflow(fast, images)
-        path = tflite_file(name, model, self._folder, batch)
+        path = tflite_file(name, model, self._folder)
         yield ("LiteRT", "float32"), in_litert(path, images, self._threads)
         path = onnx_file(name, model, self._folder)
         yield ("ONNX Runtime", "float32"), in_onnx_runtime(path, images, self._threads)
@@ -316,6 +339,14 @@ def rows_of(seconds):
     return rows
 
 
+def repeats_of(run):
+    """How often a function has to run for `TURN_SECONDS`."""
+    run()
+    start = time.perf_counter()
+    run()
+    return math.ceil(TURN_SECONDS / (time.perf_counter() - start))
+
+
 def measure(threads, batches, rounds, folder):
     """Returns the rows of one number of threads, in a process of its own."""
     import tensorflow as tf
@@ -327,10 +358,14 @@ def measure(threads, batches, rounds, folder):
     for batch in batches:
         images = np.random.default_rng(0).uniform(-1, 1, (batch, *IMAGE_SHAPE))
         programs = made.programs(images.astype("float32"))
-        seconds = seconds_alternately(
-            {key: program.run for key, program in programs.items()},
-            max(3, round(rounds / batch**0.6)),
-        )
+        repeats = {key: repeats_of(program.run) for key, program in programs.items()}
+        calls = {
+            key: repeated(program.run, repeats[key])
+            for key, program in programs.items()
+        }
+        count = max(3, rounds // 2) if batch > 16 else rounds
+        seconds = seconds_alternately(calls, count)
+        seconds = {key: own / repeats[key] for key, own in seconds.items()}
         rows += [
             {"threads": threads, "batch": batch, **row} for row in rows_of(seconds)
         ]
@@ -435,7 +470,9 @@ def parse(arguments=None):
         description=__doc__.split("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=60, help="turns at batch 1")
+    parser.add_argument(
+        "--rounds", type=int, default=16, help="turns, half as many of large batches"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
     parser.add_argument("--batch", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--files", type=Path, help="folder that keeps exported files")

@@ -425,14 +425,17 @@ def summary():
         return float(cell["ratio"])
 
     rows = []
-    timed = [c for c in _read("runtimes.csv") if c["network"] == "FE-Net 1.0"]
-    texts = {"TensorFlow": "`fuse`", "OpenVINO": "`portable`, OpenVINO"}
-    for runtime, text in texts.items():
+    for network, runtime, text in (
+        ("FE-Net 1.0", "TensorFlow", "`fuse`"),
+        ("FE-Net 1.0", "OpenVINO", "`portable` in OpenVINO"),
+        ("FE-Net 0.75", "TensorFlow", "`fuse`, **FE-Net 0.75x**"),
+    ):
         for precision in ("float32", "bfloat16"):
+            key = network, runtime, precision
             shares = [
                 float(cell["to_fastest"])
-                for cell in timed
-                if (cell["runtime"], cell["precision"]) == (runtime, precision)
+                for cell in _read("runtimes.csv")
+                if (cell["network"], cell["runtime"], cell["precision"]) == key
             ]
             if shares:
                 title = (
@@ -518,8 +521,9 @@ def runtimes():
     rows = [
         (*key, *(own.get(place, "") for place in order)) for key, own in cells.items()
     ]
-    # "Whole batches" have no row of their own at batch 1.
-    return header, sorted(rows, key=lambda row: list(cells).index(row[:3]))
+    # Whole batches, of which there is no row at batch 1, stand with their network.
+    names = [name for name, *_ in cells]
+    return header, sorted(rows, key=lambda row: names.index(row[0]))
 
 
 def one_image():
