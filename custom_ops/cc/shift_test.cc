@@ -639,7 +639,8 @@ void TestEmpty() {
 void TestLimits() {
   Check(BestIsa("baseline") == Isa::kBaseline, "limited to the baseline");
   Check(BestIsa("avx2") <= Isa::kAvx2, "limited to AVX2");
-  Check(BestIsa("avx512") == BestIsa(nullptr), "limited to AVX-512");
+  Check(BestIsa("avx512") <= Isa::kAvx512, "limited to AVX-512");
+  Check(BestIsa("avx512bf16") == BestIsa(nullptr), "limited to AVX512-BF16");
   Check(BestIsa("sse5") == BestIsa(nullptr), "limited by an unknown name");
   Check(BestIsa("") == BestIsa(nullptr), "limited by an empty name");
 }
