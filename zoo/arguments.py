@@ -207,8 +207,9 @@ def check_objects(values: Mapping[str, Any]) -> None:
             _READERS[argument](values[argument])
         # Which error Keras raises depends on the value's type.
         except Exception as error:
+            reason, _, _ = str(error).partition("\n")
             raise ValueError(
                 f"Argument `{argument}` must be an object of Keras, its name or its "
-                f"configuration ({str(error).splitlines()[0]}). "
+                f"configuration ({reason}). "
                 f"Received: {argument}={values[argument]!r}"
             ) from error
