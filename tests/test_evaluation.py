@@ -242,9 +242,10 @@ class TestCommand:
         main(["list", "--weights"])
         out = capsys.readouterr().out
         record = zoo.get_record(NAME)
-        (line,) = [line for line in out.split("\n") if NAME in line]
+        line, terms = [line for line in out.split("\n") if NAME in line]
         words = [NAME, "ShiftResNet20", "toy.ssl", "12x12x3", f"{record.top1:.2%}"]
         assert line.split()[:5] == words
+        assert terms.endswith(record.licence)
         with pytest.raises(SystemExit):
             main(["list", "--weights", "fenet*"])
         assert "Received: pattern='fenet*'" in capsys.readouterr().err

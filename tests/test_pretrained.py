@@ -482,8 +482,9 @@ class TestOtherFiles:
 
 def test_all_shipped_records_are_listed(monkeypatch):
     monkeypatch.delenv("KERAS_SHIFT_WEIGHTS_DIR", raising=False)
-    files = sorted((ROOT / "zoo" / "weights").glob("*.json"))
-    assert zoo.list_weights() == [path.name.removesuffix(".json") for path in files]
+    files = (ROOT / "zoo" / "weights").glob("*.json")
+    names = sorted(path.name.removesuffix(".json") for path in files)
+    assert zoo.list_weights() == names
 
 
 @pytest.mark.parametrize("name", zoo.list_weights())

@@ -70,16 +70,20 @@ def constructor(
             given = signature.bind(*args, **kwargs)
             given.apply_defaults()
             values = given.arguments
-            arguments.check_objects(values)
             body = function(*args, **kwargs)
-            return assemble(
-                body.function,
-                name=values["name"] or body.name,
-                default_size=size,
-                default_classes=classes,
-                dropout_rate=values.get("dropout_rate", 0.0),
-                **{argument: values[argument] for argument in _SHARED},
-            )
+            try:
+                return assemble(
+                    body.function,
+                    name=values["name"] or body.name,
+                    default_size=size,
+                    default_classes=classes,
+                    dropout_rate=values.get("dropout_rate", 0.0),
+                    **{argument: values[argument] for argument in _SHARED},
+                )
+            except Exception:
+                # Only now, since to make an initializer takes a random seed.
+                arguments.check_objects(values)
+                raise
 
         # `help` shows what is returned in the end.
         returns = signature.replace(return_annotation=keras.Model)
