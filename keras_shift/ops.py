@@ -23,6 +23,7 @@ from keras import ops
 from keras_shift import dispatch
 from keras_shift import native as native_op
 from keras_shift import portable_shift
+from keras_shift.integers import positive_integer
 from keras_shift.typing import DataFormat, Tensor
 
 # Displacements with known values become a convolution if none is larger than this, and
@@ -65,9 +66,9 @@ def grouped_displacements(
         ValueError: If an argument is not a positive integer, or `kernel_size` is
             even.
     """
-    channels = _positive_integer(channels, "channels")
-    kernel_size = _positive_integer(kernel_size, "kernel_size")
-    dilation_rate = _positive_integer(dilation_rate, "dilation_rate")
+    channels = positive_integer("channels", channels)
+    kernel_size = positive_integer("kernel_size", kernel_size)
+    dilation_rate = positive_integer("dilation_rate", dilation_rate)
     if kernel_size % 2 == 0:
         raise ValueError(
             "Argument `kernel_size` must be odd, so that the window has a "
@@ -339,14 +340,6 @@ def check_max_displacement(max_displacement: float | None) -> int | None:
             f"Received: max_displacement={max_displacement}"
         )
     return int(max_displacement)
-
-
-def _positive_integer(value, name):
-    if value != int(value) or value < 1:
-        raise ValueError(
-            f"Argument `{name}` must be a positive integer. Received: {name}={value}"
-        )
-    return int(value)
 
 
 def _check_image(x, data_format, floating=False):

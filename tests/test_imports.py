@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up. What stands on one floor does not know each other.
 FLOORS = (
-    {"custom_ops", "tracing", "typing", "version"},
+    {"custom_ops", "integers", "tracing", "typing", "version"},
     {"files", "former_names", "image_files", "table"},
     {
         "constraints",

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_shift.analysis import keras_vis
+from keras_shift.integers import positive_integer
 
 # Seed images are of one grey with noise of this range of pixel values.
 _GREY = 128
@@ -74,10 +75,7 @@ def maximize_activation(
         raise ValueError(
             f"Argument `classes` must not be empty. Received: classes={classes}"
         )
-    if steps != int(steps) or steps < 1:
-        raise ValueError(
-            f"Argument `steps` must be a positive integer. Received: steps={steps}"
-        )
+    steps = positive_integer("steps", steps)
     if not 0 <= smoothness < np.inf:
         raise ValueError(
             "Argument `smoothness` must be zero or more. "

@@ -5,6 +5,8 @@ import math
 import operator
 from collections.abc import Sequence
 
+from keras_shift.integers import positive_integer
+
 
 @dataclasses.dataclass(frozen=True)
 class ArithmeticIntensity:
@@ -76,7 +78,7 @@ def convolution_intensity(
         https://arxiv.org/abs/1711.08141), Eq. 4
     """
     pixels, channels = _map(input_shape, batch_size)
-    filters = _positive_integer("filters", filters)
+    filters = positive_integer("filters", filters)
     kernel = _area(kernel_size) * channels * filters
     return ArithmeticIntensity(pixels * kernel, pixels * (channels + filters) + kernel)
 
@@ -173,7 +175,7 @@ def _map(input_shape, batch_size):
         3,
         "three positive integers (height, width, channels)",
     )
-    return _positive_integer("batch_size", batch_size) * height * width, channels
+    return positive_integer("batch_size", batch_size) * height * width, channels
 
 
 def _area(kernel_size):
@@ -182,11 +184,7 @@ def _area(kernel_size):
         allowed = "a positive integer or a pair of them"
         sizes = _checked("kernel_size", kernel_size, kernel_size, 2, allowed)
         return math.prod(sizes)
-    return _positive_integer("kernel_size", kernel_size) ** 2
-
-
-def _positive_integer(argument, value):
-    return _checked(argument, value, (value,), 1, "a positive integer")[0]
+    return positive_integer("kernel_size", kernel_size) ** 2
 
 
 def _checked(argument, received, values, count, allowed):

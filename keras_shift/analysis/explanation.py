@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_shift.analysis import drawing, keras_vis
+from keras_shift.integers import positive_integer
 
 _BATCH_SIZE = 4
 
@@ -101,11 +102,7 @@ def explain(
         )
     if class_index is not None:
         keras_vis.check_classes([class_index], model, "class_index")
-    if noisy_copies != int(noisy_copies) or noisy_copies < 1:
-        raise ValueError(
-            "Argument `noisy_copies` must be a positive integer. "
-            f"Received: noisy_copies={noisy_copies}"
-        )
+    noisy_copies = positive_integer("noisy_copies", noisy_copies)
     grad_cam = keras_vis.visualization("gradcam_plus_plus").GradcamPlusPlus
     saliency = keras_vis.visualization("saliency").Saliency
     # Without a list or a dict around its input, the model takes an array.

@@ -20,6 +20,7 @@ from keras_shift.deploy.metadata import annotate
 from keras_shift.deploy.verification import Verification, verify
 from keras_shift.files import replacing
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect, random_pixels
+from keras_shift.integers import positive_integer
 from keras_shift.rewriting import is_its_graph
 
 _QUANTIZE = (None, "float16", "dynamic", "int8")
@@ -270,11 +271,7 @@ def check_export(
             'quantize="int8" learns the ranges of activations from images. '
             "Received: representative_data=None. Pass some of the training images."
         )
-    if batch_size != int(batch_size) or batch_size < 1:
-        raise ValueError(
-            "Argument `batch_size` must be a positive integer. "
-            f"Received: batch_size={batch_size}"
-        )
+    positive_integer("batch_size", batch_size)
     if not os.fspath(path).endswith(".tflite"):
         raise ValueError(
             f"Argument `path` must end in .tflite. Received: path={os.fspath(path)}"

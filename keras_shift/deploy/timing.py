@@ -14,6 +14,7 @@ import rich.table
 from keras_shift.deploy.interpreter import LiteRTModel, check_threads
 from keras_shift.environment import machine
 from keras_shift.image_batches import random_pixels
+from keras_shift.integers import positive_integer
 from keras_shift.table import to_text
 
 # How long a file runs before its runs are counted. Afterwards the processor's caches
@@ -139,12 +140,7 @@ def benchmark(
     if len(set(paths)) < len(paths):
         raise ValueError(f"Every file must be named once. Received: {paths}")
     check_threads(num_threads)
-    if repeats != int(repeats) or repeats < 1:
-        raise ValueError(
-            "Argument `repeats` must be a positive integer. "
-            f"Received: repeats={repeats}"
-        )
-    num_threads, repeats = int(num_threads), int(repeats)
+    num_threads, repeats = int(num_threads), positive_integer("repeats", repeats)
     files = {name: LiteRTModel(name, num_threads=num_threads) for name in paths}
     for lite in files.values():
         warm_up(lite)

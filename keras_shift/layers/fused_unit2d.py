@@ -9,6 +9,7 @@ from keras import ops
 from keras_shift import dispatch, native
 from keras_shift import ops as shift_ops
 from keras_shift.former_names import with_new_names
+from keras_shift.integers import positive_integer
 from keras_shift.typing import Shape, Tensor
 
 # The number of columns in a panel, the same as in the compiled op.
@@ -125,9 +126,11 @@ class FusedUnit2D(keras.layers.Layer):
                 'Argument `pool_padding` must be "valid", "same" or None. '
                 f"Received: pool_padding={pool_padding}"
             )
-        self.filters = _positive(filters, "filters")
-        self.wide_channels = _positive(wide_channels, "wide_channels")
-        self.channels = None if channels is None else _positive(channels, "channels")
+        self.filters = positive_integer("filters", filters)
+        self.wide_channels = positive_integer("wide_channels", wide_channels)
+        self.channels = (
+            None if channels is None else positive_integer("channels", channels)
+        )
         self.strides = _pair(strides, "strides")
         self.pool_padding = pool_padding
         self.output_relu = bool(output_relu)
@@ -345,18 +348,10 @@ def _rounded(x):
     return ops.cast(ops.cast(x, "bfloat16"), "float32")
 
 
-def _positive(value: int, name: str) -> int:
-    if value != int(value) or value < 1:
-        raise ValueError(
-            f"Argument `{name}` must be of positive integers. Received: {name}={value}"
-        )
-    return int(value)
-
-
 def _pair(value: int | Sequence[int], name: str) -> tuple[int, ...]:
     numbers = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(numbers) != 2:
         raise ValueError(
             f"Argument `{name}` must be one or two integers. Received: {name}={value}"
         )
-    return tuple(_positive(number, name) for number in numbers)
+    return tuple(positive_integer(name, number) for number in numbers)

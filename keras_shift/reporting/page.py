@@ -14,6 +14,7 @@ from keras_shift.analysis import drawing, keras_vis
 from keras_shift.deploy.tflite import check_export
 from keras_shift.environment import versions
 from keras_shift.files import replacing
+from keras_shift.integers import positive_integer
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 from keras_shift.reporting import sections
 from keras_shift.reporting.advice import advice
@@ -102,11 +103,7 @@ def _check(subject, path, costs, repeats):
             "Argument `path` must name a file in a folder that exists. "
             f"Received: path={path}"
         )
-    if repeats != int(repeats) or repeats < 1:
-        raise ValueError(
-            "Argument `repeats` must be a positive integer. "
-            f"Received: repeats={repeats}"
-        )
+    positive_integer("repeats", repeats)
     drawing.pyplot()
     shape = tuple(subject.model.inputs[0].shape[1:])
     if subject.images is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_shift.callbacks import restore_pinned
 from keras_shift.constraints import Pinned
+from keras_shift.integers import positive_integer
 from keras_shift.layers import SparseShift2D
 from keras_shift.ops import check_max_displacement
 from keras_shift.training.layer_costs import costs_per_channel
@@ -119,11 +120,7 @@ class SparsifyShifts(keras.callbacks.Callback):
                 "Argument `begin` must not be larger than `end`. "
                 f"Received: begin={begin}, end={end}"
             )
-        if not (isinstance(stages, int) and stages > 0):
-            raise ValueError(
-                "Argument `stages` must be a positive integer. "
-                f"Received: stages={stages}"
-            )
+        stages = positive_integer("stages", stages)
         if len(images) != len(labels) or not len(images):
             raise ValueError(
                 "Arguments `images` and `labels` must be of one length, and not empty. "
