@@ -227,7 +227,7 @@ READERS = {
     ".json": lambda path: json.loads(path.read_text()),
     ".keras": lambda path: keras.saving.load_model(path),
     ".npz": lambda path: dict(np.load(path)),
-    ".png": lambda path: keras.utils.load_img(path).getdata(),
+    ".png": lambda path: keras.utils.load_img(path).load(),
     ".tflite": lambda path: keras_shift.deploy.LiteRTModel(path),
 }
 
