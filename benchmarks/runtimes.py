@@ -19,9 +19,8 @@ of 224x224 pixels, in the strongest form that a user gets of every runtime:
 But for the first and the last, several images are computed one by one, which is faster:
 fewer maps are alive at once, and stay in the caches.
 
-In bfloat16 there are OpenVINO, where the processor has instructions for it, and `fuse`
-as soon as it has an argument `precision`. Files with int8 are left out:
-benchmarks/tflite_lowering.py has LiteRT's.
+In bfloat16 there are OpenVINO and FE-Net's `fuse`, where the processor has instructions
+for it. Files with int8 are left out: benchmarks/frontier.py has LiteRT's.
 
 A network's outputs in all runtimes are compared with Keras' before anything is timed.
 Images and outputs stay where the runtime has them. All programs of one batch run in
@@ -40,7 +39,6 @@ import concurrent.futures
 import csv
 import importlib.metadata
 import importlib.util
-import inspect
 import math
 import multiprocessing
 import os
@@ -119,13 +117,11 @@ def networks():
 
 
 def precisions():
-    """In what OpenVINO and `fuse` can compute here."""
+    """What this processor multiplies, as OpenVINO sees it."""
     import openvino
 
     found = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    here = ["float32", "bfloat16"] if "BF16" in found else ["float32"]
-    choice = "precision" in inspect.signature(fuse).parameters
-    return here, here if choice else ["float32"]
+    return ["float32", "bfloat16"] if "BF16" in found else ["float32"]
 
 
 def repeated(run, times):
@@ -246,16 +242,15 @@ class Networks:
 
     def __init__(self, folder, threads):
         self._folder, self._threads = folder, threads
-        self._openvino, fused = precisions()
+        self._precisions = precisions()
         self._models, self._fused = {}, {}
         for name, build in networks().items():
             # In every process the same as in the files.
             keras.utils.set_random_seed(0)
             model = self._models[name] = build()
-            self._fused[name] = {"float32": fuse(model)}
             # MobileNetV2 has no units, which are all that `fuse` computes in bfloat16.
-            for precision in fused[1:] if name != BASELINE[0] else ():
-                self._fused[name][precision] = fuse(model, precision=precision)
+            own = ["float32"] if name == BASELINE[0] else self._precisions
+            self._fused[name] = {p: fuse(model, precision=p) for p in own}
 
     def programs(self, images):
         """Returns what is timed, by network, runtime and precision.
@@ -280,7 +275,7 @@ class Networks:
         yield ("LiteRT", "float32"), in_litert(path, images, self._threads)
         path = onnx_file(name, model, self._folder)
         yield ("ONNX Runtime", "float32"), in_onnx_runtime(path, images, self._threads)
-        for precision in self._openvino:
+        for precision in self._precisions:
             yield ("OpenVINO", precision), in_openvino(
                 path, images, self._threads, precision
             )

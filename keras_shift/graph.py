@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+from collections.abc import Callable
 
 import keras
 
@@ -90,6 +91,44 @@ class Graph:
         return self.is_plain(call) and all(
             len(tensor.shape) == 4 for tensor in call.inputs
         )
+
+
+class Chain:
+    """Calls of which each is the only user of the one before, by their roles.
+
+    Attributes:
+        calls: A dict from roles to calls, in the calls' order.
+
+    Args:
+        graph: The `Graph` of the calls.
+        role: Name of the first call's role.
+        call: The first call.
+    """
+
+    def __init__(self, graph: Graph, role: str, call: Call) -> None:
+        self._graph = graph
+        self.calls = {role: call}
+
+    @property
+    def last(self) -> Call:
+        """The last of the calls."""
+        return next(reversed(self.calls.values()))
+
+    def follow(self, role: str, accepts: Callable[[Call], bool]) -> bool:
+        """Adds the only user of the last call, if there is one that is accepted.
+
+        Args:
+            role: Name of the user's role.
+            accepts: Function from a call to whether it may have this role.
+
+        Returns:
+            Whether it was added.
+        """
+        call = self._graph.only_user(self.last)
+        if call is None or not accepts(call):
+            return False
+        self.calls[role] = call
+        return True
 
 
 def _tensors_of(structure):

@@ -46,8 +46,7 @@ def without_packages(benchmark, monkeypatch):
     def in_keras(model, images, *arguments):
         return benchmark.Program(lambda: None, lambda: predict(model, images))
 
-    precisions = ["float32"], ["float32"]
-    monkeypatch.setattr(benchmark, "precisions", lambda: precisions)
+    monkeypatch.setattr(benchmark, "precisions", lambda: ["float32"])
     monkeypatch.setattr(benchmark, "onnx_file", lambda name, model, folder: model)
     monkeypatch.setattr(benchmark, "in_onnx_runtime", in_keras)
     monkeypatch.setattr(benchmark, "in_openvino", in_keras)
@@ -122,7 +121,7 @@ def test_other_answers_are_an_error(without_packages, tmp_path, monkeypatch, wro
         benchmark.Networks(tmp_path, threads=1).programs(pixels(2))
 
 
-def test_fuse_has_more_precisions_once_it_has_the_argument(benchmark, monkeypatch):
+def test_the_processor_decides_on_bfloat16(benchmark, monkeypatch):
     class Core:
         def get_property(self, device, name):
             assert device == "CPU"
@@ -130,12 +129,21 @@ def test_fuse_has_more_precisions_once_it_has_the_argument(benchmark, monkeypatc
 
     openvino = type("openvino", (), {"Core": Core})
     monkeypatch.setitem(sys.modules, "openvino", openvino)
-    for fuse in (lambda model: model, lambda model, *, precision="float32": model):
-        monkeypatch.setattr(benchmark, "fuse", fuse)
-        for Core.found in (["FP32"], ["FP32", "BF16"]):
-            both = ["float32", "bfloat16"][: len(Core.found)]
-            chosen = both if fuse.__kwdefaults__ else ["float32"]
-            assert benchmark.precisions() == (both, chosen)
+    for Core.found in (["FP32"], ["FP32", "BF16"]):
+        both = ["float32", "bfloat16"]
+        assert benchmark.precisions() == both[: len(Core.found)]
+
+
+def test_only_units_are_fused_in_bfloat16(without_packages, tmp_path, monkeypatch):
+    benchmark = without_packages
+    monkeypatch.setattr(benchmark, "precisions", lambda: ["float32", "bfloat16"])
+    programs = benchmark.Networks(tmp_path, threads=1).programs(pixels(1))
+    fused = {
+        name
+        for name, runtime, precision in programs
+        if (runtime, precision) == ("TensorFlow", "bfloat16")
+    }
+    assert fused == set(benchmark.networks()) - {"MobileNetV2 1.0"}
 
 
 @pytest.mark.parametrize(

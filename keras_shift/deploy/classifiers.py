@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_shift.deploy import unit_layers
 from keras_shift.deploy.folding import folded, is_normalization
-from keras_shift.graph import Graph
+from keras_shift.graph import Chain, Graph
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,29 +64,22 @@ def _match(graph, expand):
         return None
     if tuple(expand.layer.strides) != (1, 1):
         return None
-    chain = {"expand": expand}
-    last = expand
+    chain = Chain(graph, "expand", expand)
 
-    def follow(part, accepts):
-        nonlocal last
-        call = graph.only_user(last)
-        if call is None or not accepts(call):
-            return False
-        chain[part] = last = call
-        return True
+    def follow(role, accepts):
+        return chain.follow(
+            role, lambda call: graph.is_plain(call) and accepts(call.layer)
+        )
 
-    def follow_layer(part, accepts):
-        return follow(part, lambda call: graph.is_plain(call) and accepts(call.layer))
-
-    follow_layer("expand_bn", is_normalization)
-    if not follow_layer("expand_relu", unit_layers.is_relu):
+    follow("expand_bn", is_normalization)
+    if not follow("expand_relu", unit_layers.is_relu):
         return None
-    if not follow_layer("mean", unit_layers.is_global_pooling):
+    if not follow("mean", unit_layers.is_global_pooling):
         return None
-    follow("dropout", _drops_nothing)
-    if not follow_layer("project", lambda layer: type(layer) is keras.layers.Dense):
+    chain.follow("dropout", _drops_nothing)
+    if not follow("project", lambda layer: type(layer) is keras.layers.Dense):
         return None
-    return chain
+    return chain.calls
 
 
 def _drops_nothing(call):

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_shift.deploy import unit_layers
 from keras_shift.deploy.folding import folded, is_normalization
-from keras_shift.graph import Graph
+from keras_shift.graph import Chain, Graph
 from keras_shift.layers import SliceChannels
 from keras_shift.layers.shift_layer import ShiftLayer
 from keras_shift.portable_shift import FAR
@@ -202,30 +202,27 @@ def _match(graph, expand, middle):
         return None
     if tuple(expand.layer.strides) != (1, 1):
         return None
-    chain = {"expand": expand}
-    last = expand
+    chain = Chain(graph, "expand", expand)
 
-    def follow(part, accepts):
-        nonlocal last
-        call = graph.only_user(last)
-        if call is None or not graph.is_simple(call) or not accepts(call.layer):
-            return False
-        chain[part] = last = call
-        return True
+    def follow(role, accepts):
+        return chain.follow(
+            role, lambda call: graph.is_simple(call) and accepts(call.layer)
+        )
 
     follow("expand_bn", is_normalization)
     follow("expand_relu", unit_layers.is_bounded_relu)
     if middle is not None and not follow("middle", middle):
         return None
-    if "expand_relu" not in chain and not unit_layers.has_input_relu(last.layer):
+    calls = chain.calls
+    if "expand_relu" not in calls and not unit_layers.has_input_relu(chain.last.layer):
         return None
     if not follow("project", unit_layers.is_pointwise):
         return None
     follow("project_bn", is_normalization)
     follow("project_relu", unit_layers.is_relu)
-    add = graph.only_user(last)
+    add = graph.only_user(chain.last)
     if (
-        _keeps_map(chain)
+        _keeps_map(calls)
         and add is not None
         and graph.is_simple(add)
         and type(add.layer) is keras.layers.Add
@@ -234,8 +231,8 @@ def _match(graph, expand, middle):
         # The addition must not broadcast.
         and add.inputs[0].shape == add.inputs[1].shape
     ):
-        chain["add"] = add
-    return chain
+        calls["add"] = add
+    return calls
 
 
 def _fold(chain):
