@@ -41,8 +41,9 @@ def test_killed_processes_leave_files_old_or_whole(place, tmp_path):
 def test_results_are_those_of_places_and_faults():
     with open(tool.RESULTS, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["place"] for row in rows} <= set(tool.PLACES)
-    assert {row["fault"] for row in rows} <= {*tool.FAULTS, tool.KILLED}
+    assert [(row["place"], row["fault"]) for row in rows] == [
+        (place, fault) for place in tool.PLACES for fault in (*tool.FAULTS, tool.KILLED)
+    ]
 
 
 LITTLE_MEMORY = """

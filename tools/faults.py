@@ -297,7 +297,8 @@ def main():
                 rows.append(row(place, fault, "refused", suffer(place, fault, folder)))
         with tempfile.TemporaryDirectory() as folder:
             times = kill(place, Path(folder))
-            rows.append(row(place, KILLED, f"killed {times} times", ""))
+            end = "killed once" if times == 1 else f"killed {times} times"
+            rows.append(row(place, KILLED, end, ""))
         records.write(rows, RESULTS)
 
 
