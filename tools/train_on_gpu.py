@@ -4,17 +4,21 @@ Such a machine has JAX, NumPy and Pillow, and neither Keras nor a way to fetch i
 data; a call to it brings 64 MiB and takes 60 MiB away. So, in this order,
 
     python tools/train_on_gpu.py plan               # here: what to train, by rank
-    python tools/train_on_gpu.py pack \\
-        tiny_imagenet=DIR/tiny_imagenet cifar100=DIR/cifar100.npz
-    python tools/train_on_gpu.py unpack             # there, once all parts are there
-    python tools/train_on_gpu.py train --seconds 480 RECIPE RECIPE:SEED ...
-    python tools/train_on_gpu.py collect            # there, again if not all fitted
+    python tools/train_on_gpu.py pack --recipes FOLDER \\
+        cifar100=DIR/cifar100.npz tiny_imagenet=DIR/tiny_imagenet
+    python tools/train_on_gpu.py unpack             # there, after every call's parts
+    python tools/train_on_gpu.py train --background --seconds 700 GROUP GROUP ...
+    python tools/train_on_gpu.py collect --seconds 60 RUN ...    # there, repeatedly
     python tools/train_on_gpu.py join DIR           # here: DIR holds what came back
 
+A GROUP is RECIPE, RECIPE:SEED, or what tools/train_seeds.py trains as one program,
+RECIPE+RECIPE:SEED,SEED. It begins when its dataset has arrived.
+
 `pack` prints the calls to make. All files lie in .gpu/, which git ignores. A training
-is killed when its time is over. It goes on from its last complete epoch with the next
-`train`; on another machine, too, if `pack --runs` takes what `join` made along. What
-`join` makes of a training that has ended, tools/publish_weights.py publishes.
+is killed when its time is over. One with a single seed goes on from its last complete
+epoch with the next `train`; on another machine, too, if `pack --runs` takes what `join`
+made along. What `join` makes of a training that has ended, tools/publish_weights.py
+publishes.
 
 This is what 15 minutes of an H200 were enough for, with CUDA's MPS started by hand
 (`nvidia-cuda-mps-control -d`): half a minute to start, 10 s a call to bring a part
@@ -67,10 +71,11 @@ PACKAGES = ("keras", "namex", "optree")
 PYTHON = "3.12"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (35, 34, 31, 28, 27, 24, 17)]
 
-# Of one call: the working tree with what it carries. A part has 60 MB at most, and less
-# if the repository itself leaves less.
+# Of one call: the working tree with what it carries, in so many paths. Parts have 60 MB
+# at most together, and less if the repository itself leaves less.
 TREE = 63 * 2**20
 PART = 60_000_000
+PATHS = 8
 # What comes back: at most 8 files, 16 MiB each, 64 MiB together.
 PIECE, RESULTS = 15 * 2**20, 60 * 2**20
 # Seconds between two collections while trainings run.
@@ -107,6 +112,7 @@ def main():
     command.add_argument(
         "--runs", nargs="*", default=[], metavar="RUN", help="trainings to go on with"
     )
+    command.add_argument("--recipes", type=Path, help="folder of recipes as .json")
     command.add_argument("--python", default=PYTHON, help="that machine's version")
     command.add_argument("--packages", nargs="*", default=PACKAGES)
     command.add_argument("--part", type=int, metavar="BYTES", help="size of a part")
@@ -116,8 +122,11 @@ def main():
     command.set_defaults(function=unpack)
 
     command = commands.add_parser("train", help="train recipes at once, and collect")
-    command.add_argument("runs", nargs="+", metavar="RECIPE[:SEED]")
+    command.add_argument("groups", nargs="+", metavar="GROUP")
     command.add_argument("--seconds", type=float, required=True, help="then it stops")
+    command.add_argument(
+        "--background", action="store_true", help="return at once; `collect` collects"
+    )
     # A process makes batches and starts kernels for longer than they run, so that one
     # alone leaves the GPU idle.
     command.add_argument("--at-once", type=int, default=6, metavar="N")
@@ -129,7 +138,10 @@ def main():
 
     command = commands.add_parser("collect", help="put results where they come back")
     command.add_argument("runs", nargs="*", metavar="RUN", help="all by default")
-    command.set_defaults(function=collect)
+    command.add_argument(
+        "--seconds", type=float, default=0.0, help="wait before, for trainings to end"
+    )
+    command.set_defaults(function=wait_and_collect)
 
     command = commands.add_parser("join", help="make folders of results again")
     command.add_argument("folder", type=Path)
@@ -179,30 +191,27 @@ def cut(path, size):
     return parts
 
 
-def whole(path):
-    """Returns the content of a file that `cut` has cut.
+def parts_of(path):
+    """Returns the parts of a file that `cut` has cut, or `None` if some are missing.
 
     Args:
         path: Path that the file had.
-
-    Raises:
-        SystemExit: If parts are missing.
     """
-    found = sorted(path.parent.glob(f"{path.name}.*of*"))
+    found = list(path.parent.glob(f"{path.name}.*of*"))
     counts = {int(part.name.rpartition("of")[2]) for part in found}
-    if len(counts) != 1 or counts != {len(found)}:
-        names = [part.name for part in found]
-        raise SystemExit(f"{path} must be whole. Received: the parts {names}")
-    (count,) = counts
-    parts = [path.with_name(f"{path.name}.{i + 1}of{count}") for i in range(count)]
-    return io.BytesIO(b"".join(part.read_bytes() for part in parts))
+    if counts != {len(found)}:
+        return None
+    return [path.with_name(f"{path.name}.{i + 1}of{len(found)}") for i in range(len(found))]
 
 
 # Here, before
 
 
-def pack(work, datasets, runs, python, packages, part):
-    """Writes the parts that travel, and prints the calls."""
+def pack(work, datasets, runs, recipes, python, packages, part):
+    """Writes the parts that travel, and prints the calls.
+
+    There is an archive for every dataset, and before them one of all else.
+    """
     for run in runs:
         if not (work / "runs" / run / CHECKPOINT).is_file():
             raise SystemExit(f"{run} has no {CHECKPOINT} in {work / 'runs'}.")
@@ -211,33 +220,46 @@ def pack(work, datasets, runs, python, packages, part):
     (packed / "wheels").mkdir(parents=True)
     if packages:
         download(packages, python, packed / "wheels")
+    members = {"all": [(packed / "wheels", "wheels")]}
+    members["all"] += [(work / "runs" / run, f"runs/{run}") for run in runs]
+    members["all"] += [(recipes, "recipes")] if recipes else []
     for dataset in datasets:
         name, separator, path = dataset.partition("=")
         if not separator:
             raise SystemExit(f"A dataset must be NAME=PATH. Received: {dataset}")
-        encode(Path(path), packed / f"{name}.npz")
-        print(f"{name}: {(packed / f'{name}.npz').stat().st_size / 1e6:.1f} MB")
-    archive = packed / "all.tar"
-    with tarfile.open(archive, "w") as file:
-        for path in (packed / "wheels", *sorted(packed.glob("*.npz"))):
-            file.add(path, path.name)
-        for run in runs:
-            file.add(work / "runs" / run, f"runs/{run}")
-    tree = tree_size()
-    parts = cut(archive, part or min(PART, TREE - tree))
+        array = packed / f"{name}.npz"
+        encode(Path(path), array)
+        print(f"{name}: {array.stat().st_size / 1e6:.1f} MB")
+        members[name] = [(array, array.name)]
+    parts = []
+    for name, paths in members.items():
+        archive = packed / f"{name}.tar"
+        with tarfile.open(archive, "w") as file:
+            for path, inside in paths:
+                file.add(path, inside)
+        parts += cut(archive, part or PIECE)
     for path in (packed / "wheels", *packed.glob("*.npz")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    print(f"The repository has {tree / 1e6:.1f} MB, so {len(parts)} calls of `run`:")
-    for index, path in enumerate(parts):
-        carried = os.path.relpath(path, ROOT)
-        command = "ls -l .gpu/packed"
-        if index == len(parts) - 1:
-            command = (
-                "python3 tools/train_on_gpu.py unpack && "
-                "python3 tools/train_on_gpu.py train --seconds 400 RECIPE:SEED ..."
-            )
-        size = path.stat().st_size / 1e6
-        print(f'carry=["{carried}"] command="{command}"  # {size:.1f} MB')
+    tree = tree_size()
+    calls = in_calls(parts, part or min(PART, TREE - tree))
+    print(f"The repository has {tree / 1e6:.1f} MB, so {len(calls)} calls of `run`:")
+    for call in calls:
+        carried = ", ".join(f'"{os.path.relpath(path, ROOT)}"' for path in call)
+        size = sum(path.stat().st_size for path in call) / 1e6
+        command = "python3 tools/train_on_gpu.py unpack"
+        print(f'carry=[{carried}] command="{command}"  # {size:.1f} MB')
+
+
+def in_calls(parts, size):
+    """Divides parts, in their order, among calls that carry `size` bytes at most."""
+    calls, left = [], 0
+    for part in parts:
+        if not calls or part.stat().st_size > left or len(calls[-1]) == PATHS:
+            calls.append([])
+            left = size
+        calls[-1].append(part)
+        left -= part.stat().st_size
+    return calls
 
 
 def download(packages, python, folder):
@@ -329,21 +351,42 @@ def webp(images):
 def unpack(work):
     """Installs packages, and writes data as `keras_shift.training.load_data` reads it.
 
+    Archives of which parts are still missing wait for the next call.
+
     Args:
         work: Path of the folder that holds packed/.
     """
     packed = work / "packed"
-    with tarfile.open(fileobj=whole(packed / "all.tar")) as file:
-        file.extractall(work, filter="data")
+    names = {path.name.rpartition(".")[0] for path in packed.glob("*.*of*")}
+    for name in sorted(names):
+        if (parts := parts_of(packed / name)) is None:
+            print(f"{name} is not complete yet.")
+            continue
+        # Removed before it is read, so that another `unpack` does not read it, too.
+        content = io.BytesIO(b"".join(map(take, parts)))
+        with tarfile.open(fileobj=content) as file:
+            file.extractall(work, filter="data")
     if wheels := sorted((work / "wheels").glob("*.whl")):
         options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir"]
         command = [sys.executable, "-m", "pip", "install", "--quiet", *options]
         command += ["--upgrade", f"--target={work / 'site'}", *map(str, wheels)]
         subprocess.run(command, check=True)
+        shutil.rmtree(work / "wheels")
     (work / "data").mkdir(exist_ok=True)
     for path in work.glob("*.npz"):
-        np.savez(work / "data" / path.name, **decode(path))
+        arrays = decode(path)
         path.unlink()
+        # A training may wait for the file.
+        temporary = work / "data" / f"unfinished_{path.name}"
+        np.savez(temporary, **arrays)
+        temporary.rename(work / "data" / path.name)
+
+
+def take(path):
+    """Returns the content of a file, and removes it."""
+    content = path.read_bytes()
+    path.unlink()
+    return content
 
 
 def decode(path):
@@ -377,47 +420,55 @@ def pixels(content):
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
-def train(work, runs, seconds, at_once, epochs, precision):
+def train(work, groups, seconds, background, at_once, epochs, precision):
     """Trains until all recipes or the time are at their end, and collects."""
+    if background:
+        command = [sys.executable, __file__, "--work", work, "train", *groups]
+        command += ["--seconds", seconds, "--at-once", at_once]
+        command += [] if epochs is None else ["--epochs", epochs]
+        command += [] if precision is None else ["--precision", precision]
+        with open(work / OUTPUT, "w", encoding="utf-8") as output:
+            subprocess.Popen(
+                list(map(str, command)),
+                env={key: v for key, v in os.environ.items() if key != "OUT"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return
     end = time.monotonic() + seconds
     changes = [] if epochs is None else ["--epochs", str(epochs)]
     changes += [] if precision is None else ["--precision", precision]
-    path = [str(ROOT), str(work / "site"), os.environ.get("PYTHONPATH", "")]
-    variables = {
-        **os.environ,
-        "KERAS_BACKEND": "jax",
-        "PYTHONPATH": os.pathsep.join(filter(None, path)),
-        # Several processes share the GPU's memory.
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        # Seeds share a program, which is compiled once.
-        "JAX_COMPILATION_CACHE_DIR": str(work / "compiled"),
-    }
-    waiting = [(run, name_of(run)) for run in runs]
-    names = [name for _, name in waiting]
+    waiting = list(groups)
+    names = [name for group in groups for name in names_of(group)]
     collected = time.monotonic()
     running = {}
     while (waiting or running) and time.monotonic() < end:
-        while waiting and len(running) < at_once:
-            run, name = waiting.pop(0)
-            folder = work / "runs" / name
-            if (folder / WEIGHTS).exists():
+        ready = [group for group in waiting if has_arrived(work, group)]
+        for group in ready[: at_once - len(running)]:
+            waiting.remove(group)
+            folders = [work / "runs" / name for name in names_of(group)]
+            if all((folder / WEIGHTS).exists() for folder in folders):
                 continue
-            folder.mkdir(parents=True, exist_ok=True)
-            command = [sys.executable, __file__, "--work", work, "one", run, *changes]
-            with open(folder / OUTPUT, "a", encoding="utf-8") as output:
-                running[name] = subprocess.Popen(
-                    list(map(str, command)),
-                    env=variables,
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+                if len(folders) > 1:
+                    (folder / SOURCES).write_text(sources(), encoding="utf-8")
+            with open(folders[0] / OUTPUT, "a", encoding="utf-8") as output:
+                running[group] = subprocess.Popen(
+                    command_of(work, group, changes),
+                    env=variables_of(work),
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
-        for name, process in list(running.items()):
+        for group, process in list(running.items()):
             if process.poll() is not None:
-                del running[name]
+                del running[group]
                 if process.returncode:
-                    said = (work / "runs" / name / OUTPUT).read_text(encoding="utf-8")
-                    print(f"{name} failed:\n{said[-2000:]}", flush=True)
-        if time.monotonic() > collected + COLLECT_EVERY:
+                    path = work / "runs" / names_of(group)[0] / OUTPUT
+                    said = path.read_text(encoding="utf-8")
+                    print(f"{group} failed:\n{said[-2000:]}", flush=True)
+        if "OUT" in os.environ and time.monotonic() > collected + COLLECT_EVERY:
             try:
                 collect(work, names)
             except Exception as error:  # The trainings go on.
@@ -428,9 +479,52 @@ def train(work, runs, seconds, at_once, epochs, precision):
         # It goes on from its last complete epoch, whenever it is killed.
         process.kill()
         process.wait()
-    for _, name in waiting:
-        print(f"{name}: no time was left to begin")
-    collect(work, names)
+    for group in waiting:
+        print(f"{group}: no time was left to begin")
+    if "OUT" in os.environ:
+        collect(work, names)
+
+
+def has_arrived(work, group):
+    """Returns whether the dataset of a group is there."""
+    dataset = Path(group).name.partition(".")[0]
+    return (work / "data" / f"{dataset}.npz").exists()
+
+
+def variables_of(work):
+    """Returns the environment variables of a process that trains."""
+    path = [str(ROOT), str(work / "site"), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        # Several processes share the GPU's memory.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        # Seeds share a program, which is compiled once.
+        "JAX_COMPILATION_CACHE_DIR": str(work / "compiled"),
+        # What is timed while others use the GPU is chosen at random, and takes long.
+        "XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false",
+    }
+
+
+def command_of(work, group, changes):
+    """Returns the command of a process that trains a group."""
+    if len(names_of(group)) == 1:
+        command = [sys.executable, __file__, "--work", work, "one", group]
+    else:
+        command = [sys.executable, ROOT / "tools" / "train_seeds.py", group]
+        command += ["--data-dir", work / "data", "--output", work / "runs"]
+    return list(map(str, [*command, *changes]))
+
+
+def names_of(group):
+    """Returns the names of the folders of RECIPE[+RECIPE...][:SEED[,SEED...]]."""
+    found = re.fullmatch(r"(.+?)(?::([\d,]+))?", group)
+    return [
+        name_of(f"{recipe}:{seed}")
+        for recipe in found[1].split("+")
+        for seed in (found[2] or "0").split(",")
+    ]
 
 
 def name_of(run):
@@ -460,6 +554,19 @@ def train_one(work, run, arguments):
     # Without the optimizer's momentum, which would come back for nothing.
     with replacing(folder / WEIGHTS) as temporary:
         publishing.read_run(folder).model.save_weights(temporary)
+
+
+def wait_and_collect(work, runs, seconds):
+    """Collects what trainings in the background have come to."""
+    folders = [work / "runs" / run for run in runs]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if folders and all((folder / WEIGHTS).exists() for folder in folders):
+            break
+        time.sleep(0.2)
+    if (work / OUTPUT).exists():
+        print((work / OUTPUT).read_text(encoding="utf-8")[-3000:])
+    collect(work, runs)
 
 
 def collect(work, runs):
@@ -529,7 +636,11 @@ def join(work, folder):
     The machine had no git: a training that was begun with exactly the sources that are
     here, all committed, gets their commit.
     """
-    with tarfile.open(fileobj=whole(folder / "results.tar")) as file:
+    parts = parts_of(folder / "results.tar")
+    if parts is None:
+        raise SystemExit(f"{folder} does not hold all parts of results.tar.")
+    content = io.BytesIO(b"".join(part.read_bytes() for part in parts))
+    with tarfile.open(fileobj=content) as file:
         names = sorted({name.partition("/")[0] for name in file.getnames()})
         file.extractall(work / "runs", filter="data")
     from keras_shift.environment import git_commit
