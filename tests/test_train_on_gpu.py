@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -35,9 +36,12 @@ RECIPE = Recipe(
 )
 
 
-@pytest.fixture(scope="module")
-def tool():
-    return load_tool("train_on_gpu")
+@pytest.fixture
+def tool(monkeypatch):
+    found = load_tool("train_on_gpu")
+    # Without the weights, which travel with no call.
+    monkeypatch.setattr(found, "tree_size", lambda: 5_000_000)
+    return found
 
 
 @pytest.fixture
@@ -61,18 +65,18 @@ def travel(tool, work, part=500):
     """Packs both datasets in small parts, and unpacks them."""
     folder = work.parent
     datasets = [f"toy={folder / 'toy'}", f"arrays={folder / 'arrays.npz'}"]
-    tool.pack(work, datasets, [], tool.PYTHON, [], part)
-    parts = sorted((work / "packed").iterdir())
+    tool.pack(work, datasets, [], None, tool.PYTHON, [], part)
+    sizes = [path.stat().st_size for path in (work / "packed").iterdir()]
     tool.unpack(work)
-    return parts
+    return sizes
 
 
 def test_data_arrive_as_they_are(tool, toy, tmp_path, monkeypatch, capsys):
     # Several strips, the last one shorter.
     monkeypatch.setattr(tool, "STRIP", 4)
-    parts = travel(tool, tmp_path / "work")
-    assert len(parts) > 2
-    assert max(part.stat().st_size for part in parts) <= 500
+    sizes = travel(tool, tmp_path / "work")
+    assert len(sizes) > 2
+    assert max(sizes) <= 500
     assert all("carry=[" in line for line in capsys.readouterr().out.split("\n")[3:-1])
     for name in ("toy", "arrays"):
         data = load_data(name, (8, 8), tmp_path / "work" / "data")
@@ -81,9 +85,42 @@ def test_data_arrive_as_they_are(tool, toy, tmp_path, monkeypatch, capsys):
         np.testing.assert_array_equal(data.held_out_images, toy["x_test"])
         np.testing.assert_array_equal(data.held_out_labels, toy["y_test"])
         assert data.class_names == ["cat", "dog"]
-    parts[1].unlink()
-    with pytest.raises(SystemExit, match="must be whole"):
-        tool.unpack(tmp_path / "work")
+
+
+def test_data_that_are_incomplete_wait(tool, toy, tmp_path, capsys):
+    work = tmp_path / "work"
+    source = f"arrays={tmp_path / 'arrays.npz'}"
+    tool.pack(work, [source], [], None, tool.PYTHON, [], 500)
+    last = sorted((work / "packed").glob("arrays.tar.*"))[-1]
+    late = last.rename(tmp_path / last.name)
+    tool.unpack(work)
+    assert "arrays.tar is not complete yet." in capsys.readouterr().out
+    assert not tool.has_arrived(work, "arrays.shiftresnet20_ssl:1")
+    late.rename(last)
+    tool.unpack(work)
+    assert tool.has_arrived(work, "arrays.shiftresnet20_ssl:1")
+    assert not list((work / "packed").iterdir())
+
+
+def test_weights_are_to_be_moved_away(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "tree_size", lambda: 80_000_000)
+    with pytest.raises(SystemExit, match="80.0 MB, .* move zoo/weights"):
+        tool.pack(tmp_path, [], [], None, tool.PYTHON, [], None)
+    assert not (tmp_path / "packed").exists()
+
+
+def test_parts_keep_their_order_in_calls(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "PATHS", 3)
+    sizes = {"a": 4, "b": 4, "c": 3, "d": 1, "e": 1, "f": 1, "g": 9}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    calls = tool.in_calls([tmp_path / name for name in sizes], 8)
+    assert [[path.name for path in call] for call in calls] == [
+        ["a", "b"],
+        ["c", "d", "e"],
+        ["f"],
+        ["g"],
+    ]
 
 
 def test_plan_names_recipes(tool, capsys):
@@ -105,7 +142,9 @@ def test_what_does_not_fit_is_said(tool, tmp_path, monkeypatch, capsys):
     tool.collect(tmp_path, [])
     assert "checkpoint.npz did not fit: collect second" in capsys.readouterr().out
     assert max(p.stat().st_size for p in (tmp_path / "out").iterdir()) <= 5000
-    with tarfile.open(fileobj=tool.whole(tmp_path / "out" / "results.tar")) as file:
+    parts = tool.parts_of(tmp_path / "out" / "results.tar")
+    content = io.BytesIO(b"".join(map(tool.take, parts)))
+    with tarfile.open(fileobj=content) as file:
         names = file.getnames()
     assert names == ["first/final.weights.h5", "third/final.weights.h5"]
 
@@ -197,8 +236,39 @@ def test_collects_while_trainings_run(tool, tmp_path, monkeypatch, capsys):
             raise OSError("full")
 
     monkeypatch.setattr(tool, "collect", collect)
-    tool.train(tmp_path, ["some.json:1"], 60, 1, None, None)
+    monkeypatch.setenv("OUT", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "some.npz").touch()
+    tool.train(tmp_path, ["some.json:1"], 60, False, 1, None, None)
     assert "Nothing was collected: OSError('full')" in capsys.readouterr().out
     assert len(collected) > 3 and {tuple(runs) for runs in collected} == {
         ("some.seed1",)
     }
+
+
+def test_trains_in_the_background(tool, tmp_path, monkeypatch):
+    """The call returns at once, and what it started does not collect into its $OUT."""
+    command = ["train_on_gpu.py", "--background", "train", "some.json"]
+    monkeypatch.setattr(tool.sys, "argv", command)
+    monkeypatch.setenv("OUT", str(tmp_path))
+    began = []
+    monkeypatch.setattr(
+        tool.subprocess, "Popen", lambda *args, **options: began.append((args, options))
+    )
+    tool.train(tmp_path, ["some.json"], 60, True, 1, None, None)
+    (((again,), options),) = began
+    assert again[1:] == ["train_on_gpu.py", "train", "some.json"]
+    assert options["start_new_session"] and "OUT" not in options["env"]
+
+
+def test_waits_for_what_is_asked(tool, tmp_path, monkeypatch):
+    monkeypatch.setenv("OUT", str(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    folder = tmp_path / "runs" / "some.seed0"
+    folder.mkdir(parents=True)
+    (folder / "final.weights.h5").touch()
+    began = time.monotonic()
+    tool.wait_and_collect(tmp_path, ["some.seed0"], 600.0)
+    # It would have waited for ten minutes otherwise.
+    assert time.monotonic() - began < 300
+    assert list((tmp_path / "out").iterdir())

@@ -5,29 +5,28 @@ data; a call to it brings 64 MiB and takes 60 MiB away. So, in this order,
 
     python tools/train_on_gpu.py plan               # here: what to train, by rank
     python tools/train_on_gpu.py pack --recipes FOLDER \\
-        cifar100=DIR/cifar100.npz tiny_imagenet=DIR/tiny_imagenet
-    python tools/train_on_gpu.py unpack             # there, after every call's parts
-    python tools/train_on_gpu.py train --background --seconds 700 GROUP GROUP ...
-    python tools/train_on_gpu.py collect --seconds 60 RUN ...    # there, repeatedly
+        tiny_imagenet=DIR/tiny_imagenet cifar100=DIR/cifar100.npz
+    python tools/train_on_gpu.py unpack             # there, once a dataset is complete
+    python tools/train_on_gpu.py train --background --seconds 450 RECIPE RECIPE:SEED ...
+    python tools/train_on_gpu.py collect --seconds 300    # there, as often as wanted
     python tools/train_on_gpu.py join DIR           # here: DIR holds what came back
 
-A GROUP is RECIPE, RECIPE:SEED, or what tools/train_seeds.py trains as one program,
-RECIPE+RECIPE:SEED,SEED. It begins when its dataset has arrived.
-
 `pack` prints the calls to make. All files lie in .gpu/, which git ignores. A training
-is killed when its time is over. One with a single seed goes on from its last complete
-epoch with the next `train`; on another machine, too, if `pack --runs` takes what `join`
-made along. What `join` makes of a training that has ended, tools/publish_weights.py
-publishes.
+begins when its dataset has arrived, and is killed when its time is over. It goes on
+from its last complete epoch with the next `train`; on another machine, too, if `pack
+--runs` takes what `join` made along. What `join` makes of a training that has ended,
+tools/publish_weights.py publishes.
 
-This is what 15 minutes of an H200 were enough for, with CUDA's MPS started by hand
-(`nvidia-cuda-mps-control -d`): half a minute to start, 10 s a call to bring a part
-(move zoo/weights/*.h5 away for that, and make the next call within 30 s, or all parts
-are lost), half a minute to decode Tiny-ImageNet, and two minutes in which ten processes
-compile on 16 cores. Then the GPU is busy: ten recipes for Tiny-ImageNet at once, and
-three for CIFAR-100 beside them, took 28 s for an epoch of each, and six took 16 s. So
-six are as many as 20 epochs allow. Results are collected once a minute: a machine that
-hangs in its last call, as one did, must not take everything along.
+What 15 minutes of an H200 are enough for, with CUDA's MPS started by hand
+(`nvidia-cuda-mps-control -d`): 40 seconds to start, 5 seconds a call (move
+zoo/weights/*.h5 away before), a quarter of a minute to decode Tiny-ImageNet, and up to
+two minutes in which eight processes compile on 16 cores. Make all calls in one go: a
+machine that waits for 30 seconds is taken away with all that it holds.
+
+Train in float32. Six recipes for Tiny-ImageNet at once took 16 s for an epoch of each;
+seven of them in mixed_bfloat16, beside a ShiftResNet-20, took 40 s, and ended after 9
+of 20 epochs. Mapping the training step over seeds (`jax.vmap`, 1x1 convolutions as
+products of matrices, in mixed_bfloat16 too) was no faster either.
 """
 
 import argparse
@@ -122,7 +121,7 @@ def main():
     command.set_defaults(function=unpack)
 
     command = commands.add_parser("train", help="train recipes at once, and collect")
-    command.add_argument("groups", nargs="+", metavar="GROUP")
+    command.add_argument("runs", nargs="+", metavar="RECIPE[:SEED]")
     command.add_argument("--seconds", type=float, required=True, help="then it stops")
     command.add_argument(
         "--background", action="store_true", help="return at once; `collect` collects"
@@ -201,7 +200,9 @@ def parts_of(path):
     counts = {int(part.name.rpartition("of")[2]) for part in found}
     if counts != {len(found)}:
         return None
-    return [path.with_name(f"{path.name}.{i + 1}of{len(found)}") for i in range(len(found))]
+    return [
+        path.with_name(f"{path.name}.{i + 1}of{len(found)}") for i in range(len(found))
+    ]
 
 
 # Here, before
@@ -215,6 +216,13 @@ def pack(work, datasets, runs, recipes, python, packages, part):
     for run in runs:
         if not (work / "runs" / run / CHECKPOINT).is_file():
             raise SystemExit(f"{run} has no {CHECKPOINT} in {work / 'runs'}.")
+    tree = tree_size()
+    piece, room = part or PIECE, min(PART, TREE - tree)
+    if room < piece:
+        raise SystemExit(
+            f"The repository has {tree / 1e6:.1f} MB, and a call brings "
+            f"{TREE / 1e6:.1f} MB: move zoo/weights/*.h5 away until all is there."
+        )
     packed = work / "packed"
     shutil.rmtree(packed, ignore_errors=True)
     (packed / "wheels").mkdir(parents=True)
@@ -237,11 +245,10 @@ def pack(work, datasets, runs, recipes, python, packages, part):
         with tarfile.open(archive, "w") as file:
             for path, inside in paths:
                 file.add(path, inside)
-        parts += cut(archive, part or PIECE)
+        parts += cut(archive, piece)
     for path in (packed / "wheels", *packed.glob("*.npz")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    tree = tree_size()
-    calls = in_calls(parts, part or min(PART, TREE - tree))
+    calls = in_calls(parts, room)
     print(f"The repository has {tree / 1e6:.1f} MB, so {len(calls)} calls of `run`:")
     for call in calls:
         carried = ", ".join(f'"{os.path.relpath(path, ROOT)}"' for path in call)
@@ -374,8 +381,9 @@ def unpack(work):
         shutil.rmtree(work / "wheels")
     (work / "data").mkdir(exist_ok=True)
     for path in work.glob("*.npz"):
-        arrays = decode(path)
-        path.unlink()
+        taken = path.rename(path.with_suffix(".decoding"))
+        arrays = decode(taken)
+        taken.unlink()
         # A training may wait for the file.
         temporary = work / "data" / f"unfinished_{path.name}"
         np.savez(temporary, **arrays)
@@ -420,55 +428,53 @@ def pixels(content):
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
-def train(work, groups, seconds, background, at_once, epochs, precision):
+def train(work, runs, seconds, background, at_once, epochs, precision):
     """Trains until all recipes or the time are at their end, and collects."""
     if background:
-        command = [sys.executable, __file__, "--work", work, "train", *groups]
-        command += ["--seconds", seconds, "--at-once", at_once]
-        command += [] if epochs is None else ["--epochs", epochs]
-        command += [] if precision is None else ["--precision", precision]
-        with open(work / OUTPUT, "w", encoding="utf-8") as output:
-            subprocess.Popen(
-                list(map(str, command)),
-                env={key: v for key, v in os.environ.items() if key != "OUT"},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        start_in_background(work)
         return
     end = time.monotonic() + seconds
     changes = [] if epochs is None else ["--epochs", str(epochs)]
     changes += [] if precision is None else ["--precision", precision]
-    waiting = list(groups)
-    names = [name for group in groups for name in names_of(group)]
+    path = [str(ROOT), str(work / "site"), os.environ.get("PYTHONPATH", "")]
+    variables = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        # Several processes share the GPU's memory.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        # Seeds share a program, which is compiled once.
+        "JAX_COMPILATION_CACHE_DIR": str(work / "compiled"),
+    }
+    # In the background, `collect` collects.
+    collects = "OUT" in os.environ
+    waiting = [(run, name_of(run)) for run in runs]
+    names = [name for _, name in waiting]
     collected = time.monotonic()
     running = {}
     while (waiting or running) and time.monotonic() < end:
-        ready = [group for group in waiting if has_arrived(work, group)]
-        for group in ready[: at_once - len(running)]:
-            waiting.remove(group)
-            folders = [work / "runs" / name for name in names_of(group)]
-            if all((folder / WEIGHTS).exists() for folder in folders):
+        ready = [(run, name) for run, name in waiting if has_arrived(work, run)]
+        for run, name in ready[: at_once - len(running)]:
+            waiting.remove((run, name))
+            folder = work / "runs" / name
+            if (folder / WEIGHTS).exists():
                 continue
-            for folder in folders:
-                folder.mkdir(parents=True, exist_ok=True)
-                if len(folders) > 1:
-                    (folder / SOURCES).write_text(sources(), encoding="utf-8")
-            with open(folders[0] / OUTPUT, "a", encoding="utf-8") as output:
-                running[group] = subprocess.Popen(
-                    command_of(work, group, changes),
-                    env=variables_of(work),
+            folder.mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, __file__, "--work", work, "one", run, *changes]
+            with open(folder / OUTPUT, "a", encoding="utf-8") as output:
+                running[name] = subprocess.Popen(
+                    list(map(str, command)),
+                    env=variables,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                 )
-        for group, process in list(running.items()):
+        for name, process in list(running.items()):
             if process.poll() is not None:
-                del running[group]
+                del running[name]
                 if process.returncode:
-                    path = work / "runs" / names_of(group)[0] / OUTPUT
-                    said = path.read_text(encoding="utf-8")
-                    print(f"{group} failed:\n{said[-2000:]}", flush=True)
-        if "OUT" in os.environ and time.monotonic() > collected + COLLECT_EVERY:
+                    said = (work / "runs" / name / OUTPUT).read_text(encoding="utf-8")
+                    print(f"{name} failed:\n{said[-2000:]}", flush=True)
+        if collects and time.monotonic() > collected + COLLECT_EVERY:
             try:
                 collect(work, names)
             except Exception as error:  # The trainings go on.
@@ -479,52 +485,32 @@ def train(work, groups, seconds, background, at_once, epochs, precision):
         # It goes on from its last complete epoch, whenever it is killed.
         process.kill()
         process.wait()
-    for group in waiting:
-        print(f"{group}: no time was left to begin")
-    if "OUT" in os.environ:
+    for _, name in waiting:
+        print(f"{name}: no time was left to begin")
+    if collects:
         collect(work, names)
 
 
-def has_arrived(work, group):
-    """Returns whether the dataset of a group is there."""
-    dataset = Path(group).name.partition(".")[0]
+def start_in_background(work):
+    """Starts this command once more, in a session of its own, which a call may end."""
+    command = [argument for argument in sys.argv if argument != "--background"]
+    variables = {key: value for key, value in os.environ.items() if key != "OUT"}
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / OUTPUT, "w", encoding="utf-8") as output:
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def has_arrived(work, run):
+    """Returns whether the dataset of a run is there."""
+    recipe, _ = recipe_and_seed(run)
+    dataset = Path(recipe).name.partition(".")[0]
     return (work / "data" / f"{dataset}.npz").exists()
-
-
-def variables_of(work):
-    """Returns the environment variables of a process that trains."""
-    path = [str(ROOT), str(work / "site"), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        "KERAS_BACKEND": "jax",
-        "PYTHONPATH": os.pathsep.join(filter(None, path)),
-        # Several processes share the GPU's memory.
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        # Seeds share a program, which is compiled once.
-        "JAX_COMPILATION_CACHE_DIR": str(work / "compiled"),
-        # What is timed while others use the GPU is chosen at random, and takes long.
-        "XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false",
-    }
-
-
-def command_of(work, group, changes):
-    """Returns the command of a process that trains a group."""
-    if len(names_of(group)) == 1:
-        command = [sys.executable, __file__, "--work", work, "one", group]
-    else:
-        command = [sys.executable, ROOT / "tools" / "train_seeds.py", group]
-        command += ["--data-dir", work / "data", "--output", work / "runs"]
-    return list(map(str, [*command, *changes]))
-
-
-def names_of(group):
-    """Returns the names of the folders of RECIPE[+RECIPE...][:SEED[,SEED...]]."""
-    found = re.fullmatch(r"(.+?)(?::([\d,]+))?", group)
-    return [
-        name_of(f"{recipe}:{seed}")
-        for recipe in found[1].split("+")
-        for seed in (found[2] or "0").split(",")
-    ]
 
 
 def name_of(run):
