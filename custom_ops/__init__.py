@@ -120,8 +120,8 @@ def _check_stamp() -> None:
     """Refuses a compiled file if its sources differ from those beside it."""
     namespace = runpy.run_path(str(_FOLDER / "source_stamp.py"))
     expected = namespace["source_stamp"]()
-    found = re.search(rb"keras_shift_stamp=(\w+)", _LIBRARY.read_bytes())
-    actual = found[1].decode() if found else "none"
+    stamp = re.search(rb"keras_shift_stamp=(\w+)", _LIBRARY.read_bytes())
+    actual = stamp[1].decode() if stamp else "none"
     # An installed file has no sources beside it, and one compiled by hand no stamp.
     if expected is not None and actual not in (expected, "unstamped"):
         raise _Broken(

@@ -29,7 +29,7 @@ def other_devices() -> list[str]:
     return [device.name for device in devices if device.device_type != "CPU"]
 
 
-def runs(x: Tensor, wish: bool | None = None, traced: bool | None = False) -> bool:
+def runs(x: Tensor, wish: bool | None = None, in_graph: bool | None = False) -> bool:
     """Decides whether the op computes on a tensor, or keras.ops do.
 
     This is decided here, and nowhere else.
@@ -38,15 +38,15 @@ def runs(x: Tensor, wish: bool | None = None, traced: bool | None = False) -> bo
         x: The tensor, of any dtype.
         wish: Boolean, what the caller asks for, or `None` for what is faster. Defaults
             to `None`.
-        traced: Boolean, whether the function that is traced, if there is one, may
-            contain the op: see `serves`. Defaults to `False`.
+        in_graph: Boolean, whether a graph may contain the op: see `serves`. Defaults
+            to `False`.
 
     Raises:
         ValueError: If `wish` is `True` and the op cannot run here.
     """
     dtype = keras.backend.standardize_dtype(x.dtype)
     if wish is None:
-        return dtype in DTYPES and serves(traced)
+        return dtype in DTYPES and serves(in_graph)
     if wish:
         reason = why_unavailable()
         if reason is None and dtype not in DTYPES:
@@ -58,7 +58,7 @@ def runs(x: Tensor, wish: bool | None = None, traced: bool | None = False) -> bo
     return wish
 
 
-def serves(traced: bool | None = False) -> bool:
+def serves(in_graph: bool | None = False) -> bool:
     """Returns whether the op should run here and now.
 
     The op runs on machines on which TensorFlow sees no other devices than CPUs, both
@@ -66,16 +66,16 @@ def serves(traced: bool | None = False) -> bool:
     that XLA compiles, because they cannot contain custom ops.
 
     Args:
-        traced: Boolean, whether the function that is traced, if there is one, may
-            contain the op. A training step may, and so may a model whose layers are
-            made for the op. Other functions may be traced for a SavedModel or a
-            .tflite file, which must not contain it. `None` counts as `False`.
-            Defaults to `False`.
+        in_graph: Boolean, whether the op may become part of a graph if a function is
+            being traced. A training step may have it in its graph, and so may a model
+            whose layers are made for the op. Other functions may be traced for a
+            SavedModel or a .tflite file, which must not contain it. `None` counts as
+            `False`. Defaults to `False`.
     """
     if keras.backend.backend() != "tensorflow" or other_devices():
         return False
     import tensorflow as tf
 
-    if not (tf.executing_eagerly() or (traced and not tracing.under_xla())):
+    if not (tf.executing_eagerly() or (in_graph and not tracing.under_xla())):
         return False
     return custom_ops.load() is not None

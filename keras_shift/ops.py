@@ -23,7 +23,7 @@ from keras import ops
 from keras_shift import dispatch
 from keras_shift import native as native_op
 from keras_shift import portable_shift
-from keras_shift.integers import positive_integer
+from keras_shift.integers import positive_integer, whole_number
 from keras_shift.typing import DataFormat, Tensor
 
 # Displacements with known values become a convolution if none is larger than this, and
@@ -333,13 +333,14 @@ def check_max_displacement(max_displacement: float | None) -> int | None:
     """
     if max_displacement is None:
         return None
-    if max_displacement != int(max_displacement) or max_displacement < 0:
+    whole = whole_number(max_displacement)
+    if whole is None or whole < 0:
         raise ValueError(
             "Argument `max_displacement` must be a whole number of pixels, zero "
             "or more, or None for no bound. "
             f"Received: max_displacement={max_displacement}"
         )
-    return int(max_displacement)
+    return whole
 
 
 def _check_image(x, data_format, floating=False):

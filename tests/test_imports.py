@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,6 +89,36 @@ def test_no_two_modules_import_each_other():
     graph = {name: imported(path, set(files)) for name, path in files.items()}
     # It raises an error that names a circle if there is one.
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def private_uses(path, known):
+    """Private names of other modules of ours that a file uses."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if node.module.split(".")[0] == "keras_shift"]
+    names = {alias.asname or alias.name for node in ours for alias in node.names}
+    found = {name for name in names if re.match("_(?!_)", name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if re.match("_(?!_)", node.attr) and node.value.id in names & known:
+                found.add(f"{node.value.id}.{node.attr}")
+    return found
+
+
+def test_private_names_stay_in_their_modules():
+    files = modules()
+    known = {name.rpartition(".")[2] for name in files}
+    used = {name: private_uses(path, known) for name, path in files.items()}
+    assert {name: found for name, found in used.items() if found} == {}
+
+
+def test_private_names_are_seen(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from keras_shift import ops\nfrom keras_shift.a import _b\n"
+        "print(ops._c, ops.__name__, ops.d, other._e)\n"
+    )
+    assert private_uses(path, {"ops"}) == {"_b", "ops._c"}
 
 
 def test_imports_inside_of_functions_are_seen(tmp_path):

@@ -305,6 +305,8 @@ def test_zero_displacements_change_nothing(size, channels):
         ((1, 4, 4, 3), (2, 3), {"data_format": "NHWC"}, "Received: data_format=NHWC"),
         ((1, 4, 4, 3), (2, 3), {"max_displacement": -1}, "max_displacement=-1"),
         ((1, 4, 4, 3), (2, 3), {"max_displacement": 1.5}, "max_displacement=1.5"),
+        ((1, 4, 4, 3), (2, 3), {"max_displacement": np.inf}, "max_displacement=inf"),
+        ((1, 4, 4, 3), (2, 3), {"max_displacement": [1]}, r"max_displacement=\[1\]"),
     ],
 )
 def test_bad_arguments_are_named(function, x, d, arguments, message):

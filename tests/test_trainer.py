@@ -480,6 +480,15 @@ class TestShiftSGD:
         np.testing.assert_allclose(found, [-0.1, -0.8], rtol=1e-6)
 
     @pytest.mark.parametrize("named", [True, False])
+    def test_gradients_are_as_many_as_variables(self, named):
+        variables = [keras.Variable([0.0], name=name) for name in ("a", "b")]
+        optimizer = ShiftSGD(1.0)
+        optimizer.build(variables)
+        message = "one gradient, or None, .* Received: 1 gradients for 2 variables"
+        with pytest.raises(ValueError, match=message):
+            optimizer.apply([keras.ops.array([0.1])], variables if named else None)
+
+    @pytest.mark.parametrize("named", [True, False])
     def test_displacements_keep_their_values(self, named):
         found = []
         for freezes in (False, True):

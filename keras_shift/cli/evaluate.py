@@ -52,9 +52,9 @@ def _of_record(record):
     return model, record.dataset, record.recipe.get("augmentation", "none")
 
 
-def _table(weights, found, expected):
+def _table(weights, measured, expected):
     table = simple_table((weights,), numbers=("Here", "On record"))
-    for name, value in found.items():
+    for name, value in measured.items():
         table.add_row(name, value, expected.get(name, ""))
     return to_text(table)
 

@@ -79,7 +79,7 @@ def _table_of_weights(pattern):
             raise ValueError(
                 f"{paths[name]} is no record of weights: {error!r}"
             ) from error
-    lines = [f"{', '.join(some)}: {licence}" for licence, some in terms.items()]
+    lines = [f"{', '.join(weights)}: {licence}" for licence, weights in terms.items()]
     return "\n".join([to_text(table), "", "Terms", *lines])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_shift.deploy import flatbuffer
+from keras_shift.integers import whole_number
 
 # LiteRT starts as many threads as it is asked for. More threads than cores are of no
 # use.
@@ -52,8 +53,7 @@ class LiteRTModel:
                 "`pip install ai-edge-litert`, which is also in the extras "
                 '`"keras-shift[cpu]"` and `"keras-shift[tf]"`.'
             ) from error
-        check_threads(num_threads)
-        num_threads = int(num_threads)
+        num_threads = check_threads(num_threads)
         self.path = os.fspath(path)
         content, file = flatbuffer.read(self.path)
         try:
@@ -155,20 +155,25 @@ class LiteRTModel:
         return output.astype("float32")
 
 
-def check_threads(num_threads: int) -> None:
+def check_threads(num_threads: int) -> int:
     """Refuses a number of threads that LiteRT should not start.
 
     Args:
         num_threads: The number.
 
+    Returns:
+        The number as an int.
+
     Raises:
         ValueError: If it is no integer from 1 to 256.
     """
-    if num_threads != int(num_threads) or not 1 <= num_threads <= _MOST_THREADS:
+    whole = whole_number(num_threads)
+    if whole is None or not 1 <= whole <= _MOST_THREADS:
         raise ValueError(
             f"Argument `num_threads` must be a positive integer, {_MOST_THREADS} at "
             f"most. Received: num_threads={num_threads}"
         )
+    return whole
 
 
 def _quantized(batch, details):

@@ -53,9 +53,9 @@ def ceiling(layer: keras.Operation | None) -> float | None:
     Args:
         layer: A layer for which `is_bounded_relu` is true, or `None`.
     """
-    if getattr(layer, "activation", None) is keras.activations.relu6:
-        return 6.0
-    return getattr(layer, "max_value", None)
+    if isinstance(layer, keras.layers.Activation):
+        return 6.0 if layer.activation is keras.activations.relu6 else None
+    return layer.max_value if isinstance(layer, keras.layers.ReLU) else None
 
 
 def has_input_relu(layer: keras.Operation) -> bool:

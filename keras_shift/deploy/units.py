@@ -240,7 +240,9 @@ def _fold(chain):
     expand_kernel, expand_bias = folded(layers["expand"], layers.get("expand_bn"))
     project_kernel, project_bias = folded(layers["project"], layers.get("project_bn"))
     middle = layers.get("middle")
-    displacements = None
+    displacements = pool_padding = None
+    if isinstance(middle, keras.layers.AveragePooling2D):
+        pool_padding = middle.padding
     if isinstance(middle, ShiftLayer):
         # A NaN moves its channel out of the map, as it does in the layer.
         far = np.nan_to_num(middle.displacement_array(), nan=FAR).clip(-FAR, FAR)
@@ -254,7 +256,7 @@ def _fold(chain):
         project_bias=project_bias,
         ceiling=unit_layers.ceiling(layers.get("expand_relu")),
         displacements=displacements,
-        pool_padding=getattr(middle, "padding", None),
+        pool_padding=pool_padding,
         strides=tuple(layers["project"].strides),
         output_relu="project_relu" in layers,
         residual="add" in layers,

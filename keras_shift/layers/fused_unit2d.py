@@ -236,7 +236,7 @@ class FusedUnit2D(keras.layers.Layer):
                 "FusedUnit2D is for inference. Train the model that it was made of, "
                 "and call keras_shift.deploy.fuse again. Received: training=True"
             )
-        if dispatch.runs(inputs, traced=True):
+        if dispatch.runs(inputs, in_graph=True):
             return native.fused_unit(
                 inputs,
                 self.expand_panels,

@@ -84,7 +84,7 @@ class GroupedShift2D(ShiftLayer):
             inputs,
             self.displacement_array(),
             data_format=self.data_format,
-            native=dispatch.runs(inputs, traced=training),
+            native=dispatch.runs(inputs, in_graph=training),
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from typing import Any
 
 import keras
 
+from keras_shift.integers import whole_number
 from keras_shift.ops import check_data_format
 from keras_shift.typing import DataFormat, Shape, Tensor
 
@@ -54,14 +55,15 @@ class SliceChannels(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if start != int(start) or stop != int(stop) or not 0 <= start < stop:
+        first, end = whole_number(start), whole_number(stop)
+        if first is None or end is None or not 0 <= first < end:
             raise ValueError(
                 "Arguments `start` and `stop` must be integers, numbers of channels "
                 "that are counted from 0, and `stop` the larger one. "
                 f"Received: start={start}, stop={stop}"
             )
-        self.start = int(start)
-        self.stop = int(stop)
+        self.start = first
+        self.stop = end
         self.data_format = check_data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 

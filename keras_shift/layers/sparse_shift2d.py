@@ -114,7 +114,7 @@ class SparseShift2D(LearnedShift):
             self.displacements,
             max_displacement=self.max_displacement,
             data_format=self.data_format,
-            native=dispatch.runs(inputs, traced=training),
+            native=dispatch.runs(inputs, in_graph=training),
             input_relu=self.input_relu,
         )
 

@@ -63,9 +63,9 @@ class ShiftSGD(keras.optimizers.SGD):
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if not self.built:
-            # Keras would track the variables as the optimizer's own if they were kept
-            # here.
-            self._built_for = _are_displacements(variables)
+            variables = list(variables)
+            # Keras would track the variables of a list as the optimizer's own.
+            self._built_for = lambda: variables
         super().build(variables)
 
     def apply(
@@ -75,19 +75,19 @@ class ShiftSGD(keras.optimizers.SGD):
     ) -> None:
         grads = list(grads)
         if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-            chosen = _are_displacements(trainable_variables)
+            trainable_variables = variables = list(trainable_variables)
         elif self.built:
-            chosen = self._built_for
+            variables = self._built_for()
         else:
-            # Keras then raises an error that says what is missing.
-            chosen = [False] * len(grads)
+            # Keras raises an error that says what is missing.
+            return super().apply(grads)
         # An empty list of gradients is allowed.
-        if 0 < len(grads) != len(chosen):
+        if 0 < len(grads) != len(variables):
             raise ValueError(
                 "Argument `grads` must have one gradient, or None, for each variable. "
-                f"Received: {len(grads)} gradients for {len(chosen)} variables"
+                f"Received: {len(grads)} gradients for {len(variables)} variables"
             )
+        chosen = [variable.name == "displacements" for variable in variables]
         factor = self.displacement_gradient_factor
         grads = [
             grad * factor if displaces and grad is not None else grad
@@ -95,7 +95,6 @@ class ShiftSGD(keras.optimizers.SGD):
         ]
         held = []
         if self.frozen:
-            variables = trainable_variables or self._trainable_variables
             # The sum is a copy of the value.
             held = [(v, v + 0.0) for v in itertools.compress(variables, chosen)]
         super().apply(grads, trainable_variables)
@@ -114,7 +113,3 @@ class ShiftSGD(keras.optimizers.SGD):
     ) -> "ShiftSGD":
         new_names = {"displacement_learning_rate": "displacement_gradient_factor"}
         return super().from_config(with_new_names(config, new_names), custom_objects)
-
-
-def _are_displacements(variables):
-    return [variable.name == "displacements" for variable in variables]

@@ -149,14 +149,14 @@ class StyleTransfer(keras.Model):
             A pair of tensors of shape `(batch_size,)`.
         """
         wanted = self.features(photographs, training=False)[self.content_map]
-        found = self.features(painted, training=False)
+        maps = self.features(painted, training=False)
         scale = self.scales[self.content_map]
-        difference = (found[self.content_map] - wanted) / scale
+        difference = (maps[self.content_map] - wanted) / scale
         content = keras.ops.mean(keras.ops.square(difference), axis=(1, 2, 3))
         style = sum(
             keras.ops.mean(
                 keras.ops.square(
-                    gram_matrix(found[name] / self.scales[name]) - style_matrix
+                    gram_matrix(maps[name] / self.scales[name]) - style_matrix
                 ),
                 axis=(1, 2),
             )

@@ -123,17 +123,6 @@ _CIFAR100_SPARSE = dataclasses.replace(
     layer_cost=8.0,
 )
 
-# This recipe goes on from the sparse weights, as Tiny-ImageNet's does.
-_CIFAR100_EMPTIED = dataclasses.replace(
-    _TINY_IMAGENET_EMPTIED,
-    name="cifar100.fenet_1.0.emptied",
-    arguments=_CIFAR100_SPARSE.arguments,
-    initial_weights="cifar100.sparse",
-    dataset="cifar100",
-    crop_padding=4,
-    precision="mixed_bfloat16",
-)
-
 
 def _at_other_widths(recipe, widths):
     for alpha in widths:
@@ -159,5 +148,4 @@ RECIPES = (
     _CIFAR100,
     _CIFAR100_SPARSE,
     *_at_other_widths(_CIFAR100_SPARSE, (0.75,)),
-    *_at_other_widths(_CIFAR100_EMPTIED, (0.75,)),
 )
