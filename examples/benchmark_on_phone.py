@@ -40,7 +40,7 @@ from keras_shift.image_batches import random_pixels  # noqa: E402
 
 KINDS = {"float32": None, "float16": "float16", "int8": "int8"}
 
-# Where programs that adb starts may write and be started.
+# Programs that adb starts may write here, and be started from here.
 FOLDER = "/data/local/tmp/keras_shift"
 
 AVERAGE = re.compile(r"Inference timings in us:.*Inference \(avg\): ([\d.e+]+)")
@@ -50,7 +50,8 @@ class Phone:
     """A phone that adb reaches.
 
     Args:
-        serial: Its serial number, or `None` if there is only one phone.
+        serial: String, its serial number, or `None` if there is only one phone.
+            Defaults to `None`.
 
     Raises:
         OSError: If there is no adb, or no phone that it may use.

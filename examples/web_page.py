@@ -36,7 +36,7 @@ from keras_shift.files import replacing  # noqa: E402
 PAGE = Path(__file__).resolve().parent / "web"
 PACKAGE, VERSION = "@litertjs/core", "2.5.3"
 
-# What people call the datasets of published weights.
+# People know the datasets of published weights by these names.
 DATASETS = {
     "tiny_imagenet": "Tiny-ImageNet",
     "cifar10": "CIFAR-10",
@@ -49,11 +49,12 @@ def write_page(output, names=NETWORKS, image_size=None, images=None):
 
     Args:
         output: `pathlib.Path` of the folder.
-        names: Names of published weights with the same classes.
+        names: Names of published weights with the same classes. Defaults to the two
+            of `steps.NETWORKS`.
         image_size: Height and width of the files' input, in pixels. Defaults to
             `None`: that of the images that the networks were trained with.
         images: Images of `image_size` with which files are quantized to int8, or
-            `None` for float32 files.
+            `None` for float32 files. Defaults to `None`.
     """
     records = [zoo.get_record(name) for name in names]
     if len({(tuple(record.names()), record.input_shape) for record in records}) > 1:
