@@ -50,9 +50,9 @@ from keras_shift.training import verification
 
 STRIDE = 32  # Smaller images have no pixel for every stride.
 MOST_IMAGES = 20  # A few people of LFW have hundreds.
-MOST_PAIRS = 1000  # of either kind
-PEOPLE_TRAINED_ON = 7  # of the ten digits
-DRAWN_PAIRS = 4  # of either kind
+MOST_PAIRS = 1000  # So many pairs of either kind are enough.
+PEOPLE_TRAINED_ON = 7  # The other three digits are strangers.
+DRAWN_PAIRS = 4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,7 @@ from keras_shift.files import replacing  # noqa: E402
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 and 0.999 are slow for a short training.
 CALIBRATION_IMAGES = 200
 
-# What stands in the table's title, or in its file only.
+# The printed table has these in its title, or leaves them to its file.
 NOT_IN_TABLE = {"network", "pixels", "total stride", "epochs", "machine"}
 
 
@@ -157,7 +157,7 @@ def start_of(constructor, alpha, weights):
         if (record.constructor, record.arguments.get("alpha")) == (constructor, alpha)
     ]
     if weights != "published":
-        # Those of the same dataset take the place of weights that there are not.
+        # Where there are no such weights, others of the same dataset take their place.
         for name in (weights, weights.split(".")[0]):
             if name in {record.weights for record in own}:
                 return name
@@ -211,7 +211,7 @@ def fit(model, data, epochs, learning_rate, callbacks=()):
         validation_data=data.held_out,
         epochs=epochs,
         callbacks=callbacks,
-        shuffle=False,  # `data.train` shuffles itself, and Keras would warn
+        shuffle=False,  # `data.train` shuffles itself, and Keras would warn.
     )
     return model.evaluate(data.held_out, verbose=0, return_dict=True)["accuracy"]
 

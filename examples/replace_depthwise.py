@@ -32,7 +32,7 @@ from keras_shift.deploy import LiteRTModel  # noqa: E402
 from keras_shift.deploy.timing import time_alternately  # noqa: E402
 from keras_shift.files import replacing  # noqa: E402
 
-# What the importance of shifts is computed from.
+# The importance of shifts is computed from this many images.
 IMPORTANCE_IMAGES = 500
 
 

@@ -52,11 +52,11 @@ except ImportError as error:
     ) from error
 
 FEATURES = (4, 8, 16)
-IGNORED = 255  # a pixel that does not count, as in Pascal VOC's masks
+IGNORED = 255  # Pixels of this class do not count, as in Pascal VOC's masks.
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 is slow for a short training.
 DRAWN_IMAGES = 6
-BACKGROUND = 0.15  # the grey of class 0
-DIGITS = 5  # Of all ten, a short training tells fewer apart.
+BACKGROUND = 0.15  # Class 0 is drawn in this grey.
+DIGITS = 5  # A short training does not tell all ten apart.
 HEADS = {"shifts": "grouped_shift", "depthwise": "depthwise"}
 
 
@@ -126,7 +126,7 @@ def _digits_on_photograph(random, backgrounds, glyphs, labels, size):
         top = random.integers(size - side + 1)
         left = number * width + random.integers(width - side + 1)
         place = np.s_[top : top + side, left : left + side]
-        # A colour that stands out from what is below it.
+        # The digit's colour stands out from what is below it.
         colour = image[place].mean((0, 1)) + 128 + random.uniform(-40, 40, 3)
         image[place] += np.clip(2 * ink - 0.5, 0, 1)[..., None] * (
             colour % 256 - image[place]

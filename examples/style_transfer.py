@@ -45,16 +45,17 @@ from keras_shift.deploy.timing import time_alternately  # noqa: E402
 from keras_shift.environment import machine  # noqa: E402
 from keras_shift.files import replacing  # noqa: E402
 
-LEAST_PIXELS = 16  # of a photograph's or the style's shorter side
-HELD_OUT = 12  # at most
-STROKES = 6000  # of the picture that is drawn
+LEAST_PIXELS = 16  # The shorter side of every picture has at least as many.
+HELD_OUT = 12  # At most so many photographs are held out.
+STROKES = 6000  # The stand-in for a painting has so many.
 CALIBRATION_IMAGES = 8
 DRAWN_IMAGES = 4
-PARTED_AT = 400  # of the stand-in's 640 columns; what lies to the right is held out
+# Columns of the stand-in's photograph from this one on are held out.
+PARTED_AT = 400
 NETWORKS = {"convolutions": "conv", "shifts": "grouped_shift"}
-# As multiples of --learning-rate. Kernels with nine times the inputs start at a third
-# of the size, of which Adam's steps take no notice: with the shifts' learning rate, the
-# convolutions' ReLUs died.
+# These are multiples of --learning-rate. Kernels with nine times the inputs start at a
+# third of the size, but Adam's steps do not depend on it. With the shifts' learning
+# rate, the convolutions' ReLUs died.
 LEARNING_RATES = {"style_convolutions": 1 / 3, "style_shifts": 1.0}
 FEATURES = ("mobilenet_v2", "fenet", "hed", "vgg16")
 LOSSES = ("style loss", "content loss")
@@ -225,7 +226,7 @@ def fit(model, features, data, arguments, output):
     trainer.fit(
         photographs,
         epochs=arguments.epochs,
-        shuffle=False,  # `photographs` shuffles itself, and Keras would warn
+        shuffle=False,  # `photographs` shuffles itself, and Keras would warn.
         callbacks=[
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(on_epoch_end=draw_progress),

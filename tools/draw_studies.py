@@ -25,8 +25,8 @@ INTENSITIES = ROOT / "benchmarks" / "results" / "arithmetic_intensity.csv"
 
 IMAGES = 500
 
-# The layer of Fig. 5 of the SSL paper. (That of the ShiftNet paper's Fig. 7 and 8 is in
-# the first group.)
+# Fig. 5 of the SSL paper shows this layer. The ShiftNet paper's Fig. 7 and 8 show one
+# in the first group.
 LAYER = "group2_module2_shift"
 WITHOUT_PENALTY = "shiftresnet20.cifar10.ssl.short"
 LEARNED = "shiftresnet20.cifar10.ssl_lambda1e-4.short"

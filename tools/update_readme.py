@@ -37,8 +37,8 @@ MARKED = re.compile(r"(<!-- (table|value): (.+?) -->)(.*?)(<!-- end -->)", re.DO
 
 KINDS = ("float32", "int8")
 
-# The row of a table of the SSL paper to which others are compared, and a cell that its
-# table does not have.
+# Tables of the SSL paper compare their rows to one with such a name. `NEITHER` is a
+# cell that a table of the paper does not have.
 FIRST = re.compile(r"λ = 0$|^0 of ")
 NEITHER = {"paper": "", "ours": ""}
 
