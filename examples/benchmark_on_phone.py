@@ -92,7 +92,7 @@ class Phone:
 
 
 def _chosen(listed, serial):
-    """The serial number of the phone to use, out of what `adb devices` prints."""
+    """Returns the serial number to use, out of what `adb devices` prints."""
     states = dict(re.findall(r"^(\S+)\t(.+)$", listed, re.MULTILINE))
     if serial is not None and serial not in states:
         raise ValueError(
@@ -168,7 +168,7 @@ def measure(phone, program, paths, arguments, progress=iter):
 
 
 def summarize(times, about):
-    """A row for every file: its time, and that as a share of the last network's."""
+    """Returns a row for every file: its time, also as a share of the last network's."""
     rows = []
     for (name, kind), own in times.items():
         milliseconds = np.percentile(own / 1e3, [25, 50, 75])

@@ -37,7 +37,7 @@ IMPORTANCE_IMAGES = 500
 
 
 def build(name, data, seed):
-    """MobileNetV2 of the zoo with its weights, or a network of keras.applications."""
+    """Returns the zoo's MobileNetV2 with weights, or one of keras.applications."""
     keras.utils.set_random_seed(seed)
     shape = (data.image_size, data.image_size, 3)
     if name == "MobileNetV2":

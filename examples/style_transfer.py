@@ -99,7 +99,7 @@ def stand_in(arguments):
 
 
 def strokes(size, seed=0):
-    """A square picture of short strokes of a brush, which follow whirls."""
+    """Returns a square picture of short strokes of a brush, which follow whirls."""
     random = np.random.default_rng(seed)
     palette = np.array(
         [(16, 37, 92), (30, 86, 160), (94, 160, 204), (244, 196, 48), (232, 120, 32)]
@@ -128,7 +128,7 @@ def strokes(size, seed=0):
 
 
 def folder(style_path, path, arguments):
-    """The photographs in a folder, of which a fifth is held out, and a picture."""
+    """Returns the photographs in a folder, a fifth held out, and a picture."""
     style = checked(style_path)
     shorter = min(style.size)
     size = [round(length * arguments.style_size / shorter) for length in style.size]
@@ -184,7 +184,7 @@ def resized(image, size):
 
 
 def build(network, height=None, width=None):
-    """A network for images of this size, or of any."""
+    """Returns a network for images of this size, or of any."""
     return keras_shift.zoo.StyleTransferNet(
         (height, width, 3), name=f"style_{network}", spatial=NETWORKS[network]
     )
@@ -236,12 +236,12 @@ def fit(model, features, data, arguments, output):
 
 
 def paint(model, photographs):
-    """What a network makes of photographs."""
+    """Returns what a network makes of photographs."""
     return model.predict(photographs.astype("float32"), batch_size=1, verbose=0)
 
 
 def losses(trainer, photographs, painted):
-    """Both losses of held-out photographs, without their weights."""
+    """Returns both losses of held-out photographs, without their weights."""
     found = [
         trainer.losses_of(
             photograph[None].astype("float32"), image[None].astype("float32")

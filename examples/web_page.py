@@ -102,7 +102,7 @@ def write_page(output, names=NETWORKS, image_size=None, images=None):
 
 
 def _name(record):
-    """What the page calls a network: `FE-Net 0.75`, and of width 1, `MobileNetV2`."""
+    """Returns the page's name of a network, which leaves out the width 1."""
     name = record.constructor.replace("FENet", "FE-Net")
     return f"{name} {record.arguments['alpha']:g}".removesuffix(" 1")
 
@@ -176,7 +176,7 @@ def server(output, port):
 
 
 def read_images(folder, image_size):
-    """Some images of a folder of class folders, in batches."""
+    """Returns some images of a folder of class folders, in batches."""
     if not os.path.isdir(folder):
         raise ValueError(f"--data must be a folder. Received: --data {folder}")
     dataset = keras.utils.image_dataset_from_directory(

@@ -311,7 +311,7 @@ def row(place, fault, end, message):
 
 @contextlib.contextmanager
 def disk(parent):
-    """A small disk of memory in a folder, which takes root to mount."""
+    """Mounts a small disk of memory in a folder, which takes root."""
     folder = Path(parent) / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]

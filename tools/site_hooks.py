@@ -80,13 +80,13 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def _in_repository(source, link):
-    """Where a link of a page leads, as a path in the repository."""
+    """Returns where a link of a page leads, as a path in the repository."""
     place = posixpath.dirname(_PAGES.get(source, f"docs/{source}"))
     return posixpath.normpath(posixpath.join(place, link))
 
 
 def _in_site(path):
-    """Where a file of the repository lies in the site."""
+    """Returns where a file of the repository lies in the site."""
     for source, page in _PAGES.items():
         if path == page:
             return source

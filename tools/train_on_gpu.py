@@ -336,7 +336,7 @@ def from_arrays(source):
 
 
 def stored(split, contents, labels):
-    """The arrays of a split: files one behind the other, their sizes, and labels."""
+    """Returns the arrays of a split: concatenated files, their sizes, and labels."""
     return {
         f"files_{split}": np.frombuffer(b"".join(contents), "uint8"),
         f"sizes_{split}": np.array([len(content) for content in contents]),

@@ -206,7 +206,7 @@ def _note(table):
 
 
 def _shrinking_steps(recipe):
-    """In how many steps the penalty alone shrinks a displacement by e."""
+    """Returns how many steps of the penalty alone shrink a displacement by e."""
     rate = recipe.learning_rate * recipe.displacement_gradient_factor
     rate /= 1 - recipe.momentum
     # The gradient of λ d ** 2 is 2 λ d.
