@@ -19,7 +19,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
-# setup() wants paths relative to this file, with forward slashes
+# `setup` needs paths relative to this file, with forward slashes.
 ROOT = Path(__file__).resolve().parent
 CC = ROOT / "custom_ops" / "cc"
 
@@ -31,9 +31,9 @@ SOURCES = sorted(
 HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in CC.glob("*.h"))
 
 FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-pthread"]
-# One object for each instruction set. Which of them runs is decided when the op is
-# loaded.
-# Repeated in custom_ops/cc/BUILD and tools/cc_tests.sh; test_packaging.py compares.
+# There is one object for each instruction set. Which of them runs is decided when the
+# op is loaded. custom_ops/cc/BUILD and tools/cc_tests.sh repeat these flags, and
+# test_packaging.py compares them.
 X86_FLAGS = {
     "_avx2": ["-mavx2", "-mfma", "-mf16c"],
     "_avx512": [
@@ -59,10 +59,11 @@ X86_FLAGS = {
 
 
 def isa_flags(source):
-    """What this file alone is compiled with, by the end of its name."""
+    """Returns the flags of this file alone, by the end of its name."""
     for suffix, flags in X86_FLAGS.items():
         if Path(source).stem.endswith(suffix):
-            if sys.platform == "darwin":  # perhaps for two architectures at once
+            # On macOS, one build may be for two architectures.
+            if sys.platform == "darwin":
                 return [word for flag in flags for word in ("-Xarch_x86_64", flag)]
             if platform.machine().lower() in ("x86_64", "amd64"):
                 return flags
@@ -70,7 +71,7 @@ def isa_flags(source):
 
 
 class Build(build):
-    """Starts from an empty folder: what an earlier build left would be packed, too."""
+    """Starts from an empty folder, without the files of an earlier build."""
 
     def run(self):
         base = Path(self.build_base).resolve()
@@ -81,7 +82,7 @@ class Build(build):
 
 
 class BuildOp(build_ext):
-    """One object for each source, with its own flags, into a file named just *.so."""
+    """Compiles each source with its own flags, and links a file named just *.so."""
 
     def get_ext_filename(self, fullname):
         return os.path.join(*fullname.split(".")) + ".so"
@@ -93,7 +94,7 @@ class BuildOp(build_ext):
                 output_dir=self.build_temp,
                 macros=ext.define_macros,
                 include_dirs=ext.include_dirs,
-                # Python's own flags often ask for debugging information
+                # Python's own flags often ask for debugging information.
                 extra_postargs=["-g0", *FLAGS, *isa_flags(source)],
                 depends=ext.depends,
             )
@@ -111,14 +112,15 @@ class BuildOp(build_ext):
 
 
 class Wheel(bdist_wheel):
-    """py3-none-<platform>: the op knows the platform, but nothing of Python."""
+    """Tags wheels py3-none-<platform>: the op depends on no version of Python."""
 
     def get_tag(self):
         return "py3", "none", super().get_tag()[2]
 
 
 def extensions():
-    if sys.platform == "win32":  # no import library for TensorFlow's C API
+    # Windows needs an import library of TensorFlow's C API, and there is none.
+    if sys.platform == "win32":
         return []
     stamp = runpy.run_path(str(CC.parent / "source_stamp.py"))["source_stamp"]()
     return [

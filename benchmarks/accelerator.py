@@ -46,18 +46,17 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 UNSHIFTED = 0.6
 CLASSES = 1000
 BASELINE = "MobileNetV2 1.0"
-# Ways to move pixels in FE-Net by the names of rows; `None` is that of the package,
-# which plays no part where nothing is shifted.
+# These are the ways to move pixels in FE-Net, by the names of rows.
 WAYS = {f"FE-Net 1.0, {way}": way for way in portable_shift.WAYS}
 FLOOR = "FE-Net 1.0, none"
-# By how much FE-Net's answers may differ, as a share of the largest one.
+# FE-Net's answers may differ by this share of the largest one.
 BOUNDS = {"float32": 1e-3, "mixed_bfloat16": 0.1}
 
 
 def network(name, size):
     """Makes a network of a row's name for images of `size` pixels."""
     options = {"input_shape": (size, size, 3), "classes": CLASSES}
-    # The same for all ways.
+    # All ways are measured with the same weights.
     keras.utils.set_random_seed(0)
     if name == BASELINE:
         return zoo.MobileNetV2(**options)
@@ -96,7 +95,7 @@ def training(model, images, labels):
 
 
 def state_of(model):
-    """A model's variables, as `stateless_call` takes them."""
+    """Returns a model's variables, as `stateless_call` takes them."""
     return tuple(
         [variable.value for variable in variables]
         for variables in (model.trainable_variables, model.non_trainable_variables)
@@ -198,12 +197,12 @@ def measure(precision, cases, size, rounds):
 
 
 def texts(numbers):
-    """One line of versions."""
+    """Returns one line of versions."""
     return ", ".join(f"{name} {number}" for name, number in numbers.items())
 
 
 def table_of(rows):
-    """The table that is printed."""
+    """Returns the table that is printed."""
     table = rich.table.Table(
         title=rows[0]["device"],
         caption=f"Time / {BASELINE}'s: median (quartiles) of ratios round by round.",

@@ -54,28 +54,7 @@ from keras_shift.ops import grouped_displacements  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "arithmetic_intensity.csv"
 
-COLUMNS = (
-    "runtime",
-    "operation",
-    "batch",
-    "size",
-    "channels",
-    "multiply_adds",
-    "memory_accesses",
-    "intensity",
-    "us",
-    "gmadds_per_second",
-    "gbytes_per_second",
-    "copying_bytes",
-    "copying_bytes_low",
-    "copying_bytes_high",
-    "product_multiply_adds",
-    "machine",
-    "tensorflow",
-    "threads",
-)
-
-# Batch, height and width in pixels, channels.
+# These are the batch size, the height and width in pixels, and the channels.
 MAPS = ((1, 56, 64), (1, 28, 128), (1, 14, 256), (1, 7, 512), (32, 56, 64))
 
 OPERATIONS = ("convolution", "1x1 convolution", "depthwise convolution", "shift")
@@ -92,7 +71,7 @@ MOST_REPEATS = 100
 
 
 def intensity(operation, batch, size, channels):
-    """What an operation computes and accesses."""
+    """Returns what an operation computes and accesses."""
     shape = (size, size, channels)
     if operation in (COPYING, "shift"):
         return analysis.shift_intensity(shape, batch)
@@ -108,13 +87,13 @@ def intensity(operation, batch, size, channels):
 
 
 def repeats(found):
-    """How often an operation is repeated inside of a call."""
+    """Returns how often an operation is repeated inside of a call."""
     work = found.multiply_adds + 20 * found.memory_accesses
     return int(np.clip(LEAST_WORK // work, 1, MOST_REPEATS))
 
 
 def kernel(operation, channels, random):
-    """Random weights that sum to one, so that repeating them makes nothing grow."""
+    """Returns random weights that sum to one, which repeating lets nothing grow."""
     shape = (KERNEL_SIZES[operation],) * 2 + (channels,)
     shape += (1,) if operation == "depthwise convolution" else (channels,)
     weights = random.uniform(size=shape).astype("float32")
@@ -123,7 +102,7 @@ def kernel(operation, channels, random):
 
 
 def tensorflow_call(operation, batch, size, channels, random):
-    """Function that repeats an operation of TensorFlow on a map."""
+    """Returns a function that repeats an operation of TensorFlow on a map."""
     if operation == "shift":
         displacements = grouped_displacements(channels)
         run = functools.partial(
@@ -150,14 +129,14 @@ def tensorflow_call(operation, batch, size, channels, random):
     def call(x):
         for _ in range(times):
             x = run(x)
-        # One value, so that nothing is copied out.
+        # Returning one value copies almost nothing.
         return tf.reshape(x, [-1])[0]
 
     return functools.partial(call, tf.constant(values)), times
 
 
 def litert_call(operation, batch, size, channels, path, random):
-    """Function that runs a file of one layer on a map."""
+    """Returns a function that runs a file of one layer on a map."""
     options = {"padding": "same", "use_bias": False}
     if operation == "depthwise convolution":
         layer = keras.layers.DepthwiseConv2D(KERNEL_SIZES[operation], **options)
@@ -172,7 +151,7 @@ def litert_call(operation, batch, size, channels, path, random):
 
 
 def copying_call(batch, size, channels):
-    """Function that copies a map of ones."""
+    """Returns a function that copies a map of ones."""
     shape = (batch, size, size, channels)
     source, target = (page_aligned(shape) for _ in range(2))
     source[...] = 1
@@ -180,7 +159,7 @@ def copying_call(batch, size, channels):
 
 
 def page_aligned(shape):
-    """Array that starts on a page.
+    """Returns an array that starts on a page.
 
     Where a copy starts a few bytes further into a page than what it copies, memcpy is
     ten times as slow on some processors, and says nothing of the memory.
@@ -192,7 +171,7 @@ def page_aligned(shape):
 
 
 def product_call(random):
-    """Function that multiplies two square matrices."""
+    """Returns a function that multiplies two square matrices."""
     left, right = random.uniform(size=(2, PRODUCT_SIZE, PRODUCT_SIZE)).astype("float32")
     return functools.partial(np.matmul, left, right, out=np.empty_like(left))
 
@@ -298,7 +277,8 @@ def main():
         raise SystemExit(f"There is no native op: {custom_ops.why_unavailable()}")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.get_logger().setLevel("ERROR")  # or it warns of making so many functions
+    # TensorFlow would warn about so many tf.functions.
+    tf.get_logger().setLevel("ERROR")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for shape in rich.progress.track(MAPS, "maps"):

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-# Chromium's name in Debian, and that of others.
+# Systems give Chromium, or Chrome, one of these names.
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 # Without them, Chromium asks a person before it uses a camera, and looks for a GPU, and

@@ -35,7 +35,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "face_verification.csv"
 def load_example():
     """Imports the example, which has the name of this file."""
     folder = ROOT / "examples"
-    # The example shares functions with others.
+    # The example imports a module from its own folder.
     sys.path.append(str(folder))
     spec = importlib.util.spec_from_file_location(
         "face_verification_example", folder / "face_verification.py"
@@ -49,7 +49,7 @@ example = load_example()
 
 
 def convolutional(model):
-    """The twin, whose shifts and the 1x1 convolutions behind them are 3x3 ones."""
+    """Returns the twin, with 3x3 convolutions for shifts and the 1x1 behind them."""
 
     def twin(layer):
         config = layer.get_config()
@@ -71,7 +71,7 @@ NETWORKS = {
 
 
 def rows_of(result, prefix=""):
-    """The columns of one `VerificationResult`."""
+    """Returns the columns of one `VerificationResult`."""
     columns = example.row_of("", result)
     del columns["embeddings"]
     return {
@@ -146,7 +146,7 @@ def main(arguments):
 
 
 def parameters(model):
-    """Number of trainable parameters."""
+    """Returns the number of trainable parameters."""
     return sum(weight.numpy().size for weight in model.trainable_weights)
 
 

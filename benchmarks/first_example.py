@@ -35,14 +35,14 @@ NETWORKS = ("FENet", "MobileNetV2")
 
 
 def code(network):
-    """The example for one of the networks."""
+    """Returns the example for one of the networks."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     example = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
     if network == "FENet":
         return example
     exchanged = example.replace("zoo.FENet", f"zoo.{network}")
     exchanged = re.sub(r"alpha=[\d.]+, ", "", exchanged)
-    # Weights of the same dataset, which these have no shifts in.
+    # These networks have no shifts, so the names of their weights end with the dataset.
     return re.sub(r'weights="(\w+)\.\w+"', r'weights="\1"', exchanged)
 
 

@@ -52,19 +52,19 @@ COLOURS = {"FENet": "#1f6fb4", "MobileNetV2": "#999999"}
 
 
 def records():
-    """The records of the weights to compare, the baseline first."""
+    """Returns the records of the weights to compare, the baseline first."""
     found = [zoo.get_record(name) for name in zoo.list_weights()]
     found = [record for record in found if record.dataset in DATASETS]
     return sorted(found, key=lambda record: record.name != BASELINE)
 
 
 def network(record):
-    """A network with its weights, at the size of a phone's image."""
+    """Returns a network with its weights, at the size of a phone's image."""
     return zoo.models.model_of_record(record, input_shape=IMAGE_SHAPE, output_stride=32)
 
 
 def without_shifts(model):
-    """The same network with all displacements at zero; `None` if it has none."""
+    """Returns the network with all displacements at zero, or `None` if it has none."""
     layers = [layer for layer in model.layers if isinstance(layer, LearnedShift)]
     for layer in layers:
         layer.displacements.assign(np.zeros(layer.displacements.shape))
@@ -122,7 +122,7 @@ def read(path=RESULTS):
 
 
 def elsewhere(path):
-    """The rows that other machines wrote, of weights that are still published."""
+    """Returns the rows of other machines, of weights that are still published."""
     names = {record.name for record in records()}
     return [
         row
@@ -133,7 +133,7 @@ def elsewhere(path):
 
 
 def draw(rows, path):
-    """Top-1 over time, a point for every network, a plot for every dataset and type."""
+    """Draws top-1 over time, with a plot for every dataset and type."""
     from matplotlib.figure import Figure
 
     names = {row["weights"] for row in rows}

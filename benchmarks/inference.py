@@ -59,8 +59,8 @@ from keras_shift.environment import machine  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "inference.csv"
 
-# Shares of the peer's time that the design asks for, with one thread:
-# (engine, peer, form, batch).
+# The design asks for these shares of the peer's time with one thread, by engine, peer,
+# form and batch size.
 GOALS = {
     ("tensorflow", "MobileNetV2 1.0", "as shipped", 1): 0.48,
     ("tensorflow", "MobileNetV2 1.0", "as shipped", 32): 0.45,
@@ -80,17 +80,17 @@ UNSHIFTED = {1.0: 0.6, 1.375: 0.695}
 
 
 def network(build, **arguments):
-    """A network in a state in which nothing is always zero."""
+    """Returns a network in a state in which nothing is always zero."""
     return with_random_biases(build(classifier_activation=None, **arguments))
 
 
 def peer(build, alpha):
-    """A network of keras.applications with random weights."""
+    """Returns a network of keras.applications with random weights."""
     return network(build, alpha=alpha, weights=None)
 
 
 def fenet(alpha, spatial="sparse_shift"):
-    """FE-Net, most channels of which do not move."""
+    """Returns FE-Net, most channels of which do not move."""
     model = network(
         zoo.FENet, alpha=alpha, spatial=spatial, include_preprocessing=False
     )
@@ -98,14 +98,14 @@ def fenet(alpha, spatial="sparse_shift"):
 
 
 def traced(model):
-    """A function of a model's Keras layers and variables."""
+    """Returns a function of a model's Keras layers and variables."""
     import tensorflow as tf
 
     return tf.function(lambda images: model(images, training=False), autograph=False)
 
 
 def frozen(model):
-    """A function of a model, with constants for its variables."""
+    """Returns a function of a model, with constants for its variables."""
     import tensorflow as tf
 
     constants = [(v, tf.constant(np.asarray(v))) for v in model.variables]
@@ -222,7 +222,7 @@ def tensorflow_rows(threads, rounds):
             images = np.random.default_rng(0).uniform(-1, 1, (batch, 224, 224, 3))
             images = tf.constant(images, "float32")
             calls = {
-                # Numbers that have arrived, not ones that are still being computed.
+                # `numpy` waits until the numbers are computed.
                 name: lambda function=function: function(images).numpy()
                 for name, function in functions.items()
             }
@@ -303,7 +303,7 @@ def main():
     parser.add_argument("--threads", type=int, help="print rows for so many threads")
     arguments = parser.parse_args()
     engines = [arguments.engine] if arguments.engine else list(ENGINES)
-    if arguments.threads:  # the process that `measured` starts
+    if arguments.threads:  # `measured` has started this process.
         for engine in engines:
             for rows in ENGINES[engine][0](arguments.threads, arguments.rounds):
                 print(json.dumps(rows), flush=True)

@@ -53,22 +53,22 @@ RESULTS = ROOT / "benchmarks" / "results" / "one_image.csv"
 
 THREADS = (1, 2)
 
-# In seconds. A helper that comes later had no core to run on.
+# A helper that starts later than this, in seconds, had no core to run on.
 LATEST_HELPER = 2e-4
 
 
 def network():
-    """The network in which the time is spent."""
+    """Returns the network in which the time is spent."""
     return deploy.fuse(fenet(1.0))
 
 
 def units_of(model):
-    """The layers that are units, in the order of their calls."""
+    """Returns the layers that are units, in the order of their calls."""
     return [layer for layer in model.layers if isinstance(layer, FusedUnit2D)]
 
 
 def described(layer):
-    """Line of a unit for the C++ program."""
+    """Returns the line of a unit for the C++ program."""
     pooling = "global" if layer.global_pool else layer.pool_padding or "none"
     numbers = (
         *layer.input.shape[1:],
@@ -85,7 +85,7 @@ def described(layer):
 
 
 def multiply_adds(layer):
-    """Multiply-adds of a unit for an image."""
+    """Returns the multiply-adds of a unit for an image."""
 
     def pixels(tensor):
         return int(np.prod(tensor.shape[1:3]))
@@ -148,7 +148,7 @@ def in_tensorflow(threads, rounds):
 
 
 def measured(threads, rounds):
-    """What `in_tensorflow` returns in a process of its own."""
+    """Runs `in_tensorflow` in a process of its own."""
     command = [sys.executable, __file__, "--rounds", str(rounds)]
     output = subprocess.check_output([*command, "--threads", str(threads)], text=True)
     return json.loads(output)
@@ -231,7 +231,7 @@ def main():
     arguments = parser.parse_args()
     if custom_ops.load() is None:
         raise SystemExit(f"There is no native op: {custom_ops.why_unavailable()}")
-    if arguments.threads:  # the process that `measured` starts
+    if arguments.threads:  # `measured` has started this process.
         print(json.dumps(in_tensorflow(arguments.threads, arguments.rounds)))
         return
     layers = units_of(network())

@@ -58,13 +58,13 @@ RECIPE = keras_shift.training.Recipe(
 
 
 def accuracy(model, data):
-    """Top-1 on the validation images."""
+    """Returns the top-1 on the validation images."""
     return keras_shift.training.evaluate(model, data.held_out_batches(250)).top1
 
 
 def phone_networks(trained):
-    """The networks for a phone's images, with what was learned on small ones."""
-    # Total stride 32, as MobileNetV2 has it, whatever the training had.
+    """Returns networks for a phone's images, with what small ones have taught."""
+    # MobileNetV2 has the total stride 32, whatever stride the training used.
     shape = (PHONE_SIZE, PHONE_SIZE, 3)
     model = keras_shift.zoo.MobileNetV2(
         shape, weights="tiny_imagenet", output_stride=32

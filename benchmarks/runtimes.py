@@ -67,7 +67,7 @@ from keras_shift.files import replacing  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "runtimes.csv"
 
-# Modules that must be there, by the names of their packages.
+# These modules must be installed. The keys are the names of their packages.
 PACKAGES = {
     "ai-edge-litert": "ai_edge_litert",
     "onnxruntime": "onnxruntime",
@@ -77,12 +77,12 @@ PACKAGES = {
 THREADS = (1, 2)
 BATCHES = (1, 8, 32)
 IMAGE_SHAPE = (224, 224, 3)
-# Of which network, runtime and precision the time is 1.
+# Times are ratios to that of this network, runtime and precision.
 BASELINE = ("MobileNetV2 1.0", "OpenVINO", "float32")
 # After its last images, a runtime's threads may keep processors busy, waiting for more.
 # The call of a turn that is not counted has to outlast those of other runtimes.
 TURN_SECONDS = 0.05
-# By how much outputs may differ from Keras', as a share of the largest one.
+# Outputs may differ from Keras' by this share of the largest one.
 BOUNDS = {"float32": 1e-3, "bfloat16": 0.1}
 OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -117,7 +117,7 @@ def networks():
 
 
 def precisions():
-    """What this processor multiplies, as OpenVINO sees it."""
+    """Returns what this processor multiplies, as OpenVINO sees it."""
     import openvino
 
     found = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -135,12 +135,12 @@ def repeated(run, times):
 
 
 def in_tensorflow(model, images):
-    """A model as a compiled function."""
+    """Returns a model as a compiled function."""
     import tensorflow as tf
 
     function, tensor = frozen(model), tf.constant(images)
 
-    # Numbers that have arrived, not ones that are still being computed.
+    # `numpy` waits until the numbers are computed.
     def outputs():
         return function(tensor).numpy()
 
@@ -148,13 +148,13 @@ def in_tensorflow(model, images):
 
 
 def in_litert(path, images, threads):
-    """A .tflite file for one image in LiteRT's interpreter."""
+    """Returns a .tflite file for one image in LiteRT's interpreter."""
     model = LiteRTModel(path, num_threads=threads)
     return Program(repeated(model.invoke, len(images)), lambda: model.predict(images))
 
 
 def in_onnx_runtime(path, images, threads):
-    """An ONNX file in ONNX Runtime."""
+    """Returns an ONNX file in ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -184,7 +184,7 @@ def in_onnx_runtime(path, images, threads):
 
 
 def in_openvino(path, images, threads, precision, batch=1):
-    """An ONNX file in OpenVINO, with `batch` images in a request."""
+    """Returns an ONNX file in OpenVINO, with `batch` images in a request."""
     import openvino
 
     model = openvino.Core().read_model(path)
@@ -218,7 +218,8 @@ def onnx_file(name, model, folder):
     path = folder / f"{name}.onnx"
     if not path.exists():
         plain = portable(model)
-        plain(np.zeros((1, *model.input_shape[1:])))  # or Keras refuses to export it
+        # Keras only exports a model that was called.
+        plain(np.zeros((1, *model.input_shape[1:])))
         with replacing(path) as temporary:
             plain.export(temporary, format="onnx", verbose=False)
     return path
@@ -245,7 +246,7 @@ class Networks:
         self._precisions = precisions()
         self._models, self._fused = {}, {}
         for name, build in networks().items():
-            # In every process the same as in the files.
+            # Every process then makes the weights that are in the files.
             keras.utils.set_random_seed(0)
             model = self._models[name] = build()
             # MobileNetV2 has no units, which are all that `fuse` computes in bfloat16.
@@ -336,7 +337,7 @@ def rows_of(seconds):
 
 
 def repeats_of(run):
-    """How often a function has to run for `TURN_SECONDS`."""
+    """Returns how often a function has to run for `TURN_SECONDS`."""
     run()
     start = time.perf_counter()
     run()
@@ -369,7 +370,7 @@ def measure(threads, batches, rounds, folder):
 
 
 def here():
-    """What rows have in common that are measured on one machine."""
+    """Returns what rows have in common that are measured on one machine."""
     numbers = {name: importlib.metadata.version(name) for name in PACKAGES}
     numbers = {**versions(), **numbers}
     texts = [f"{name} {number}" for name, number in numbers.items()]
@@ -403,7 +404,7 @@ def others(path, threads, batches):
 
 
 def table_of(rows):
-    """The table that is printed."""
+    """Returns the table that is printed."""
     table = rich.table.Table(
         title=rows[0]["machine"],
         caption="Time / MobileNetV2's in OpenVINO in float32, and / MobileNetV2's in "

@@ -53,21 +53,6 @@ from keras_shift.zoo import FENet  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "scaling.csv"
 
-COLUMNS = (
-    "axis",
-    "value",
-    "way",
-    "baseline",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "ms",
-    "baseline_ms",
-    "machine",
-    "tensorflow",
-    "threads",
-)
-
 STANDARD = {"sparsity": 0.6, "range": 1, "resolution": 224, "width": 1.0}
 AXES = {
     "sparsity": (0.0, 0.2, 0.4, 0.6, 0.8, 0.95),
@@ -75,11 +60,11 @@ AXES = {
     "resolution": (96, 128, 160, 224, 320),
     "width": (0.5, 0.75, 1.0, 1.375),
 }
-WITHOUT_SHIFTS = ("sparsity", "range")  # the others are compared with MobileNetV2
+WITHOUT_SHIFTS = ("sparsity", "range")  # The other axes are compared with MobileNetV2.
 
 FOLDED = "fused / folded"
 
-# How it is drawn: a colour a way, and what the axes say.
+# The picture has these colours, and these texts in the legend and beside the axes.
 COLOURS = {"fused": "C0", FOLDED: "C1", "litert": "C2", "keras": "C3"}
 LEGEND = {
     "fused": "fused, TensorFlow",
@@ -96,7 +81,7 @@ LABELS = {
 
 
 def fenet(sparsity, range, resolution, width):
-    """FE-Net with random displacements, none of them zero but for `sparsity`."""
+    """Returns FE-Net with random displacements; only `sparsity` makes some zero."""
     model = FENet(
         (resolution, resolution, 3),
         alpha=width,
@@ -107,7 +92,7 @@ def fenet(sparsity, range, resolution, width):
 
 
 def without_shifts(resolution, width):
-    """FE-Net in which nothing moves."""
+    """Returns FE-Net in which nothing moves."""
     return with_random_biases(
         FENet(
             (resolution, resolution, 3),
@@ -119,7 +104,7 @@ def without_shifts(resolution, width):
 
 
 def mobilenet(resolution, width):
-    """MobileNetV2 of keras.applications."""
+    """Returns MobileNetV2 of keras.applications."""
     return with_random_biases(
         keras.applications.MobileNetV2(
             (resolution, resolution, 3),
@@ -131,7 +116,7 @@ def mobilenet(resolution, width):
 
 
 def compiled(model):
-    """Function that runs a Keras model on one image of random pixels."""
+    """Returns a function that runs a Keras model on one image of random pixels."""
     random = np.random.default_rng(0)
     shape = (1, *model.inputs[0].shape[1:])
     image = tf.constant(random.uniform(0, 255, shape).astype("float32"))
@@ -142,7 +127,7 @@ def compiled(model):
 
 
 def lite(model, path):
-    """Function that runs a model's float32 file on such an image."""
+    """Returns a function that runs a model's float32 file on such an image."""
     deploy.to_tflite(model, path)
     runtime = deploy.LiteRTModel(path)
     random = np.random.default_rng(0)
@@ -158,12 +143,12 @@ class Networks:
         self._kept = {}
 
     def ours(self, point):
-        """FE-Net's, for a dictionary like `STANDARD`."""
+        """Returns the functions of FE-Net for a dictionary like `STANDARD`."""
         functions = self._calls(fenet, point)
         return {**functions, FOLDED: functions["fused"]}
 
     def rival(self, axis, point):
-        """The baseline's."""
+        """Returns the functions of the baseline."""
         size = {key: point[key] for key in ("resolution", "width")}
         if axis in WITHOUT_SHIFTS:
             return self._calls(without_shifts, size)
@@ -188,7 +173,8 @@ class Networks:
 def measure(axis, networks, rounds, advance):
     """Yields a dictionary for every value of an axis and every way."""
     points = {value: {**STANDARD, axis: value} for value in AXES[axis]}
-    # One network without shifts for all values, or one MobileNetV2 for each.
+    # One network without shifts serves all values. Otherwise each value has its own
+    # MobileNetV2.
     if axis in WITHOUT_SHIFTS:
         groups, name = [list(points)], "fenet without shifts"
     else:
@@ -223,7 +209,7 @@ def measure(axis, networks, rounds, advance):
 
 
 def ways(axis):
-    """What is timed for every value of an axis."""
+    """Returns what is timed for every value of an axis."""
     return [way for way in LEGEND if way != FOLDED or axis not in WITHOUT_SHIFTS]
 
 
@@ -260,7 +246,7 @@ def show(rows, console):
 
 
 def read(path):
-    """The rows of a file, with numbers where there are some."""
+    """Returns the rows of a file, with numbers where there are some."""
     numbers = ("value", "ratio", "ratio_low", "ratio_high", "ms", "baseline_ms")
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -270,7 +256,7 @@ def read(path):
 
 
 def draw(rows, path):
-    """A panel for each axis: medians, and bands from quartile to quartile."""
+    """Draws a panel for each axis: medians, and bands from quartile to quartile."""
     from matplotlib.figure import Figure
 
     figure = Figure((9, 7), dpi=100, facecolor="white", layout="constrained")
@@ -324,7 +310,8 @@ def main():
         raise SystemExit(f"There is no native op: {custom_ops.why_unavailable()}")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.get_logger().setLevel("ERROR")  # or it warns of making so many functions
+    # TensorFlow would warn about so many tf.functions.
+    tf.get_logger().setLevel("ERROR")
     rows = []
     with tempfile.TemporaryDirectory() as folder, rich.progress.Progress() as progress:
         networks = Networks(folder)

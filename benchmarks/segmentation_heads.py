@@ -40,7 +40,7 @@ SIZES = ((224, 224), (512, 512), (1024, 1024), (3840, 2160))
 
 
 def camvid(folder, arguments):
-    """CamVid with the images for testing held out, cropped to squares."""
+    """Returns CamVid with the images for testing held out, cropped to squares."""
     sides = []
     for split in ("train", "test"):
         pairs = []
@@ -78,7 +78,7 @@ def train(data, arguments):
 
 
 def on_record(data, arguments):
-    """The same as `train`, with rows that were written and untrained networks."""
+    """Stands for `train`, with rows that were written and untrained networks."""
     with open(arguments.output, newline="") as file:
         rows = list(csv.DictReader(file))
     size = (arguments.image_size, arguments.image_size)
@@ -90,7 +90,7 @@ def on_record(data, arguments):
 
 
 def options_of(arguments, output):
-    """The options of the example."""
+    """Returns the options of the example."""
     return example.parse(
         ["--output", output, "--epochs", str(arguments.epochs)]
         + ["--image-size", str(arguments.image_size), "--sizes"]

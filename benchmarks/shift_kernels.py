@@ -41,8 +41,9 @@ from keras_shift.environment import machine  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "shift_kernels.csv"
 
-# Of the design: sorted and arbitrary channels forward, as multiples of memcpy, and
-# forward and backward together, as a share of the depthwise convolution's.
+# The design asks for these times: of sorted and arbitrary channels forward, as
+# multiples of memcpy's, and of forward and backward together, as a share of the
+# depthwise convolution's.
 GOALS = {"sorted": 1.2, "arbitrary": 2.5, "together": 0.7}
 
 KEY = ("batch", "size", "channels", "range", "unshifted", "order")
@@ -79,7 +80,7 @@ def kernel_rows(rounds):
 
 
 def displacements(row, random):
-    """A balanced pattern like the C++ program's, and its channels' sorted order."""
+    """Returns a balanced pattern like the C++ program's, and its sorted order."""
     extent, channels = row["range"], row["channels"]
     window = range(-extent, extent + 1)
     choices = [pair for pair in itertools.product(window, window) if any(pair)]
@@ -173,7 +174,7 @@ def tensorflow_calls(row, random):
 
 
 def pad_slice_concat(x, pattern, extent):
-    """The shift in TensorFlow's own words, a slice a displacement."""
+    """Shifts by TensorFlow's own operations, with a slice for each displacement."""
     _, height, width, channels = x.shape
     unshifted = int(np.sum(~pattern.any(axis=0)))
     margin = [0, 0], [extent, extent], [extent, extent], [0, 0]
@@ -270,7 +271,8 @@ def main():
         raise SystemExit(f"There is no native op: {custom_ops.why_unavailable()}")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.get_logger().setLevel("ERROR")  # or it warns of making so many functions
+    # TensorFlow would warn about so many tf.functions.
+    tf.get_logger().setLevel("ERROR")
     random = np.random.default_rng(0)
     with rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),

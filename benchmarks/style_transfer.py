@@ -36,7 +36,7 @@ def _load_example():
         "style_transfer_example", ROOT / "examples" / "style_transfer.py"
     )
     module = importlib.util.module_from_spec(spec)
-    # Its dataclass looks for its own module.
+    # A dataclass looks its own module up here.
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
@@ -44,7 +44,7 @@ def _load_example():
 
 example = _load_example()
 
-# Columns of the CSV by what the example calls them.
+# The example's own names have these columns in the CSV file.
 COLUMNS = {
     "network": "network",
     "parameters": "parameters",

@@ -28,7 +28,6 @@ from keras_shift.environment import machine  # noqa: E402
 from keras_shift.zoo import recipes  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results" / "transfer.csv"
-COLUMNS = ("start", "seed", "epoch", "steps", "top1", "machine")
 IMAGES_PER_CLASS = 100
 
 RECIPE = dataclasses.replace(
@@ -62,7 +61,7 @@ def curve(weights, recipe, data):
 
 
 def final(rows):
-    """The top-1 after the last epoch, for every start and seed."""
+    """Returns the top-1 after the last epoch, for every start and seed."""
     last = max(row["epoch"] for row in rows)
     found = {}
     for row in rows:
@@ -87,7 +86,7 @@ def read(path):
 
 
 def draw(rows, path):
-    """A curve for every start and seed."""
+    """Draws a curve for every start and seed."""
     from matplotlib.figure import Figure
 
     figure = Figure((6.4, 4), dpi=100, facecolor="white", layout="constrained")

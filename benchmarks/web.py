@@ -133,7 +133,7 @@ def measure(folder, images):
 
 
 def read(folder, count, size):
-    """The first image of each of some classes, as uint8."""
+    """Returns the first image of each of some classes, as uint8."""
     paths = [min(each.iterdir()) for each in sorted(Path(folder).iterdir())[:count]]
     if len(paths) < count:
         raise SystemExit(f"There must be {count} classes in {folder}.")

@@ -57,30 +57,16 @@ from keras_shift.zoo import ShiftNetA  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "where_time_goes.csv"
 
-COLUMNS = (
-    "runtime",
-    "network",
-    "kind",
-    "share",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "ms",
-    "machine",
-    "tensorflow",
-    "threads",
-)
-
 SPARSITY = 0.8
 
-# In the order in which they are left out; the last one is what remains.
+# Kinds are left out in this order. The last one is what remains.
 KINDS = ("spatial", "normalization, ReLU, additions", "stem", "1x1 and rest")
 FUSED_KINDS = ("spatial", "fused and rest")
 
 NETWORKS = ("grouped", "sparse 80%", "depthwise 3", "depthwise 5")
 FUSED_NETWORKS = NETWORKS[:2]
 
-# How it is drawn, from the bottom: a colour a kind, and what the legend says.
+# The picture stacks the kinds in this order, from the bottom up.
 COLOURS = {
     "1x1 and rest": "#4c78a8",
     "fused and rest": "#9ecae9",
@@ -98,7 +84,7 @@ LEGEND = {
 
 
 def shiftnet(network):
-    """One of `NETWORKS`."""
+    """Returns one of `NETWORKS`."""
     if network == "sparse 80%":
         model = ShiftNetA(spatial="sparse_shift", classifier_activation=None)
         random = np.random.default_rng(0)
@@ -127,7 +113,7 @@ def shiftnet(network):
 
 
 def remainders():
-    """What remains of any network, by the first kind that is not left out."""
+    """Returns what remains of any network, by the first kind that is not left out."""
     bare = with_random_biases(ShiftNetA(spatial="none", classifier_activation=None))
     left_out = (
         keras.layers.BatchNormalization,
@@ -137,7 +123,8 @@ def remainders():
 
     def call(layer, *args, **kwargs):
         if isinstance(layer, left_out):
-            return keras.tree.flatten(args)[-1]  # of an addition, not the shortcut
+            # An addition's last input is not the shortcut.
+            return keras.tree.flatten(args)[-1]
         return layer(*args, **kwargs)
 
     convolutions = keras.models.clone_model(bare, call_function=call)
@@ -156,7 +143,7 @@ def calls(folder, advance):
         advance()
     for name in FUSED_NETWORKS:
         functions["keras"][f"{name}, fused"] = compiled(deploy.fuse(models[name]))
-    # The network without shifts.
+    # This network has no shifts.
     fused = deploy.fuse(models[KINDS[1]])
     functions["keras"][FUSED_KINDS[1]] = compiled(fused)
     return functions
@@ -211,7 +198,7 @@ def show(rows, console):
 
 
 def read(path):
-    """The rows of a file, with numbers where there are some."""
+    """Returns the rows of a file, with numbers where there are some."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
@@ -221,7 +208,7 @@ def read(path):
 
 
 def draw(rows, path):
-    """A bar for each network, as high as its time, divided into the kinds."""
+    """Draws a bar for each network, as high as its time, divided into the kinds."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -277,7 +264,8 @@ def _draw_bar(panel, x, kinds):
             panel.text(x, middle, f"{share:.0%}", ha="center", va="center", size=9)
         bottom += height
     low, high = whole["ratio_low"], whole["ratio_high"]
-    if low < high:  # all are measured against the first
+    # The first time has no spread, since all ratios are to it.
+    if low < high:
         panel.vlines(x + 0.3, low, high, color="black", linewidth=1.5)
     panel.annotate(
         f"{whole['ms']:.0f} ms",
@@ -307,7 +295,8 @@ def main():
         raise SystemExit(f"There is no native op: {custom_ops.why_unavailable()}")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.get_logger().setLevel("ERROR")  # or it warns of making so many functions
+    # TensorFlow would warn about so many tf.functions.
+    tf.get_logger().setLevel("ERROR")
     rows = []
     with tempfile.TemporaryDirectory() as folder, rich.progress.Progress() as progress:
         steps = len(NETWORKS) + len(KINDS[1:]) + 2

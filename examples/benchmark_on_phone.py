@@ -40,7 +40,7 @@ from keras_shift.image_batches import random_pixels  # noqa: E402
 
 KINDS = {"float32": None, "float16": "float16", "int8": "int8"}
 
-# Where programs that adb starts may write and be started.
+# Programs that adb starts may write here, and be started from here.
 FOLDER = "/data/local/tmp/keras_shift"
 
 AVERAGE = re.compile(r"Inference timings in us:.*Inference \(avg\): ([\d.e+]+)")
@@ -50,7 +50,8 @@ class Phone:
     """A phone that adb reaches.
 
     Args:
-        serial: Its serial number, or `None` if there is only one phone.
+        serial: String, its serial number, or `None` if there is only one phone.
+            Defaults to `None`.
 
     Raises:
         OSError: If there is no adb, or no phone that it may use.
@@ -91,7 +92,7 @@ class Phone:
 
 
 def _chosen(listed, serial):
-    """The serial number of the phone to use, out of what `adb devices` prints."""
+    """Returns the serial number to use, out of what `adb devices` prints."""
     states = dict(re.findall(r"^(\S+)\t(.+)$", listed, re.MULTILINE))
     if serial is not None and serial not in states:
         raise ValueError(
@@ -167,7 +168,7 @@ def measure(phone, program, paths, arguments, progress=iter):
 
 
 def summarize(times, about):
-    """A row for every file: its time, and that as a share of the last network's."""
+    """Returns a row for every file: its time, also as a share of the last network's."""
     rows = []
     for (name, kind), own in times.items():
         milliseconds = np.percentile(own / 1e3, [25, 50, 75])

@@ -39,12 +39,12 @@ except ImportError as error:
         f'This needs pip install "keras-shift[explain]" ({error}).'
     ) from error
 
-# Two networks by one recipe, of about the same accuracy.
+# The same recipe trained both networks to about the same accuracy.
 COMPARED = {
     "FE-Net 0.75": "fenet_0.75.tiny_imagenet.sparse",
     "MobileNetV2": "mobilenet_v2_1.0.tiny_imagenet",
 }
-IMAGE_SIZE = 224  # for networks that take any
+IMAGE_SIZE = 224  # Networks that take any size get this one.
 MAX_IMAGES = 100  # A picture with more rows is more than anyone looks at.
 ENDINGS = (".png", ".jpg", ".pdf", ".svg")
 

@@ -50,9 +50,9 @@ from keras_shift.training import verification
 
 STRIDE = 32  # Smaller images have no pixel for every stride.
 MOST_IMAGES = 20  # A few people of LFW have hundreds.
-MOST_PAIRS = 1000  # of either kind
-PEOPLE_TRAINED_ON = 7  # of the ten digits
-DRAWN_PAIRS = 4  # of either kind
+MOST_PAIRS = 1000  # So many pairs of either kind are enough.
+PEOPLE_TRAINED_ON = 7  # The other three digits are strangers.
+DRAWN_PAIRS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +81,12 @@ class Data:
 
     @property
     def people(self):
-        """Number of people to train on."""
+        """Returns the number of people to train on."""
         return int(self.labels.max()) + 1
 
 
 def digits(arguments):
-    """Scikit-learn's digits in the place of faces; three of the ten are held out."""
+    """Returns scikit-learn's digits in the place of faces; three are held out."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -114,7 +114,7 @@ def digits(arguments):
 
 
 def folder(path, arguments):
-    """A folder of people, some of whom are held out, as files say or by chance."""
+    """Returns a folder of people, some held out, as files say or by chance."""
     files = people_in(path)
     if arguments.pairs:
         training = dict.fromkeys(verification.read_people(arguments.training_people))
@@ -228,7 +228,7 @@ def fitted(files, purpose, arguments):
 
 
 def build(arguments):
-    """A network for images of this size, with random weights."""
+    """Returns a network for images of this size, with random weights."""
     size = arguments.image_size
     return keras_shift.zoo.ShiftFaceNet(
         (size, size, 3),
@@ -291,12 +291,12 @@ def verify(predict, data):
 
 
 def keras_predict(model):
-    """The function `model.predict`, which prints nothing."""
+    """Returns the function `model.predict`, which prints nothing."""
     return lambda images: model.predict(images, verbose=0)
 
 
 def row_of(name, result):
-    """What the table has of some embeddings."""
+    """Returns what the table has of some embeddings."""
     return {
         "embeddings": name,
         "accuracy": result.accuracy,

@@ -38,7 +38,7 @@ from keras_shift.files import replacing  # noqa: E402
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 and 0.999 are slow for a short training.
 CALIBRATION_IMAGES = 200
 
-# What stands in the table's title, or in its file only.
+# The printed table has these in its title, or leaves them to its file.
 NOT_IN_TABLE = {"network", "pixels", "total stride", "epochs", "machine"}
 
 
@@ -54,7 +54,7 @@ class Data:
 
 
 def digits(image_size, batch_size, seed):
-    """Scikit-learn's 1797 handwritten digits of 8x8 pixels, a fifth held out."""
+    """Returns scikit-learn's 1797 digits of 8x8 pixels, a fifth of them held out."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -73,7 +73,7 @@ def digits(image_size, batch_size, seed):
 
 
 def folder(path, image_size, batch_size, seed):
-    """A folder of one folder of images for each class, a fifth held out."""
+    """Returns the images in a folder of class folders, a fifth of them held out."""
     train, held_out = keras.utils.image_dataset_from_directory(
         path,
         validation_split=0.2,
@@ -93,7 +93,7 @@ def folder(path, image_size, batch_size, seed):
 
 
 def tfds_dataset(name, image_size, batch_size, seed):
-    """A dataset of TensorFlow Datasets with images and labels."""
+    """Returns a dataset of TensorFlow Datasets with images and labels."""
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -125,7 +125,7 @@ def tfds_dataset(name, image_size, batch_size, seed):
 
 
 def load(arguments):
-    """The images that the command line names."""
+    """Returns the images that the command line names."""
     options = (
         arguments.image_size or (96 if arguments.data else 32),
         arguments.batch_size,
@@ -139,7 +139,7 @@ def load(arguments):
 
 
 def start_of(constructor, alpha, weights):
-    """What a network starts from with `--weights`; `None` for random weights."""
+    """Returns what a network starts from; `None` stands for random weights."""
     if weights == "random":
         return None
     if os.path.exists(weights):
@@ -157,7 +157,7 @@ def start_of(constructor, alpha, weights):
         if (record.constructor, record.arguments.get("alpha")) == (constructor, alpha)
     ]
     if weights != "published":
-        # Those of the same dataset take the place of weights that there are not.
+        # Where there are no such weights, others of the same dataset take their place.
         for name in (weights, weights.split(".")[0]):
             if name in {record.weights for record in own}:
                 return name
@@ -169,7 +169,7 @@ def start_of(constructor, alpha, weights):
 
 
 def build(constructor, alpha, data, output_stride, weights, seed):
-    """A network of the zoo, with those weights, or random ones where it has none."""
+    """Returns a network with those weights, or random ones where there are none."""
     keras.utils.set_random_seed(seed)
     name = constructor.__name__
     start = start_of(name, alpha, weights)
@@ -186,7 +186,7 @@ def build(constructor, alpha, data, output_stride, weights, seed):
 
 
 def unshifted(model):
-    """The share of unshifted channels; empty for a network without shifts."""
+    """Returns the share of unshifted channels, or nothing without shift layers."""
     share = keras_shift.analysis.summary(model).unshifted
     return "" if share is None else share
 
@@ -211,13 +211,13 @@ def fit(model, data, epochs, learning_rate, callbacks=()):
         validation_data=data.held_out,
         epochs=epochs,
         callbacks=callbacks,
-        shuffle=False,  # `data.train` shuffles itself, and Keras would warn
+        shuffle=False,  # `data.train` shuffles itself, and Keras would warn.
     )
     return model.evaluate(data.held_out, verbose=0, return_dict=True)["accuracy"]
 
 
 def collect(dataset, count=None):
-    """The first `count` images and labels of a dataset, as arrays."""
+    """Returns the first `count` images and labels of a dataset, as arrays."""
     if count is not None:
         dataset = dataset.unbatch().take(count).batch(count)
     batches = list(dataset.as_numpy_iterator())

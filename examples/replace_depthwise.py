@@ -32,12 +32,12 @@ from keras_shift.deploy import LiteRTModel  # noqa: E402
 from keras_shift.deploy.timing import time_alternately  # noqa: E402
 from keras_shift.files import replacing  # noqa: E402
 
-# What the importance of shifts is computed from.
+# The importance of shifts is computed from this many images.
 IMPORTANCE_IMAGES = 500
 
 
 def build(name, data, seed):
-    """MobileNetV2 of the zoo with its weights, or a network of keras.applications."""
+    """Returns the zoo's MobileNetV2 with weights, or one of keras.applications."""
     keras.utils.set_random_seed(seed)
     shape = (data.image_size, data.image_size, 3)
     if name == "MobileNetV2":

@@ -52,11 +52,11 @@ except ImportError as error:
     ) from error
 
 FEATURES = (4, 8, 16)
-IGNORED = 255  # a pixel that does not count, as in Pascal VOC's masks
+IGNORED = 255  # Pixels of this class do not count, as in Pascal VOC's masks.
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 is slow for a short training.
 DRAWN_IMAGES = 6
-BACKGROUND = 0.15  # the grey of class 0
-DIGITS = 5  # Of all ten, a short training tells fewer apart.
+BACKGROUND = 0.15  # Class 0 is drawn in this grey.
+DIGITS = 5  # A short training does not tell all ten apart.
 HEADS = {"shifts": "grouped_shift", "depthwise": "depthwise"}
 
 
@@ -73,7 +73,7 @@ class Data:
 
 
 def digits(arguments):
-    """Scikit-learn's digits on its photographs; digits and places are held out."""
+    """Returns digits on scikit-learn's photographs; digits and places are held out."""
     try:
         from sklearn import datasets, model_selection
     except ImportError as error:
@@ -126,7 +126,7 @@ def _digits_on_photograph(random, backgrounds, glyphs, labels, size):
         top = random.integers(size - side + 1)
         left = number * width + random.integers(width - side + 1)
         place = np.s_[top : top + side, left : left + side]
-        # A colour that stands out from what is below it.
+        # The digit's colour stands out from what is below it.
         colour = image[place].mean((0, 1)) + 128 + random.uniform(-40, 40, 3)
         image[place] += np.clip(2 * ink - 0.5, 0, 1)[..., None] * (
             colour % 256 - image[place]
@@ -136,7 +136,7 @@ def _digits_on_photograph(random, backgrounds, glyphs, labels, size):
 
 
 def folder(path, arguments):
-    """The folders images/ and masks/ in a folder, of which a fifth is held out."""
+    """Returns the files in images/ and masks/ of a folder, a fifth of them held out."""
     endings = Image.registered_extensions()
     files = [
         file
@@ -177,7 +177,7 @@ def folder(path, arguments):
 
 
 def tfds_dataset(name, arguments):
-    """A dataset of TensorFlow Datasets with features image and segmentation_mask."""
+    """Returns a TFDS dataset with the features image and segmentation_mask."""
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -285,7 +285,7 @@ def class_names(masks, path):
 
 
 def build(head, classes, height, width, arguments):
-    """A network for images of this size."""
+    """Returns a network for images of this size."""
     backbone = keras_shift.zoo.FENet(
         (height, width, 3),
         alpha=arguments.alpha,
@@ -341,7 +341,7 @@ def fit(model, data, arguments):
 
 
 def mean_iou(masks, predicted, classes):
-    """Mean over the classes of intersection over union, by Keras."""
+    """Returns the mean over the classes of intersection over union, by Keras."""
     metric = keras.metrics.MeanIoU(classes, ignore_class=IGNORED)
     for mask, prediction in zip(masks, predicted):
         metric.update_state(mask, prediction)
@@ -349,7 +349,7 @@ def mean_iou(masks, predicted, classes):
 
 
 def majority(masks):
-    """The most frequent class."""
+    """Returns the most frequent class."""
     return int(np.bincount(masks[masks != IGNORED]).argmax())
 
 

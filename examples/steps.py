@@ -7,7 +7,7 @@ from keras_shift.deploy import LiteRTModel, to_tflite
 KINDS = {"float32": None, "int8": "int8"}
 CALIBRATION_IMAGES = 100
 
-# Published weights that are compared where nothing is trained; ratios of times are to
+# Examples that train nothing compare these published weights. Ratios of times are to
 # the last ones'.
 NETWORKS = ("fenet_0.75.tiny_imagenet.emptied", "mobilenet_v2_1.0.tiny_imagenet")
 

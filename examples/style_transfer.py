@@ -45,16 +45,17 @@ from keras_shift.deploy.timing import time_alternately  # noqa: E402
 from keras_shift.environment import machine  # noqa: E402
 from keras_shift.files import replacing  # noqa: E402
 
-LEAST_PIXELS = 16  # of a photograph's or the style's shorter side
-HELD_OUT = 12  # at most
-STROKES = 6000  # of the picture that is drawn
+LEAST_PIXELS = 16  # The shorter side of every picture has at least as many.
+HELD_OUT = 12  # At most so many photographs are held out.
+STROKES = 6000  # The stand-in for a painting has so many.
 CALIBRATION_IMAGES = 8
 DRAWN_IMAGES = 4
-PARTED_AT = 400  # of the stand-in's 640 columns; what lies to the right is held out
+# Columns of the stand-in's photograph from this one on are held out.
+PARTED_AT = 400
 NETWORKS = {"convolutions": "conv", "shifts": "grouped_shift"}
-# As multiples of --learning-rate. Kernels with nine times the inputs start at a third
-# of the size, of which Adam's steps take no notice: with the shifts' learning rate, the
-# convolutions' ReLUs died.
+# These are multiples of --learning-rate. Kernels with nine times the inputs start at a
+# third of the size, but Adam's steps do not depend on it. With the shifts' learning
+# rate, the convolutions' ReLUs died.
 LEARNING_RATES = {"style_convolutions": 1 / 3, "style_shifts": 1.0}
 FEATURES = ("mobilenet_v2", "fenet", "hed", "vgg16")
 LOSSES = ("style loss", "content loss")
@@ -98,7 +99,7 @@ def stand_in(arguments):
 
 
 def strokes(size, seed=0):
-    """A square picture of short strokes of a brush, which follow whirls."""
+    """Returns a square picture of short strokes of a brush, which follow whirls."""
     random = np.random.default_rng(seed)
     palette = np.array(
         [(16, 37, 92), (30, 86, 160), (94, 160, 204), (244, 196, 48), (232, 120, 32)]
@@ -127,7 +128,7 @@ def strokes(size, seed=0):
 
 
 def folder(style_path, path, arguments):
-    """The photographs in a folder, of which a fifth is held out, and a picture."""
+    """Returns the photographs in a folder, a fifth held out, and a picture."""
     style = checked(style_path)
     shorter = min(style.size)
     size = [round(length * arguments.style_size / shorter) for length in style.size]
@@ -183,7 +184,7 @@ def resized(image, size):
 
 
 def build(network, height=None, width=None):
-    """A network for images of this size, or of any."""
+    """Returns a network for images of this size, or of any."""
     return keras_shift.zoo.StyleTransferNet(
         (height, width, 3), name=f"style_{network}", spatial=NETWORKS[network]
     )
@@ -225,7 +226,7 @@ def fit(model, features, data, arguments, output):
     trainer.fit(
         photographs,
         epochs=arguments.epochs,
-        shuffle=False,  # `photographs` shuffles itself, and Keras would warn
+        shuffle=False,  # `photographs` shuffles itself, and Keras would warn.
         callbacks=[
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.LambdaCallback(on_epoch_end=draw_progress),
@@ -235,12 +236,12 @@ def fit(model, features, data, arguments, output):
 
 
 def paint(model, photographs):
-    """What a network makes of photographs."""
+    """Returns what a network makes of photographs."""
     return model.predict(photographs.astype("float32"), batch_size=1, verbose=0)
 
 
 def losses(trainer, photographs, painted):
-    """Both losses of held-out photographs, without their weights."""
+    """Returns both losses of held-out photographs, without their weights."""
     found = [
         trainer.losses_of(
             photograph[None].astype("float32"), image[None].astype("float32")

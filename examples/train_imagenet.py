@@ -52,7 +52,7 @@ def parse(arguments=None):
 
 
 def changed(recipe, options):
-    """The recipe, with what the command line has instead."""
+    """Returns the recipe, with what the command line has instead."""
     changes = {
         "epochs": options.epochs,
         "batch_size": options.batch_size,

@@ -36,7 +36,7 @@ from keras_shift.files import replacing  # noqa: E402
 PAGE = Path(__file__).resolve().parent / "web"
 PACKAGE, VERSION = "@litertjs/core", "2.5.3"
 
-# What people call the datasets of published weights.
+# People know the datasets of published weights by these names.
 DATASETS = {
     "tiny_imagenet": "Tiny-ImageNet",
     "cifar10": "CIFAR-10",
@@ -49,11 +49,12 @@ def write_page(output, names=NETWORKS, image_size=None, images=None):
 
     Args:
         output: `pathlib.Path` of the folder.
-        names: Names of published weights with the same classes.
+        names: Names of published weights with the same classes. Defaults to the two
+            of `steps.NETWORKS`.
         image_size: Height and width of the files' input, in pixels. Defaults to
             `None`: that of the images that the networks were trained with.
         images: Images of `image_size` with which files are quantized to int8, or
-            `None` for float32 files.
+            `None` for float32 files. Defaults to `None`.
     """
     records = [zoo.get_record(name) for name in names]
     if len({(tuple(record.names()), record.input_shape) for record in records}) > 1:
@@ -101,7 +102,7 @@ def write_page(output, names=NETWORKS, image_size=None, images=None):
 
 
 def _name(record):
-    """What the page calls a network: `FE-Net 0.75`, and of width 1, `MobileNetV2`."""
+    """Returns the page's name of a network, which leaves out the width 1."""
     name = record.constructor.replace("FENet", "FE-Net")
     return f"{name} {record.arguments['alpha']:g}".removesuffix(" 1")
 
@@ -175,7 +176,7 @@ def server(output, port):
 
 
 def read_images(folder, image_size):
-    """Some images of a folder of class folders, in batches."""
+    """Returns some images of a folder of class folders, in batches."""
     if not os.path.isdir(folder):
         raise ValueError(f"--data must be a folder. Received: --data {folder}")
     dataset = keras.utils.image_dataset_from_directory(

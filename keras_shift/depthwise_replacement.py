@@ -214,8 +214,8 @@ def _center_of_mass(kernel, positions):
     )
 
 
-# Functions from the absolute values of a kernel, and from the positions of its rows and
-# of its columns, to displacements.
+# These functions compute displacements from the absolute values of a kernel, and from
+# the positions of its rows and columns.
 _STARTING_POINTS = {"strongest": _strongest, "center_of_mass": _center_of_mass}
 
 

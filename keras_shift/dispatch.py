@@ -5,7 +5,7 @@ import keras
 from keras_shift import custom_ops, tracing
 from keras_shift.typing import Tensor
 
-# The dtypes for which the op has kernels.
+# The op has kernels for these dtypes.
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int8")
 
 

@@ -13,7 +13,7 @@ from keras_shift.version import __version__
 
 _PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
 
-# Names of vector instructions by Linux' flags for them, the widest first.
+# Linux' flags for vector instructions stand beside their names, the widest first.
 _VECTORS = {
     "avx512_vnni": "AVX-512 VNNI",
     "avx512f": "AVX-512",

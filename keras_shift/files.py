@@ -12,7 +12,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # on Windows
+except ImportError:  # Windows has no such module.
     fcntl = None  # type: ignore[assignment]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

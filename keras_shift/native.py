@@ -9,6 +9,9 @@ import keras
 from keras_shift import custom_ops, portable_shift
 from keras_shift.typing import Shape, Tensor
 
+# The op refuses more threads.
+_MOST_THREADS = 256
+
 
 def shift(x: Tensor, displacements: Tensor) -> Tensor:
     """Shifts NHWC images by displacements that are whole numbers (Eq. 1 and 7)."""
@@ -137,7 +140,7 @@ def _register_gradients():
 
 def _threads(tf):
     # Zero is TensorFlow's default and stands for all cores.
-    return tf.config.threading.get_intra_op_parallelism_threads()
+    return min(tf.config.threading.get_intra_op_parallelism_threads(), _MOST_THREADS)
 
 
 if keras.backend.backend() == "tensorflow":

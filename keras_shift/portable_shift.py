@@ -21,7 +21,7 @@ FAR = 2.0**29
 # On JAX, displacements up to this become a choice among moved images.
 _LARGEST_CHOICE = 2
 
-# A function of images and displacements that returns moved images.
+# A mover is a function of images and displacements that returns moved images.
 Mover = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -101,7 +101,8 @@ def _one_hot_kernel(displacements, radius):
     return ops.expand_dims(rows[:, None, :] * columns[None, :, :], -1)
 
 
-# Functions that make a mover of a bound on displacements. Only a gather needs no bound.
+# These functions make a mover from a bound on displacements. Only a gather needs no
+# bound.
 WAYS: dict[str, Callable[[int], Mover]] = {
     "gather": lambda radius: gather,
     "slices": lambda radius: lambda x, displacements: _select(x, displacements, radius),
@@ -151,7 +152,16 @@ def rounded_shift(max_displacement: int | None) -> Mover:
 def both_gradients(
     max_displacement: int | None, input_relu: bool = False
 ) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Returns the function that computes Eq. 7 and Eq. 6 from an incoming gradient."""
+    """Returns the function that computes Eq. 7 and Eq. 6 from an incoming gradient.
+
+    Args:
+        max_displacement: Int, the largest displacement, or `None` if any is allowed.
+        input_relu: Boolean, whether the shift moves `relu(x)`. Defaults to `False`.
+
+    Returns:
+        A function of the images, the incoming gradient and the displacements. It
+        returns the gradients of the images and of the displacements.
+    """
     move = _mover(max_displacement)
 
     def gradients(x, upstream, displacements):

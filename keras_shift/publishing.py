@@ -35,7 +35,7 @@ from keras_shift.zoo.record import Record
 
 _BATCH_SIZE = 250
 
-# What the datasets' own terms allow.
+# This is what the datasets' own terms allow.
 _LICENCES = {
     "cifar10": "its authors state no licence and ask to be cited (Krizhevsky, 2009)",
     "cifar100": "its authors state no licence and ask to be cited (Krizhevsky, 2009)",

@@ -30,7 +30,8 @@ def _is_text(value):
     return isinstance(value, str)
 
 
-# What the value of a field must be: as a function, in words, and for which fields.
+# Each rule has a function of a field's value, says in words what the value must be, and
+# names the fields that it is for.
 _RULES: tuple[tuple[Callable[[Any], bool], str, tuple[str, ...]], ...] = (
     (_is_text, "must be a text", ("name", "network", "dataset", "source")),
     (

@@ -8,8 +8,8 @@ import rich.box
 import rich.console
 import rich.table
 
-# Widths in characters: that of the narrowest terminal that a table is fitted to, and
-# one that no row of a table in a file exceeds.
+# A table is fitted to no terminal with fewer characters than `NARROW`. No row of a
+# table in a file has more than `UNBOUNDED`.
 NARROW = 80
 UNBOUNDED = 1000
 

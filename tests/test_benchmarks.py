@@ -36,10 +36,8 @@ def nothing():
     pass
 
 
-def test_results_are_what_the_script_writes(script):
-    rows = script.read(script.RESULTS)
-    assert tuple(rows[0]) == script.COLUMNS
-    for row in rows:
+def test_ratios_lie_within_their_spread(script):
+    for row in script.read(script.RESULTS):
         assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
         assert row["ms"] > 0
         assert row["machine"]
@@ -65,9 +63,11 @@ def test_scaling_compares_every_value_in_every_way(monkeypatch, tmp_path):
         for row in scaling.measure(axis, networks, 2, lambda: steps.append(axis))
     ]
     scaling.write(rows, tmp_path / "scaling.csv")
-    for made in (scaling.read(tmp_path / "scaling.csv"), scaling.read(scaling.RESULTS)):
-        assert tuple(made[0]) == scaling.COLUMNS
-        assert [(row["axis"], row["value"], row["way"]) for row in made] == [
+    made = scaling.read(tmp_path / "scaling.csv")
+    published = scaling.read(scaling.RESULTS)
+    assert list(made[0]) == list(published[0])
+    for written in (made, published):
+        assert [(row["axis"], row["value"], row["way"]) for row in written] == [
             (row["axis"], row["value"], row["way"]) for row in rows
         ]
     for axis, values in scaling.AXES.items():
@@ -103,7 +103,8 @@ def test_a_kind_takes_what_leaving_it_out_saves(monkeypatch):
         for name, ratio in ratios.items()
     }
     rows = list(where_time_goes.differences("keras", timings))
-    assert tuple(rows[0]) == where_time_goes.COLUMNS
+    published = where_time_goes.read(where_time_goes.RESULTS)
+    assert list(rows[0]) == list(published[0])
     assert [row["kind"] for row in rows] == [
         *where_time_goes.KINDS,
         *where_time_goes.FUSED_KINDS,
@@ -177,7 +178,7 @@ def test_transfer_draws_both_starts(monkeypatch, tmp_path):
     rows = [{**row, "machine": "none"} for row in rows]
     transfer.write(rows, tmp_path / "transfer.csv")
     again = transfer.read(tmp_path / "transfer.csv")
-    assert tuple(again[0]) == transfer.COLUMNS
+    assert list(again[0]) == list(transfer.read(transfer.RESULTS)[0])
     assert transfer.final(again) == {
         start: [pytest.approx(1 / 3, abs=1e-3)] for start in ("tiny_imagenet", "random")
     }
@@ -248,7 +249,6 @@ def test_arithmetic_intensity_has_every_operation_on_every_map(monkeypatch):
     script = load("arithmetic_intensity", monkeypatch)
     with open(script.RESULTS, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == script.COLUMNS
     found = [
         (int(row["batch"]), int(row["size"]), int(row["channels"]), row["operation"])
         for row in rows
@@ -302,7 +302,9 @@ def test_rates_are_shares_of_copying_and_of_a_matrix_product(monkeypatch):
     rows = {
         row["operation"]: row for row in script.measure(1, 4, 2, functions, rounds=1)
     }
-    assert all(tuple(row) == script.COLUMNS for row in rows.values())
+    with open(script.RESULTS, newline="") as file:
+        columns = csv.DictReader(file).fieldnames
+    assert all(list(row) == columns for row in rows.values())
     assert rows["shift"]["us"] == pytest.approx(0.8e6)
     assert rows["shift"]["copying_bytes"] == pytest.approx(10 / 8)
     assert rows["shift"]["copying_bytes_low"] == pytest.approx(10 / 16)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 tf = pytest.importorskip("tensorflow")
 
-from keras_shift import custom_ops  # noqa: E402
+from keras_shift import custom_ops, native  # noqa: E402
 
 if custom_ops.why_unavailable() is not None:
     pytest.skip(f"{custom_ops.why_unavailable()}", allow_module_level=True)
@@ -295,13 +295,20 @@ def test_bad_arguments_of_gradients(x, g, d, message):
         gradients(x, g, d)
 
 
-@pytest.mark.parametrize("threads", [-1, 4097, 2**40])
+@pytest.mark.parametrize("threads", [-1, 257, 2**40])
 def test_bad_number_of_threads(threads):
     match = f"`num_threads` must be 0 .*Received: num_threads={threads}"
     with pytest.raises(tf.errors.InvalidArgumentError, match=match):
         shift(X, D, num_threads=threads)
     with pytest.raises(tf.errors.InvalidArgumentError, match=match):
         gradients(X, X, REAL, num_threads=threads)
+
+
+def test_more_threads_of_tensorflow_than_the_op_takes(monkeypatch):
+    monkeypatch.setattr(
+        tf.config.threading, "get_intra_op_parallelism_threads", lambda: 257
+    )
+    np.testing.assert_array_equal(native.shift(X, REAL), shift(X, D))
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def pooled(x, padding):
 def expected(arguments, inputs):
     """The docstring's formula in NumPy."""
     channels = arguments.get("channels") or inputs.shape[-1]
-    of = matrices(arguments, channels)
+    weights = matrices(arguments, channels)
     inputs = inputs.astype("float64")
 
     def rounded(numbers):
@@ -91,17 +91,17 @@ def expected(arguments, inputs):
         return numbers
 
     x, rest = inputs[..., :channels], inputs[..., channels:]
-    wide = rounded(x) @ of["expand_kernel"] + of["expand_bias"]
+    wide = rounded(x) @ weights["expand_kernel"] + weights["expand_bias"]
     wide = rounded(np.maximum(wide, 0))
     pool = arguments.get("pool_padding")
     if arguments.get("global_pool"):
         wide = rounded(wide.mean(axis=(1, 2), keepdims=True))
     elif pool is None:
-        wide = integer_shift(wide, of["displacements"])
+        wide = integer_shift(wide, weights["displacements"])
     else:
         wide = rounded(pooled(wide, pool))
     rows, columns = arguments.get("strides", (1, 1))
-    y = wide[:, ::rows, ::columns] @ of["project_kernel"] + of["project_bias"]
+    y = wide[:, ::rows, ::columns] @ weights["project_kernel"] + weights["project_bias"]
     y = np.maximum(y, 0) if arguments.get("output_relu") else y
     y = x + y if arguments.get("residual") else y
     return np.concatenate([y, rest], axis=-1) if rest.shape[-1] else y
@@ -163,11 +163,13 @@ def test_panels():
     """In the order that the docstring tells."""
     arguments, shape = {"filters": 3, "wide_channels": 20}, (1, 2, 2, 5)
     layer = layer_of(arguments, shape)
-    of = matrices(arguments, 5)
+    weights = matrices(arguments, 5)
     panels = ops.convert_to_numpy(layer.expand_panels)
     assert panels.shape == (2, 6, 16)
-    np.testing.assert_allclose(panels[1, 0, :4], of["expand_bias"][16:], rtol=1e-6)
-    np.testing.assert_allclose(panels[0, 3], of["expand_kernel"][2, :16], rtol=1e-6)
+    np.testing.assert_allclose(panels[1, 0, :4], weights["expand_bias"][16:], rtol=1e-6)
+    np.testing.assert_allclose(
+        panels[0, 3], weights["expand_kernel"][2, :16], rtol=1e-6
+    )
     assert not panels[1, :, 4:].any()
 
 
@@ -175,15 +177,15 @@ def test_panels_of_pairs():
     arguments = {"filters": 3, "wide_channels": 20, "precision": "bfloat16"}
     layer = layer_of(arguments, (1, 2, 2, 5))
     assert {layer.expand_panels.dtype, layer.project_panels.dtype} == {"bfloat16"}
-    of = matrices(arguments, 5)
+    weights = matrices(arguments, 5)
     panels = ops.convert_to_numpy(ops.cast(layer.expand_panels, "float32"))
     assert panels.shape == (2, 4, 32)
     bias = panels[:, 0].reshape(32, 2)
-    np.testing.assert_array_equal(bias.sum(axis=1)[:20], of["expand_bias"])
+    np.testing.assert_array_equal(bias.sum(axis=1)[:20], weights["expand_bias"])
     assert bias[:, 1].any()
-    np.testing.assert_array_equal(panels[0, 2, ::2], of["expand_kernel"][2, :16])
-    np.testing.assert_array_equal(panels[1, 2, 1:8:2], of["expand_kernel"][3, 16:])
-    np.testing.assert_array_equal(panels[1, 3, :8:2], of["expand_kernel"][4, 16:])
+    np.testing.assert_array_equal(panels[0, 2, ::2], weights["expand_kernel"][2, :16])
+    np.testing.assert_array_equal(panels[1, 2, 1:8:2], weights["expand_kernel"][3, 16:])
+    np.testing.assert_array_equal(panels[1, 3, :8:2], weights["expand_kernel"][4, 16:])
     assert not panels[:, 3, 1::2].any() and not panels[1, :, 8:].any()
 
 

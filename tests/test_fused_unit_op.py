@@ -278,7 +278,7 @@ X = draw(1, 4, 6, 3)
         ({"x": draw(1, 4, 6, 4), "strides": [1, 2]}, "`expand` must.*3 of 4 channels"),
         ({"x": draw(1, 4, 6, 4), "pool": "same"}, "`expand` must.*3 of 4 channels"),
         ({"num_threads": -1}, "`num_threads` must.*num_threads=-1"),
-        ({"num_threads": 4097}, "`num_threads` must.*num_threads=4097"),
+        ({"num_threads": 257}, "`num_threads` must.*num_threads=257"),
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
 )

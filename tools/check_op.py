@@ -18,7 +18,7 @@ import numpy as np
 
 
 def load_alone(folder):
-    """The package `custom_ops` in `folder`, without the one it is a part of."""
+    """Loads the package `custom_ops` in `folder` without the one it is a part of."""
     spec = importlib.util.spec_from_file_location(
         "custom_ops", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
@@ -28,7 +28,7 @@ def load_alone(folder):
 
 
 def moved(x, rows, columns):
-    """One channel `(N, H, W)`, read `rows` and `columns` further; zero outside."""
+    """Reads a channel `(N, H, W)` `rows` and `columns` further, with zeros outside."""
     y = np.zeros_like(x)
     height, width = x.shape[1:]
     for row, column in itertools.product(range(height), range(width)):
@@ -43,7 +43,7 @@ def shifted(x, whole):
 
 
 def displacement_gradient(x, upstream, displacements):
-    """Eq. 6 of the paper: that of the bilinear shift, whose floor is held constant."""
+    """Returns Eq. 6: the bilinear shift's gradient, with its floor held constant."""
     gradient = np.zeros_like(displacements)
     for c, (row, column) in enumerate(displacements.T):
         top, left = math.floor(row), math.floor(column)
@@ -127,7 +127,7 @@ def check(op, tf):
 
 
 def panels(matrix):
-    """As the op reads matrices: columns 16 at a time, zeros to fill up the last."""
+    """Returns a matrix as the op reads it: panels of 16 columns, filled with zeros."""
     rows = np.pad(matrix, [(0, 0), (0, -matrix.shape[1] % 16)])
     return rows.reshape(len(rows), -1, 16).transpose(1, 0, 2)
 

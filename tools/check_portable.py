@@ -45,7 +45,7 @@ assert "keras_shift" not in sys.modules
 def networks():
     """Functions that make a network, by name."""
     options = {"classes": 10, "classifier_activation": None}
-    # Maps of odd size, down to 3x2.
+    # With these images, maps have odd sizes, down to 3x2.
     fenet = {"input_shape": (75, 45, 3), "alpha": 0.5, **options}
     styles = [
         {"spatial": "sparse_shift"},
@@ -82,7 +82,7 @@ def as_saved_model(model, images, folder):
 
     path = folder / "saved_model"
     model.export(path, format="tf_saved_model", verbose=False)
-    loaded = tf.saved_model.load(path)  # which must outlive the call
+    loaded = tf.saved_model.load(path)  # `loaded` must outlive the call.
     return loaded.serve(images)
 
 
@@ -121,12 +121,13 @@ def differences(model, runtimes=RUNTIMES):
 
     Args:
         model: A `keras.Model` for images.
-        runtimes: Names of `RUNTIMES`.
+        runtimes: Names of `RUNTIMES`. Defaults to all of them.
     """
     images = pixels(3, *model.input_shape[1:])
     expected = predict(model, images)
     plain = portable(model)
-    predict(plain, images)  # or Keras refuses to export it to ONNX
+    # Keras only exports a model to ONNX that was called.
+    predict(plain, images)
     for runtime in runtimes:
         with tempfile.TemporaryDirectory() as folder:
             outputs = RUNTIMES[runtime](plain, images, Path(folder))

@@ -25,8 +25,8 @@ INTENSITIES = ROOT / "benchmarks" / "results" / "arithmetic_intensity.csv"
 
 IMAGES = 500
 
-# The layer of Fig. 5 of the SSL paper. (That of the ShiftNet paper's Fig. 7 and 8 is in
-# the first group.)
+# Fig. 5 of the SSL paper shows this layer. The ShiftNet paper's Fig. 7 and 8 show one
+# in the first group.
 LAYER = "group2_module2_shift"
 WITHOUT_PENALTY = "shiftresnet20.cifar10.ssl.short"
 LEARNED = "shiftresnet20.cifar10.ssl_lambda1e-4.short"
@@ -57,7 +57,7 @@ def side_by_side(count, width, height):
 
 
 def kinds(data_dir):
-    """Where three kinds of shifts move a layer's channels: SSL paper, Fig. 1."""
+    """Draws where three kinds of shifts move a layer's channels (SSL paper, Fig. 1)."""
     titles = {
         GROUPED: "(a) grouped shift",
         WITHOUT_PENALTY: "(b) active shift, rounded (SSL, λ = 0)",
@@ -80,29 +80,29 @@ def kinds(data_dir):
 
 
 def shifts(data_dir):
-    """Where every layer's channels moved: SSL paper, Fig. 5."""
+    """Draws where every layer's channels moved (SSL paper, Fig. 5)."""
     return analysis.plot_shifts(network(LEARNED), before="initial")[0]
 
 
 def sparsity(data_dir):
-    """Where the network that is fastest on a phone still shifts."""
+    """Draws where the network that is fastest on a phone still shifts."""
     return analysis.plot_sparsity(network("fenet_0.75.tiny_imagenet.emptied"))
 
 
 def history(data_dir):
-    """When shifts go while accuracy grows."""
+    """Draws when shifts go while accuracy grows."""
     record = zoo.get_record("fenet_0.75.tiny_imagenet.sparse")
     folder = zoo.published_weights.folder()
     return analysis.training_history(folder / f"{record.name}.log.csv").plot()
 
 
 def contribution(data_dir):
-    """Which neighbours count: ShiftNet paper, Fig. 7."""
+    """Draws which neighbours count (ShiftNet paper, Fig. 7)."""
     return analysis.channel_contribution(network(GROUPED), LAYER).plot()
 
 
 def correlation(data_dir):
-    """Which channels of one displacement tell the same: ShiftNet paper, Fig. 8."""
+    """Draws which channels of a displacement tell the same (ShiftNet paper, Fig. 8)."""
     found = analysis.channel_correlation(
         network(GROUPED), LAYER, images("cifar10", data_dir)
     )
@@ -110,7 +110,7 @@ def correlation(data_dir):
 
 
 def receptive_field(data_dir):
-    """What a network sees with learned, with grouped and without shifts."""
+    """Draws what a network sees with learned, with grouped and without shifts."""
     networks = {"learned shifts": LEARNED, "grouped shifts": GROUPED, "no shifts": NONE}
     panels = side_by_side(len(networks), 4.6, 4.1)
     for (title, name), ax in zip(networks.items(), panels):
@@ -126,7 +126,7 @@ def receptive_field(data_dir):
 
 
 def collapse(data_dir):
-    """How many dimensions features have with FE-blocks and with bottlenecks."""
+    """Draws how many dimensions features have with FE-blocks and bottlenecks."""
     names = ("fenet_1.0.cifar100", "mobilenet_v2_1.0.cifar100")
     for name, ax in zip(names, side_by_side(2, 7, 10)):
         found = analysis.feature_collapse(network(name), images("cifar100", data_dir))
@@ -156,7 +156,7 @@ def _families():
 
 
 def tradeoff(data_dir):
-    """Accuracy for parameters and for MAdds: ShiftNet paper, Fig. 4 and 5."""
+    """Draws accuracy over parameters and MAdds (ShiftNet paper, Fig. 4 and 5)."""
     with open(ROOT / "zoo" / "results.csv", newline="", encoding="utf-8") as file:
         paper = {
             row["row"]: float(row["paper"].rstrip("%"))
@@ -207,7 +207,7 @@ def tradeoff(data_dir):
 
 
 def intensity(data_dir):
-    """Which operations memory or multiplications slow: ShiftNet paper, Eq. 4, 5."""
+    """Draws what memory and what multiplications slow (ShiftNet paper, Eq. 4, 5)."""
     with open(INTENSITIES, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     looks = {

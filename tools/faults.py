@@ -45,7 +45,8 @@ NOBODY = 65534
 MOST_KILLS = 3
 
 
-# Places. Each writes into a folder, in which `OLD` stands under some of the names.
+# Each of the following functions writes into a folder, in which `OLD` stands under some
+# of the names. Its docstring names what it calls.
 
 
 def export(folder):
@@ -114,7 +115,7 @@ PLACES = {
 }
 
 
-# Faults, as contexts.
+# The following contexts cause a fault.
 
 
 @contextlib.contextmanager
@@ -251,7 +252,7 @@ def check_published(folder):
         published_weights.checked_file(record.Record.from_json(path.read_text()))
 
 
-# Processes.
+# The following functions run places in processes, and end these.
 
 
 def die_at(count):
@@ -310,7 +311,7 @@ def row(place, fault, end, message):
 
 @contextlib.contextmanager
 def disk(parent):
-    """A small disk of memory in a folder, which takes root to mount."""
+    """Mounts a small disk of memory in a folder, which takes root."""
     folder = Path(parent) / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]

@@ -45,7 +45,7 @@ SANITIZERS = {
     "": "comparison alone",
     "thread": "ThreadSanitizer",
 }
-# Of hypothesis, which draws anew in each round.
+# Hypothesis draws so many new examples in each round.
 EXAMPLES_PER_ROUND = 1000
 # An input that takes more is taken for a hang.
 SECONDS_PER_INPUT = 60
@@ -88,7 +88,7 @@ def read():
         return list(csv.DictReader(file))
 
 
-# The kernels, by libFuzzer.
+# The following functions fuzz the kernels by libFuzzer.
 
 
 def _kernel_targets():
@@ -154,7 +154,7 @@ def _run(*command):
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-# The package, by hypothesis.
+# The following functions fuzz the package by hypothesis.
 
 
 def _package_targets():

@@ -15,7 +15,7 @@ _LIST = re.compile(r"^((?!\s*- ).*\S)\n(\s*- )", re.MULTILINE)
 _HEADING = re.compile(r"^(Example|References):\n$", re.MULTILINE)
 # Google's style has no such sections.
 _SHAPE = re.compile(r"^((?:In|Out)put shape):\n((?:    .*\n?|\n)+)", re.MULTILINE)
-# Lines of the interpreter, with what they print.
+# These are lines of the interpreter, with what they print.
 _DOCTEST = re.compile(r"^>>> .*(?:\n.*\S.*)*", re.MULTILINE)
 
 

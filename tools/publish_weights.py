@@ -70,9 +70,10 @@ def publish(run, data_dir, commit=None, name=None):
     Args:
         run: Path of the directory of a training.
         data_dir: Folder of the dataset, see `keras_shift.training.load_data`.
-        commit: The commit that trained it, as git understands it; what
-            environment.json says by default.
-        name: What users are to pass as `weights`.
+        commit: The commit that trained it, as git understands it. Defaults to `None`:
+            what environment.json says.
+        name: String, what users are to pass as `weights`. Defaults to `None`: what
+            the recipe says.
 
     Returns:
         The `Record`.

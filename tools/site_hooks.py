@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
 HOME = "index.md"
-# Pages of the site by their address, and where they lie in the repository.
+# These pages of the site lie elsewhere in the repository.
 PAGES_OUTSIDE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
-# Where copies of other files go.
+# Copies of other files go into this folder of the site.
 COPIES = "repository"
 
 _PAGES = {HOME: "README.md", **PAGES_OUTSIDE}
@@ -80,17 +80,17 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def _in_repository(source, link):
-    """Where a link of a page leads, as a path in the repository."""
+    """Returns where a link of a page leads, as a path in the repository."""
     place = posixpath.dirname(_PAGES.get(source, f"docs/{source}"))
     return posixpath.normpath(posixpath.join(place, link))
 
 
 def _in_site(path):
-    """Where a file of the repository lies in the site."""
+    """Returns where a file of the repository lies in the site."""
     for source, page in _PAGES.items():
         if path == page:
             return source
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
-    # mkdocs would make a page of every other .md file
+    # mkdocs would make a page of every other .md file.
     return f"{COPIES}/{path}" + (".txt" if path.endswith(".md") else "")

@@ -49,7 +49,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".gpu"
 
-# Recipes with their seeds, what is needed most first.
+# These recipes are trained with these seeds, what is needed most first.
 PLAN = (
     ("tiny_imagenet.fenet_0.75.sparse", (1, 2)),
     ("tiny_imagenet.mobilenet_v2_1.0", (1, 2)),
@@ -62,25 +62,26 @@ PLAN = (
     ("cifar10.shiftresnet20_ssl_grouped", (0,)),
     ("cifar10.shiftresnet20_ssl_1x1_only", (0,)),
 )
-# `plan` tells steps from these.
+# `plan` computes the numbers of steps from these.
 TRAINING_IMAGES = {"tiny_imagenet": 100_000, "cifar10": 50_000, "cifar100": 50_000}
 
-# What that machine lacks: in this environment's versions, for that machine's Python.
+# The machine lacks these packages. It gets them in this environment's versions, for its
+# own Python.
 PACKAGES = ("keras", "namex", "optree")
 PYTHON = "3.12"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (35, 34, 31, 28, 27, 24, 17)]
 
-# Of one call: the working tree with what it carries, in so many paths. Parts have 60 MB
-# at most together, and less if the repository itself leaves less.
+# One call carries so many bytes at most, and so many paths besides the working tree.
+# Parts have 60 MB at most together, and less if the repository itself leaves less.
 TREE = 63 * 2**20
 PART = 60_000_000
 PATHS = 8
-# What comes back: at most 8 files, 16 MiB each, 64 MiB together.
+# At most 8 files come back, with 16 MiB each and 64 MiB together.
 PIECE, RESULTS = 15 * 2**20, 60 * 2**20
-# Seconds between two collections while trainings run.
+# While trainings run, so many seconds pass between two collections.
 COLLECT_EVERY = 60
 
-# Images of an array that are encoded as one, one below the other.
+# So many images of an array are encoded as one, one below the other.
 STRIP = 500
 SPLITS = {"train": ("train",), "test": ("validation", "val", "test")}
 
@@ -168,7 +169,7 @@ def plan(work):
             print(f"{f'{name}:{seed}':44}{steps:8,}{steps * recipe.batch_size:12,}")
 
 
-# Parts of files
+# The next functions cut files into parts.
 
 
 def cut(path, size):
@@ -205,7 +206,7 @@ def parts_of(path):
     ]
 
 
-# Here, before
+# The next functions run here, before the calls.
 
 
 def pack(work, datasets, runs, recipes, python, packages, part):
@@ -311,7 +312,7 @@ def from_folders(folder):
         within = next(folder / name for name in names if (folder / name).is_dir())
         contents, labels = [], []
         for label, name in enumerate(classes):
-            # The order of keras.utils.image_dataset_from_directory.
+            # keras.utils.image_dataset_from_directory has this order, too.
             files = sorted((within / name).iterdir())
             contents += [file.read_bytes() for file in files]
             labels += [label] * len(files)
@@ -335,7 +336,7 @@ def from_arrays(source):
 
 
 def stored(split, contents, labels):
-    """The arrays of a split: files one behind the other, their sizes, and labels."""
+    """Returns the arrays of a split: concatenated files, their sizes, and labels."""
     return {
         f"files_{split}": np.frombuffer(b"".join(contents), "uint8"),
         f"sizes_{split}": np.array([len(content) for content in contents]),
@@ -352,7 +353,7 @@ def webp(images):
     return file.getvalue()
 
 
-# There
+# The next functions run on the lent machine.
 
 
 def unpack(work):
@@ -369,7 +370,8 @@ def unpack(work):
         if (parts := parts_of(packed / name)) is None:
             print(f"{name} is not complete yet.")
             continue
-        # Removed before it is read, so that another `unpack` does not read it, too.
+        # Parts are removed before they are unpacked, so that no other `unpack` reads
+        # them, too.
         content = io.BytesIO(b"".join(map(take, parts)))
         with tarfile.open(fileobj=content) as file:
             file.extractall(work, filter="data")
@@ -537,7 +539,7 @@ def train_one(work, run, arguments):
         (folder / SOURCES).write_text(sources(), encoding="utf-8")
     given = ["--seed", str(seed), "--data-dir", str(work / "data"), *arguments]
     cli.main(["train", recipe, "--output", str(folder), "--resume", *given])
-    # Without the optimizer's momentum, which would come back for nothing.
+    # The optimizer's momentum is left out, since nothing needs it here.
     with replacing(folder / WEIGHTS) as temporary:
         publishing.read_run(folder).model.save_weights(temporary)
 
@@ -613,7 +615,7 @@ def sources():
     return digest.hexdigest()
 
 
-# Here, afterwards
+# The next functions run here, after the calls.
 
 
 def join(work, folder):

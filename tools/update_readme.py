@@ -37,8 +37,8 @@ MARKED = re.compile(r"(<!-- (table|value): (.+?) -->)(.*?)(<!-- end -->)", re.DO
 
 KINDS = ("float32", "int8")
 
-# The row of a table of the SSL paper to which others are compared, and a cell that its
-# table does not have.
+# Tables of the SSL paper compare their rows to one with such a name. `NEITHER` is a
+# cell that a table of the paper does not have.
 FIRST = re.compile(r"λ = 0$|^0 of ")
 NEITHER = {"paper": "", "ours": ""}
 
@@ -78,7 +78,7 @@ def updated(text):
 
 
 def phones():
-    """Accuracy and time of the files for phones, on one thread."""
+    """Returns the accuracy and time of the files for phones, on one thread."""
     rows = [
         (
             _call(record),
@@ -103,7 +103,7 @@ def phones():
 
 
 def claim():
-    """What the sparse FE-Net 0.75 has over MobileNetV2, in words."""
+    """Returns what the sparse FE-Net 0.75 has over MobileNetV2, in words."""
     _, rows = phones()
     ours, theirs = (
         next(row for row in rows if row[0] == network)
@@ -119,7 +119,7 @@ def claim():
 
 
 def first_example():
-    """README's first example with either network, as means over seeds."""
+    """Returns README's first example with either network, as means over seeds."""
     cells = _read("first_example.csv")
     rows = []
     for network in dict.fromkeys(cell["network"] for cell in cells):
@@ -144,7 +144,7 @@ def first_example():
 
 
 def replaced():
-    """MobileNetV2 with shifts in the place of its depthwise convolutions."""
+    """Returns MobileNetV2 with shifts in the place of its depthwise convolutions."""
     rows = [
         (
             cell["network"],
@@ -203,7 +203,7 @@ def segmentation_heads():
 
 
 def painters():
-    """What benchmarks/style_transfer.py measured of both networks."""
+    """Returns what benchmarks/style_transfer.py measured of both networks."""
     as_is, *cells = _read("style_transfer.csv")
 
     def losses(cell):
@@ -242,7 +242,7 @@ def painters():
 
 
 def faces():
-    """ShiftFaceNet and its convolutional twin on pairs of faces."""
+    """Returns ShiftFaceNet and its convolutional twin on pairs of faces."""
 
     def with_interval(cell, name):
         value, low, high = (
@@ -278,7 +278,7 @@ def faces():
 
 
 def frontier(dataset):
-    """All that benchmarks/frontier.py measured of networks for one dataset."""
+    """Returns all that benchmarks/frontier.py measured of networks for one dataset."""
     rows = []
     for record, cells in _timed(dataset):
         own = [
@@ -320,7 +320,7 @@ def frontier(dataset):
 
 
 def processors():
-    """Both files' times of every network, machine by machine, on one thread."""
+    """Returns both files' times of every network, machine by machine, on one thread."""
     cells = [cell for cell in _read("frontier.csv") if cell["threads"] == "1"]
     machines = list(dict.fromkeys(cell["machine"] for cell in cells))
     ratios = {
@@ -337,7 +337,7 @@ def processors():
 
 
 def browser():
-    """What benchmarks/web.py measured in a browser."""
+    """Returns what benchmarks/web.py measured in a browser."""
     cells = _read("web.csv")
     names = list(dict.fromkeys(cell["network"] for cell in cells))
     rows = []
@@ -358,7 +358,7 @@ def browser():
 
 
 def networks():
-    """What the networks cost, from the counts that the tests compare."""
+    """Returns what the networks cost, from the counts that the tests compare."""
     counts = json.loads((ROOT / "tests" / "data" / "expected_counts.json").read_text())
     rows = [
         (
@@ -374,7 +374,7 @@ def networks():
 
 
 def accuracies():
-    """FE-Net and MobileNetV2, where both have been trained by one recipe."""
+    """Returns FE-Net and MobileNetV2, where both have been trained by one recipe."""
     records = [json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json"))]
     rows = []
     # What users pass as weights names dataset and recipe.
@@ -401,7 +401,7 @@ def accuracies():
 
 
 def demo():
-    """The table of examples/finetune_and_export.py."""
+    """Returns the table of examples/finetune_and_export.py."""
     columns = _read("digits.csv")
     first = columns[0]
     title = ("network", "pixels", "total stride", "epochs", "machine")
@@ -415,7 +415,7 @@ def demo():
 
 
 def summary():
-    """FE-Net's time as a share of MobileNetV2's, the figures that decide."""
+    """Returns FE-Net's time as a share of MobileNetV2's, the figures that decide."""
     servers, files, steps = map(
         _read, ("inference.csv", "tflite_lowering.csv", "training.csv")
     )
@@ -475,7 +475,7 @@ def summary():
 
 
 def servers():
-    """What benchmarks/inference.py measured on TensorFlow."""
+    """Returns what benchmarks/inference.py measured on TensorFlow."""
     cells = [c for c in _read("inference.csv") if c["engine"] == "tensorflow"]
     rows = []
     for cell in cells:
@@ -508,7 +508,7 @@ def servers():
 
 
 def runtimes():
-    """What benchmarks/runtimes.py measured, against MobileNetV2 in OpenVINO."""
+    """Returns what benchmarks/runtimes.py measured, against MobileNetV2 in OpenVINO."""
     cells = {}
     for cell in _read("runtimes.csv"):
         key = cell["network"], cell["runtime"], cell["precision"]
@@ -527,7 +527,7 @@ def runtimes():
 
 
 def one_image():
-    """What benchmarks/one_image.py measured."""
+    """Returns what benchmarks/one_image.py measured."""
     cells = _read("one_image.csv")
     found = {(cell["part"], cell["threads"]): cell for cell in cells}
     rows = []
@@ -547,7 +547,7 @@ def one_image():
 
 
 def files():
-    """What benchmarks/tflite_lowering.py measured."""
+    """Returns what benchmarks/tflite_lowering.py measured."""
     cells = _read("tflite_lowering.csv")
 
     def ratio(quantize, shifts, lowering):
@@ -588,7 +588,7 @@ def files():
 
 
 def kernels():
-    """A summary of benchmarks/shift_kernels.py."""
+    """Returns a summary of benchmarks/shift_kernels.py."""
     cells = _read("shift_kernels.csv")
     rows = []
     groups = itertools.product(("1", "32"), ("1", "2"), ("sorted", "arbitrary"))
@@ -619,7 +619,7 @@ def kernels():
 
 
 def training():
-    """What benchmarks/training.py measured."""
+    """Returns what benchmarks/training.py measured."""
     cells = _read("training.csv")
     names = list(dict.fromkeys(cell["network"] for cell in cells))
     found = {(cell["network"], cell["precision"]): cell for cell in cells}
@@ -642,7 +642,7 @@ def training():
 
 
 def transfer():
-    """What benchmarks/transfer.py measured."""
+    """Returns what benchmarks/transfer.py measured."""
     cells = _read("transfer.csv")
     last = max(cells, key=lambda cell: int(cell["steps"]))
     rows = [
@@ -655,7 +655,7 @@ def transfer():
 
 
 def paper(table):
-    """A table of the SSL paper beside ours, where there is a figure of ours.
+    """Returns a table of the SSL paper beside ours, where there is a figure of ours.
 
     It has all rows of a network's depth on a dataset if one of them has weights of
     ours. Accuracies are followed by their differences to the row with λ = 0 and all
@@ -695,7 +695,7 @@ def paper(table):
 
 
 def fe_nets():
-    """The SSL paper's Table 8, and then all weights of FE-Nets."""
+    """Returns the SSL paper's Table 8, and then all weights of FE-Nets."""
     rows = {}
     for cell in _paper_cells("SSL Table 8"):
         key = (cell["row"], cell["dataset"])
@@ -711,7 +711,7 @@ def fe_nets():
 
 
 def intensities():
-    """What benchmarks/arithmetic_intensity.py measured, an operation a line."""
+    """Returns what benchmarks/arithmetic_intensity.py measured, an operation a line."""
     lines = {}
     for cell in _read("arithmetic_intensity.csv"):
         size = "{batch}x{size}x{size}x{channels}".format(**cell)
@@ -761,14 +761,14 @@ def _timed(dataset):
 
 
 def _call(record):
-    """How a user gets a network."""
+    """Returns how a user gets a network."""
     alpha = record["arguments"]["alpha"]
     width = "" if alpha == 1 else f"alpha={alpha:g}, "
     return f"`{record['constructor']}({width}weights=\"{record['weights']}\")`"
 
 
 def _epochs(record):
-    """How long it was trained, with the training that it goes on from."""
+    """Returns how long it was trained, with the training that it goes on from."""
     recipe = record["recipe"]
     start = recipe.get("initial_weights")
     if start is None:
@@ -800,7 +800,7 @@ def _figure(key, value):
 
 
 def _points(accuracy, start):
-    """By how many percentage points an accuracy is above another, if both are known."""
+    """Returns how many percentage points an accuracy is above another, if known."""
     if not accuracy or not start:
         return ""
     return f"{float(accuracy.rstrip('%')) - float(start.rstrip('%')):+.1f}"
@@ -813,7 +813,7 @@ def _spread(cells, key):
 
 
 def fuzzing():
-    """What the latest run of each fuzz target came to."""
+    """Returns what the latest run of each fuzz target came to."""
     columns = ("cases", "crashes", "hangs", "differences", "seconds")
     rows = [
         (
@@ -829,7 +829,7 @@ def fuzzing():
 
 
 def faults():
-    """What the user is told where a machine fails while files are written."""
+    """Returns what the user is told where a machine fails while files are written."""
     rows = [
         (f"`{cell['place']}`", cell["fault"], cell["message"] or cell["end"])
         for cell in _read("faults.csv")

@@ -66,7 +66,7 @@ NOTES = {
 }
 PENALIZED = "cifar10.shiftresnet20_ssl_lambda5e-4"
 
-# In the order in which a row takes weights, after the paper's own recipe.
+# A row takes weights with the first of these suffixes that there are.
 SUFFIXES = ("", ".short")
 
 CURVES = """\
@@ -206,10 +206,10 @@ def _note(table):
 
 
 def _shrinking_steps(recipe):
-    """In how many steps the penalty alone shrinks a displacement by e."""
+    """Returns how many steps of the penalty alone shrink a displacement by e."""
     rate = recipe.learning_rate * recipe.displacement_gradient_factor
     rate /= 1 - recipe.momentum
-    # The gradient of λ d ** 2.
+    # The gradient of λ d ** 2 is 2 λ d.
     return round(1 / (2 * recipe.displacement_penalty * rate))
 
 

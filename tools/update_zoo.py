@@ -72,7 +72,7 @@ FAMILIES = {
 def main():
     """Writes both files."""
     _write(COUNTS, counts())
-    variants.counts.cache_clear()  # of the old file
+    variants.counts.cache_clear()  # It still holds the old file.
     _write(DOCUMENT, document())
 
 

@@ -68,7 +68,7 @@ _SHARED = {
 }
 
 
-# What makes an object of Keras of the value of an argument.
+# These functions make an object of Keras from the value of an argument.
 _READERS = {
     "classifier_activation": keras.activations.get,
     "displacement_initializer": initializers.get,

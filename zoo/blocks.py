@@ -80,7 +80,18 @@ def convolution(
     strides: int = 1,
     activation: str | None = None,
 ) -> Tensor:
-    """Applies a convolution without bias, batch normalization, and an activation."""
+    """Applies a convolution without bias, batch normalization, and an activation.
+
+    Args:
+        x: A batch of images.
+        filters: Int, number of output channels.
+        kernel_size: Int, height and width of the kernel.
+        style: A `BlockStyle`.
+        name: String, the convolution's name. The names of the other layers begin
+            with it.
+        strides: Int, vertical and horizontal stride. Defaults to `1`.
+        activation: Name of the activation, or `None` for none. Defaults to `None`.
+    """
     x = bare_convolution(x, filters, kernel_size, style, name, strides)
     x = batch_normalization(x, style, f"{name}_bn")
     if activation is not None:
@@ -96,7 +107,16 @@ def bare_convolution(
     name: str,
     strides: int = 1,
 ) -> Tensor:
-    """Applies a convolution without bias."""
+    """Applies a convolution without bias.
+
+    Args:
+        x: A batch of images.
+        filters: Int, number of output channels.
+        kernel_size: Int, height and width of the kernel.
+        style: A `BlockStyle`.
+        name: String, the layer's name.
+        strides: Int, vertical and horizontal stride. Defaults to `1`.
+    """
     return keras.layers.Conv2D(
         filters,
         kernel_size,

@@ -18,8 +18,8 @@ _FE_BLOCKS = ((64, 3, 2), (128, 4, 2), (128, 4, 1), (256, 4, 2), (256, 3, 1))
 
 _OUTPUT_STRIDES = (32, 16, 8, 4)
 
-# Of every stride, from the coarsest on, the layer whose output is the last map with all
-# channels. The unit behind it halves the map.
+# For every stride, from the coarsest on, this is the layer whose output is the last map
+# with all channels. The unit behind it halves the map.
 _FEATURE_LAYERS = (
     "fe_block5_unit3_project_bn",
     "fe_block4_unit3_mix",

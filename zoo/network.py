@@ -16,7 +16,7 @@ from keras_shift.zoo import arguments, blocks, loading
 
 Arguments = ParamSpec("Arguments")
 
-# What constructors take and `assemble` does.
+# Constructors take these arguments, and `assemble` handles them.
 _SHARED = (
     "input_shape",
     "include_top",
@@ -81,7 +81,7 @@ def constructor(
                     **{argument: values[argument] for argument in _SHARED},
                 )
             except Exception:
-                # Only now, since to make an initializer takes a random seed.
+                # This comes last, since making an initializer takes a random seed.
                 arguments.check_objects(values)
                 raise
 

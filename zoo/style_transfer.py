@@ -13,8 +13,8 @@ SPATIAL = ("grouped_shift", "conv")
 
 _DEFAULT_SIZE = (256, 256)
 
-# Numbers of channels of the map that has the image's size, and of those that are half
-# and a quarter as large.
+# Maps that have the image's size, half of it and a quarter of it have these numbers of
+# channels.
 _FILTERS = (32, 64, 128)
 
 _RESIDUAL_BLOCKS = 5
@@ -23,9 +23,9 @@ _RESIDUAL_KERNEL_SIZE = 3
 # Keras' own 1e-3 would dampen flat parts of an image.
 _EPSILON = 1e-5
 
-# What the last convolution is multiplied by in front of the tanh. It has thousands of
-# inputs, so that without this one step of an optimizer would turn an image black or
-# white, where tanh keeps it.
+# The last convolution is multiplied by this in front of the tanh. It has thousands of
+# inputs: without this, one step of an optimizer would turn an image black or white,
+# where tanh keeps it.
 _CONTRAST = 1 / 8
 
 

@@ -176,12 +176,14 @@ Inputs DrawInputs(const Case& c, std::mt19937* random) {
     return unit.bfloat16 ? RandomWhole(size, most_if_whole, random)
                          : Random(size, 1, random);
   };
-  Matrix expand = {unit.expanded, unit.hidden,
-                   draw(unit.expanded * unit.hidden, 3),
-                   draw(unit.hidden, 1000)};
-  Matrix project = {unit.hidden, unit.filters,
-                    draw(unit.hidden * unit.filters, 3),
-                    draw(unit.filters, 1000)};
+  Matrix expand = {.rows = unit.expanded,
+                   .columns = unit.hidden,
+                   .values = draw(unit.expanded * unit.hidden, 3),
+                   .bias = draw(unit.hidden, 1000)};
+  Matrix project = {.rows = unit.hidden,
+                    .columns = unit.filters,
+                    .values = draw(unit.hidden * unit.filters, 3),
+                    .bias = draw(unit.filters, 1000)};
   Floats x(Size(c.shape));
   const std::vector<float> values = draw(x.size, 1000);
   std::copy(values.begin(), values.end(), x.data.get());
@@ -379,8 +381,10 @@ std::vector<int32_t> DrawDisplacements(Moves moves, int64_t channels,
 
 Case DrawCase(std::mt19937* random) {
   Case c;
-  c.shape = {Draw(1, 3, random), Draw(1, 17, random), Draw(1, 33, random),
-             Draw(1, 40, random)};
+  c.shape = {.batch = Draw(1, 3, random),
+             .height = Draw(1, 17, random),
+             .width = Draw(1, 33, random),
+             .channels = Draw(1, 40, random)};
   FusedUnit& unit = c.unit;
   unit.expanded = c.shape.channels;
   unit.hidden = Draw(1, 70, random);
@@ -443,31 +447,31 @@ void TestChosen() {
                &random);
     }
   };
-  test({1, 41, 60, 9}, {.expanded = 9, .hidden = 100, .filters = 5},
-       Moves::kSorted);
-  test({1, 70, 60, 9},
+  test({.batch = 1, .height = 41, .width = 60, .channels = 9},
+       {.expanded = 9, .hidden = 100, .filters = 5}, Moves::kSorted);
+  test({.batch = 1, .height = 70, .width = 60, .channels = 9},
        {.expanded = 9,
         .hidden = 80,
         .filters = 5,
         .strides = {2, 2},
         .relu = true},
        Moves::kSmall);
-  test({1, 90, 67, 4},
+  test({.batch = 1, .height = 90, .width = 67, .channels = 4},
        {.expanded = 4,
         .hidden = 50,
         .filters = 5,
         .strides = {3, 1},
         .relu = true},
        Moves::kLarge);
-  test({1, 70, 60, 8},
+  test({.batch = 1, .height = 70, .width = 60, .channels = 8},
        {.expanded = 8, .hidden = 64, .filters = 5, .pooling = Pooling::kValid},
        Moves::kNone);
-  test({1, 75, 61, 8},
+  test({.batch = 1, .height = 75, .width = 61, .channels = 8},
        {.expanded = 8, .hidden = 64, .filters = 5, .pooling = Pooling::kSame},
        Moves::kNone);
-  test({1, 14, 14, 40}, {.expanded = 40, .hidden = 256, .filters = 72},
-       Moves::kSorted);
-  test({2, 7, 7, 40},
+  test({.batch = 1, .height = 14, .width = 14, .channels = 40},
+       {.expanded = 40, .hidden = 256, .filters = 72}, Moves::kSorted);
+  test({.batch = 2, .height = 7, .width = 7, .channels = 40},
        {.expanded = 40,
         .hidden = 300,
         .filters = 40,
@@ -475,41 +479,42 @@ void TestChosen() {
         .residual = true},
        Moves::kSmall);
   test(
-      {1, 15, 14, 40},
+      {.batch = 1, .height = 15, .width = 14, .channels = 40},
       {.expanded = 40, .hidden = 256, .filters = 72, .pooling = Pooling::kSame},
       Moves::kNone);
   // More rows than are expanded at once, and more images than threads.
-  test({1, 140, 24, 4},
+  test({.batch = 1, .height = 140, .width = 24, .channels = 4},
        {.expanded = 4,
         .hidden = 250,
         .filters = 33,
         .pooling = Pooling::kGlobal},
        Moves::kNone);
-  test({23, 5, 4, 8},
+  test({.batch = 23, .height = 5, .width = 4, .channels = 8},
        {.expanded = 8,
         .hidden = 256,
         .filters = 40,
         .pooling = Pooling::kGlobal,
         .relu = true},
        Moves::kNone);
-  test({1, 14, 14, 60},
+  test({.batch = 1, .height = 14, .width = 14, .channels = 60},
        {.expanded = 20, .hidden = 128, .filters = 20, .residual = true},
        Moves::kSmall);
-  test({1, 1, 1, 1}, {.expanded = 1, .hidden = 1, .filters = 1}, Moves::kSmall);
-  test({1, 1, 1, 3},
+  test({.batch = 1, .height = 1, .width = 1, .channels = 1},
+       {.expanded = 1, .hidden = 1, .filters = 1}, Moves::kSmall);
+  test({.batch = 1, .height = 1, .width = 1, .channels = 3},
        {.expanded = 3, .hidden = 5, .filters = 3, .residual = true},
        Moves::kAway);
-  test({1, 1, 1, 3},
+  test({.batch = 1, .height = 1, .width = 1, .channels = 3},
        {.expanded = 3,
         .hidden = 5,
         .filters = 3,
         .strides = {2, 2},
         .pooling = Pooling::kSame},
        Moves::kNone);
-  test({2, 9, 9, 3},
+  test({.batch = 2, .height = 9, .width = 9, .channels = 3},
        {.expanded = 3, .hidden = 20, .filters = 17, .strides = {4, 5}},
        Moves::kRowsOnly);
-  test({1, 2, 300, 3},
+  test({.batch = 1, .height = 2, .width = 300, .channels = 3},
        {.expanded = 3, .hidden = 33, .filters = 4, .strides = {1, 7}},
        Moves::kSmall);
 }
@@ -518,7 +523,7 @@ void TestChosen() {
 void TestSeveralCallers() {
   std::mt19937 random(kSeed);
   const Case c = {
-      {2, 20, 21, 12},
+      {.batch = 2, .height = 20, .width = 21, .channels = 12},
       {.expanded = 12, .hidden = 70, .filters = 12, .residual = true},
       DrawDisplacements(Moves::kSmall, 70, &random)};
   const Inputs in = DrawInputs(c, &random);
@@ -550,7 +555,7 @@ void TestSeveralCallers() {
 void TestSubnormals() {
 #if defined(__SSE2__)
   std::mt19937 random(kSeed);
-  const Case c = {{1, 30, 30, 16},
+  const Case c = {{.batch = 1, .height = 30, .width = 30, .channels = 16},
                   {.expanded = 16, .hidden = 96, .filters = 16},
                   DrawDisplacements(Moves::kSmall, 96, &random)};
   Inputs in = DrawInputs(c, &random);
@@ -577,18 +582,16 @@ void TestSubnormals() {
 // Arguments.
 
 void TestNotANumber(bool bfloat16) {
-  const Case c = {{1, 1, 2, 1},
+  const Case c = {{.batch = 1, .height = 1, .width = 2, .channels = 1},
                   {.expanded = 1,
                    .hidden = 1,
                    .filters = 1,
                    .relu = true,
                    .bfloat16 = bfloat16},
                   {0, 0}};
-  Inputs in = {Floats(2),
-               {1, 1, {1}, {0}},
-               {1, 1, {1}, {0}},
-               Packed({1, 1, {1}, {0}}, bfloat16),
-               Packed({1, 1, {1}, {0}}, bfloat16)};
+  const Matrix one = {.rows = 1, .columns = 1, .values = {1}, .bias = {0}};
+  Inputs in = {Floats(2), one, one, Packed(one, bfloat16),
+               Packed(one, bfloat16)};
   in.x.data[0] = kNan;
   in.x.data[1] = std::numeric_limits<float>::infinity();
   const Floats y = Run(c, in, 1);
@@ -600,7 +603,7 @@ void TestNotANumber(bool bfloat16) {
 // from.
 void TestInfinityStaysInItsChannel() {
   std::mt19937 random(kSeed);
-  Case c = {{1, 5, 6, 7},
+  Case c = {{.batch = 1, .height = 5, .width = 6, .channels = 7},
             {.expanded = 7, .hidden = 9, .filters = 20, .bfloat16 = true},
             {0, 0, 0, 1, 1, 1, 2, -1, -1, 0, 1, -1, 0, 0, 0, 0, 2, 1}};
   Inputs in = DrawInputs(c, &random);
@@ -622,8 +625,9 @@ void TestInfinityStaysInItsChannel() {
 
 void TestEmpty() {
   for (const ImageShape& shape :
-       {ImageShape{0, 2, 3, 4}, ImageShape{1, 0, 3, 4},
-        ImageShape{1, 2, 0, 4}}) {
+       {ImageShape{.batch = 0, .height = 2, .width = 3, .channels = 4},
+        ImageShape{.batch = 1, .height = 0, .width = 3, .channels = 4},
+        ImageShape{.batch = 1, .height = 2, .width = 0, .channels = 4}}) {
     for (Pooling pooling : {Pooling::kNone, Pooling::kValid, Pooling::kSame}) {
       const FusedUnit unit = {
           .expanded = 4, .hidden = 2, .filters = 3, .pooling = pooling};
@@ -636,7 +640,9 @@ void TestEmpty() {
   ImageShape y_shape;
   const FusedUnit unit = {
       .expanded = 4, .hidden = 2, .filters = 3, .pooling = Pooling::kValid};
-  Check(FusedUnitShape({2, 1, 7, 4}, unit, &y_shape).ok() &&
+  Check(FusedUnitShape({.batch = 2, .height = 1, .width = 7, .channels = 4},
+                       unit, &y_shape)
+                .ok() &&
             y_shape.batch == 2 && y_shape.height == 0 && y_shape.width == 3 &&
             y_shape.channels == 3,
         "nothing is left of a row");
@@ -650,7 +656,7 @@ void CheckRefused(const Status& status, const std::string& part) {
 }
 
 void TestArguments() {
-  const ImageShape shape = {1, 2, 2, 3};
+  const ImageShape shape = {.batch = 1, .height = 2, .width = 2, .channels = 3};
   const FusedUnit good = {.expanded = 3, .hidden = 2, .filters = 3};
   const int32_t d[4] = {0, 0, 0, 1};
   float y[12] = {};
@@ -666,8 +672,13 @@ void TestArguments() {
     Check(call(shape, unit, 0).message() == status.message(), "same status");
     return status;
   };
-  CheckRefused(call({1, -2, 2, 3}, good, 0), "`x`");
-  CheckRefused(call({1ll << 40, 1ll << 40, 2, 3}, good, 0), "`x`");
+  CheckRefused(
+      call({.batch = 1, .height = -2, .width = 2, .channels = 3}, good, 0),
+      "`x`");
+  CheckRefused(
+      call({.batch = 1ll << 40, .height = 1ll << 40, .width = 2, .channels = 3},
+           good, 0),
+      "`x`");
   CheckRefused(call(shape, good, -1), "num_threads=-1");
   CheckRefused(call(shape, good, kMaxThreads + 1), "`num_threads`");
   CheckRefused(with([](FusedUnit* u) { u->expanded = 0; }), "k=0");
@@ -721,7 +732,9 @@ void TestArguments() {
   CheckRefused(call(shape, pooled, 0), "displacement=1");
   pooled.pooling = Pooling::kGlobal;
   CheckRefused(call(shape, pooled, 0), "displacement=1");
-  CheckRefused(call({1, 2, 0, 3}, pooled, 0), "images of 2 x 0");
+  CheckRefused(
+      call({.batch = 1, .height = 2, .width = 0, .channels = 3}, pooled, 0),
+      "images of 2 x 0");
 }
 
 int Main() {

@@ -105,7 +105,8 @@ int Main() {
   Exhaust("loop", loop, &indices);
 
   // Large enough for several threads.
-  const ImageShape shape = {2, 40, 40, 24};
+  const ImageShape shape = {
+      .batch = 2, .height = 40, .width = 40, .channels = 24};
   const int64_t size = NumElements(shape);
   std::vector<float> x(size);
   for (int64_t k = 0; k < size; ++k) x[k] = static_cast<float>(k % 101 - 50);

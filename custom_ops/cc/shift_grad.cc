@@ -22,9 +22,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <limits>
 #include <memory>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -36,6 +38,7 @@
 #include "custom_ops/cc/shift_plan.h"
 #include "custom_ops/cc/shift_plan_cache.h"
 #include "custom_ops/cc/thread_pool.h"
+#include "custom_ops/cc/workspace.h"
 
 namespace keras_shift {
 namespace {
@@ -56,21 +59,6 @@ int64_t SliceChannels(int64_t width, int64_t element_size) {
 int64_t SumSize(FloatType type) {
   return type == FloatType::kDouble ? sizeof(double) : sizeof(float);
 }
-
-// Memory that begins with a cache line, and is not initialised.
-class AlignedBuffer {
- public:
-  explicit AlignedBuffer(int64_t bytes) : lines_(new Line[(bytes + 63) / 64]) {}
-  unsigned char* data() {
-    return reinterpret_cast<unsigned char*>(lines_.get());
-  }
-
- private:
-  struct alignas(64) Line {
-    unsigned char bytes[64];
-  };
-  std::unique_ptr<Line[]> lines_;
-};
 
 // The displacements of all channels, taken apart. Each vector is laid out like
 // the displacements.
@@ -320,13 +308,15 @@ class alignas(64) BlockWorker {
  private:
   BlockWorker(const GradientPlan& plan, const GradientArrays& arrays,
               int64_t row_bytes, int64_t num_sums)
-      : plan_(plan),
-        arrays_(arrays),
-        rows_{AlignedBuffer(row_bytes), AlignedBuffer(row_bytes),
-              AlignedBuffer(row_bytes)},
-        sums_(num_sums * SumSize(plan.type)),
-        totals_(num_sums) {
-    std::fill_n(sums_.data(), num_sums * SumSize(plan.type), 0);
+      : plan_(plan), arrays_(arrays), totals_(num_sums) {
+    const int64_t sum_bytes = num_sums * SumSize(plan.type);
+    for (Workspace& row : rows_) ReserveOrThrow(row_bytes, &row);
+    ReserveOrThrow(sum_bytes, &sums_);
+    std::fill_n(sums_.data(), sum_bytes, 0);
+  }
+
+  static void ReserveOrThrow(int64_t bytes, Workspace* workspace) {
+    if (workspace->Reserve(bytes) == nullptr) throw std::bad_alloc();
   }
 
   // Where a row of an image begins, in bytes.
@@ -419,9 +409,9 @@ class alignas(64) BlockWorker {
   const GradientPlan& plan_;
   const GradientArrays& arrays_;
   // The latest three rows of x that are shifted.
-  AlignedBuffer rows_[3];
+  Workspace rows_[3];
   // As in SumKernel; they are zero between two blocks.
-  AlignedBuffer sums_;
+  Workspace sums_;
   // What was flushed from the sums.
   std::vector<double> totals_;
   // The terms in each of the sums since they were flushed.
@@ -437,8 +427,8 @@ std::vector<double> RunBlocks(const GradientPlan& plan,
   const int64_t count = plan.blocks.count();
   const int64_t num_displacements = 2 * plan.shape.channels;
   threads = std::min(count, threads);
-  std::vector<BlockWorker> workers;
-  workers.reserve(threads);
+  // Unlike a vector, a deque never moves what it holds.
+  std::deque<BlockWorker> workers;
   for (int64_t t = 0; t < threads; ++t) workers.emplace_back(plan, arrays);
   std::vector<double> gradients(count * num_displacements);
   ParallelFor(count, threads, [&](int64_t block, int64_t worker) {

@@ -127,9 +127,18 @@ std::vector<int32_t> DrawDisplacements(Draw draw, int64_t channels,
 
 const std::vector<ImageShape>& Shapes() {
   static const std::vector<ImageShape> shapes = {
-      {1, 1, 1, 1},  {2, 3, 5, 1},   {2, 1, 9, 3},    {1, 6, 1, 5},
-      {2, 5, 4, 7},  {1, 4, 7, 8},   {3, 7, 7, 16},   {1, 8, 6, 17},
-      {2, 7, 9, 24}, {1, 9, 11, 31}, {1, 10, 13, 48}, {1, 7, 7, 130},
+      {.batch = 1, .height = 1, .width = 1, .channels = 1},
+      {.batch = 2, .height = 3, .width = 5, .channels = 1},
+      {.batch = 2, .height = 1, .width = 9, .channels = 3},
+      {.batch = 1, .height = 6, .width = 1, .channels = 5},
+      {.batch = 2, .height = 5, .width = 4, .channels = 7},
+      {.batch = 1, .height = 4, .width = 7, .channels = 8},
+      {.batch = 3, .height = 7, .width = 7, .channels = 16},
+      {.batch = 1, .height = 8, .width = 6, .channels = 17},
+      {.batch = 2, .height = 7, .width = 9, .channels = 24},
+      {.batch = 1, .height = 9, .width = 11, .channels = 31},
+      {.batch = 1, .height = 10, .width = 13, .channels = 48},
+      {.batch = 1, .height = 7, .width = 7, .channels = 130},
   };
   return shapes;
 }
@@ -228,7 +237,8 @@ void TestReluShift() {
 
 // All bits that there are.
 void TestReluOf(FloatType type) {
-  const ImageShape shape = {1, 16, 16, 256};
+  const ImageShape shape = {
+      .batch = 1, .height = 16, .width = 16, .channels = 256};
   std::vector<uint16_t> x(1 << 16), y(1 << 16);
   for (int bits = 0; bits < 1 << 16; ++bits) x[bits] = bits;
   const std::vector<int32_t> d(2 * shape.channels, 0);
@@ -260,7 +270,8 @@ void TestReluOf(FloatType type) {
 // More shifts, in turns, than plans are kept; each must be its own.
 void TestShiftsInTurns() {
   std::mt19937 random(kSeed);
-  const ImageShape shape = {2, 5, 4, 40};
+  const ImageShape shape = {
+      .batch = 2, .height = 5, .width = 4, .channels = 40};
   const int64_t bytes = Size(shape) * 4;
   const Bytes x = RandomBytes(bytes, &random);
   std::vector<std::vector<int32_t>> patterns;
@@ -290,7 +301,8 @@ void TestShiftsInTurns() {
 void TestLargeShift() {
   std::mt19937 random(kSeed);
   for (int64_t channels : {64, 72}) {
-    const ImageShape shape = {6, 112, 112, channels};
+    const ImageShape shape = {
+        .batch = 6, .height = 112, .width = 112, .channels = channels};
     const int64_t bytes = Size(shape) * 4;
     // As TensorFlow aligns its tensors.
     const auto x = std::make_unique<float[]>(Size(shape) + 16);
@@ -514,8 +526,9 @@ void TestGradients(bool relu) {
   }
   // Several blocks, images to a block, and rows of more than one chunk.
   for (const ImageShape& shape :
-       {ImageShape{1, 50, 41, 24}, ImageShape{130, 5, 6, 16},
-        ImageShape{3, 40, 33, 20}}) {
+       {ImageShape{.batch = 1, .height = 50, .width = 41, .channels = 24},
+        ImageShape{.batch = 130, .height = 5, .width = 6, .channels = 16},
+        ImageShape{.batch = 3, .height = 40, .width = 33, .channels = 20}}) {
     TestGradient<float>(shape, FloatType::kFloat, FloatType::kFloat, 2, &random,
                         relu);
     TestGradient<double>(shape, FloatType::kDouble, FloatType::kDouble, 2,
@@ -523,7 +536,8 @@ void TestGradients(bool relu) {
   }
   // Several slices of channels, the last one larger and no multiple of a
   // vector.
-  const ImageShape sliced = {5, 17, 40, 211};
+  const ImageShape sliced = {
+      .batch = 5, .height = 17, .width = 40, .channels = 211};
   for (FloatType type : kFloatTypes) {
     TestGradient<float>(sliced, type, FloatType::kFloat, 2, &random, relu);
   }
@@ -531,7 +545,8 @@ void TestGradients(bool relu) {
 
 // Long sums must not lose what float32 has to offer.
 void TestAccuracyOfLongSums() {
-  const ImageShape shape = {64, 56, 56, 16};
+  const ImageShape shape = {
+      .batch = 64, .height = 56, .width = 56, .channels = 16};
   std::mt19937 random(kSeed);
   TestGradient<float>(shape, FloatType::kFloat, FloatType::kFloat, 1, &random,
                       false);
@@ -546,7 +561,8 @@ void TestSpecialValues(FloatType type) {
       type == FloatType::kHalf ? std::ldexp(1.0f, -24) : std::ldexp(1.0f, -133);
   // A 1 x 2 image: with d = 0, the second row of the gradient is
   // g[0] * (x[1] - x[0]) - g[1] * x[1].
-  const ImageShape shape = {1, 1, 2, channels};
+  const ImageShape shape = {
+      .batch = 1, .height = 1, .width = 2, .channels = channels};
   std::vector<uint16_t> x(2 * channels, 0), g(2 * channels, 0);
   std::vector<uint16_t> input_gradient(2 * channels);
   std::vector<float> d(2 * channels, 0), gradient(2 * channels);
@@ -583,10 +599,16 @@ void CheckRefused(const Status& status, const std::string& part) {
 void TestArguments() {
   float x[4] = {}, y[4] = {};
   const int32_t d[2] = {};
-  const ImageShape shape = {1, 2, 2, 1};
+  const ImageShape shape = {.batch = 1, .height = 2, .width = 2, .channels = 1};
   CheckRefused(Shift2D(shape, 3, x, d, 0, y), "`element_size`");
-  CheckRefused(Shift2D({1, -2, 2, 1}, 4, x, d, 0, y), "`x`");
-  CheckRefused(Shift2D({1ll << 40, 1ll << 40, 2, 1}, 4, x, d, 0, y), "`x`");
+  CheckRefused(Shift2D({.batch = 1, .height = -2, .width = 2, .channels = 1}, 4,
+                       x, d, 0, y),
+               "`x`");
+  CheckRefused(
+      Shift2D(
+          {.batch = 1ll << 40, .height = 1ll << 40, .width = 2, .channels = 1},
+          4, x, d, 0, y),
+      "`x`");
   CheckRefused(Shift2D(shape, 4, x, d, -1, y), "num_threads=-1");
   CheckRefused(Shift2D(shape, 4, x, d, kMaxThreads + 1, y), "`num_threads`");
   const float real[2] = {};
@@ -600,7 +622,7 @@ void TestArguments() {
 
 // Displacements that are no numbers, or beyond all of them.
 void TestNonFinite() {
-  const ImageShape shape = {1, 2, 2, 1};
+  const ImageShape shape = {.batch = 1, .height = 2, .width = 2, .channels = 1};
   const float x[4] = {1, 2, 3, 4};
   for (const float d : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
     const float displacements[2] = {0, d};
@@ -618,8 +640,10 @@ void TestNonFinite() {
 
 void TestEmpty() {
   for (const ImageShape& shape :
-       {ImageShape{0, 2, 3, 4}, ImageShape{1, 0, 3, 4}, ImageShape{1, 2, 0, 4},
-        ImageShape{1, 2, 3, 0}}) {
+       {ImageShape{.batch = 0, .height = 2, .width = 3, .channels = 4},
+        ImageShape{.batch = 1, .height = 0, .width = 3, .channels = 4},
+        ImageShape{.batch = 1, .height = 2, .width = 0, .channels = 4},
+        ImageShape{.batch = 1, .height = 2, .width = 3, .channels = 0}}) {
     const std::vector<int32_t> d(2 * shape.channels, 1);
     Check(Shift2D(shape, 4, nullptr, d.data(), 0, nullptr).ok(),
           "shift of " + Text(shape));
@@ -650,7 +674,8 @@ void TestLimits() {
 void TestSubnormals() {
 #if defined(__SSE2__)
   constexpr int64_t kChannels = 16;
-  const ImageShape shape = {8, 32, 32, kChannels};
+  const ImageShape shape = {
+      .batch = 8, .height = 32, .width = 32, .channels = kChannels};
   const int64_t size = NumElements(shape);
   std::mt19937 random(kSeed);
   std::uniform_real_distribution<float> uniform(-1, 1);

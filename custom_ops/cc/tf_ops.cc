@@ -283,7 +283,10 @@ ImageShape CheckImage(const TF_Tensor* x) {
         "Received: x of shape " +
         ShapeText(x));
   }
-  return {TF_Dim(x, 0), TF_Dim(x, 1), TF_Dim(x, 2), TF_Dim(x, 3)};
+  return {.batch = TF_Dim(x, 0),
+          .height = TF_Dim(x, 1),
+          .width = TF_Dim(x, 2),
+          .channels = TF_Dim(x, 3)};
 }
 
 void CheckDisplacements(const TF_Tensor* displacements, int64_t channels,

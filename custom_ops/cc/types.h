@@ -45,7 +45,7 @@ struct FusedUnit {
 };
 
 // More threads than this are taken for a mistake of the caller.
-inline constexpr int64_t kMaxThreads = 4096;
+inline constexpr int64_t kMaxThreads = 256;
 
 // The quotient, rounded up, of numbers that are not negative.
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return a / b + (a % b != 0); }

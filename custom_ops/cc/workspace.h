@@ -1,4 +1,4 @@
-// Memory that threads keep for themselves.
+// Memory to work in.
 
 #ifndef KERAS_SHIFT_CUSTOM_OPS_CC_WORKSPACE_H_
 #define KERAS_SHIFT_CUSTOM_OPS_CC_WORKSPACE_H_
@@ -10,13 +10,19 @@
 
 namespace keras_shift {
 
-// Memory that is kept from call to call, since the system takes long to hand
-// out new memory.
+// Memory that begins with a cache line, and is not initialised. A thread may
+// keep one from call to call, since the system takes long to hand out new
+// memory.
 class Workspace {
  public:
+  Workspace() = default;
   ~Workspace() { std::free(memory_); }
 
-  // Returns null if there is not so much memory.
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  // Returns data(), or null if there is not so much memory. What the memory
+  // held before may be lost.
   unsigned char* Reserve(int64_t bytes) {
     if (bytes > size_) {
       Release();
@@ -24,8 +30,10 @@ class Workspace {
                                    CeilDiv(bytes, kAlignment) * kAlignment);
       if (memory_ != nullptr) size_ = bytes;
     }
-    return static_cast<unsigned char*>(memory_);
+    return data();
   }
+
+  unsigned char* data() const { return static_cast<unsigned char*>(memory_); }
 
   // Large networks would otherwise leave much memory with every thread.
   void ReleaseIfLarge() {

@@ -12,12 +12,13 @@ from keras_shift.integers import positive_integer
 _GREY = 128
 _SEED_NOISE = 32
 
-# How far the image moves between two steps, as a share of its width, and how far it
-# turns, in degrees: a class must be seen wherever it is.
+# Between two steps the image moves by up to this share of its width, and turns by up to
+# this many degrees. So a class must be seen wherever it is.
 _JITTER = 1 / 16
 _TURN = 4
 
-# Learning rate, in pixel values, and how long squares of gradients are remembered.
+# The learning rate is in pixel values. At every step, the mean of the gradients'
+# squares keeps this share of what it was.
 _STEP = 4.0
 _MEMORY = 0.99
 

@@ -26,7 +26,7 @@ from keras_shift.layers.shift_layer import ShiftLayer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Side of a matrix in a cell of the grid, whose side is 1.
+# A matrix has this side in a cell of the grid, whose side is 1.
 _MATRIX_SIDE = 0.78
 
 # The colours of contributions reach at least so far to either side of the average.

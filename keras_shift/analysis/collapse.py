@@ -142,7 +142,7 @@ def feature_collapse(
             f"Received: variance={variance}"
         )
     axes: list[int] = []
-    # Tensors that some convolution comes before. The first convolutions take in the
+    # These tensors come after some convolution. The first convolutions take in the
     # image, whose channels are colours and no features.
     behind: dict[int, Any] = {}
 

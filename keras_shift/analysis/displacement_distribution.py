@@ -105,7 +105,8 @@ def displacement_distribution(
             "Argument `target` must have finite displacements. "
             f"Received: {np.sum(~np.isfinite(values))} that are not"
         )
-    # A bin more on either side, since the largest may lie beyond the middle of its own.
+    # There is a bin more on either side, since the largest displacement may lie beyond
+    # the middle of its own.
     bins = math.ceil(np.abs(values).max() / bin_width) + 1
     edges = bin_width * (np.arange(-bins, bins + 2) - 0.5)
     counts, _ = np.histogram(values, edges)

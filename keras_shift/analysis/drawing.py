@@ -15,7 +15,7 @@ RED = "#D55E00"
 SKY = "#56B4E9"
 GREY = "#999999"
 
-# Size of the letters beside bars, in points.
+# Letters beside bars have this size, in points.
 _SMALL = 8
 
 # Displacements beyond this many pixels have no place on the grid, which their number

@@ -12,7 +12,8 @@ from keras_shift.integers import positive_integer
 
 _BATCH_SIZE = 4
 
-# Standard deviation of SmoothGrad's noise, as a share of the range of pixel values.
+# SmoothGrad's noise has this share of the range of pixel values as its standard
+# deviation.
 _NOISE = 0.1
 
 # The longest name of a class or an image that fits above its panel.
@@ -272,7 +273,7 @@ def _draw_row(axes, image, explanation, names):
         panel.set_yticks([])
         panel.set_frame_on(False)
     axes[0].imshow(image)
-    # A faded image, so that the only colours are the map's.
+    # The image is grey and faded, so that the only colours are the map's.
     axes[1].imshow(image.mean(-1), cmap="gray", vmin=-0.3, vmax=1.3)
     axes[1].imshow(
         explanation.grad_cam,

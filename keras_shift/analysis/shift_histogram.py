@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # Numbers of channels are written into grids that are not larger.
 _MOST_POSITIONS = 7
 
-# Radius of the circle of all a layer's channels; cells have the side 1.
+# A circle that stands for all channels of a layer has this radius. Cells have the side
+# 1.
 _RADIUS = 0.46
 
 

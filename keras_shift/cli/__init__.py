@@ -16,7 +16,7 @@ _BAD_USE = (FloatingPointError, ImportError, OSError, RuntimeError, ValueError)
 
 _WITHOUT_KERAS = ("list",)
 
-# Number of characters of an error's message that are printed. Longer messages may hold
+# At most so many characters of an error's message are printed. Longer messages may hold
 # the numbers of a whole array.
 _LONGEST = 2000
 

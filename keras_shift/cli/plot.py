@@ -23,7 +23,8 @@ from keras_shift.layers.shift_layer import shift_layers
 _ENDINGS = (".png", ".svg")
 _DOTS_PER_INCH = 150
 
-# What is drawn of one layer, and what is drawn of images. `_PICTURES` has all.
+# These pictures are drawn of one layer, and those below of images. `_PICTURES` has all
+# of them.
 _OF_LAYERS = (
     "shifts",
     "displacements",
@@ -79,7 +80,7 @@ def _shifts(arguments):
     layers = [target]
     if isinstance(target, keras.Model):
         layers = shift_layers(target)
-    # Rings where shifts began, which is not known of random starts.
+    # Rings show where shifts began, which is not known of random starts.
     known = all(map(has_known_start, layers))
     return analysis.plot_shifts(target, "initial" if known else None)
 

@@ -24,7 +24,7 @@ from keras_shift.table import to_text
 # fixed part of the cost from the part per channel.
 _SHARES = (1 / 8, 1 / 2)
 
-# All displacements by one pixel in a 3x3 window.
+# These are all displacements in a 3x3 window but that of the centre.
 _MOVES = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)])
 
 
@@ -176,7 +176,7 @@ def shift_costs(
             representative_data, shape, name, CALIBRATION_IMAGES
         )
     own = {name: layer.displacement_array() for name, layer in layers.items()}
-    # Displacements by layer, for every file.
+    # Every file has displacements for some of the layers. The others have none.
     variants: dict[Any, dict] = {("none", ""): {}, ("all", ""): own}
     for name, displacements in own.items():
         variants[name, "own"] = {name: displacements}

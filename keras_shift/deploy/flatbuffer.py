@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 FILE_IDENTIFIER = b"TFL3"
 
-# Names of what `keras_shift.deploy.metadata` adds: a buffer of the model, and a file
-# behind the model.
+# `keras_shift.deploy.metadata` adds a buffer of the model and a file behind the model,
+# which have these names.
 METADATA = b"TFLITE_METADATA"
 LABELS = "labels.txt"
 
@@ -23,7 +23,7 @@ LABELS = "labels.txt"
 # always zero, the converter takes the range from -1e-6 to 1e-6, in 255 steps.
 _NO_RANGE = 1e-8
 
-# How many bytes one element takes. Buffers of other types are not checked.
+# One element takes this number of bytes. Buffers of other types are not checked.
 _BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1}
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _IDENTIFIER = b"M001"
 
-# The fields of the schema's tables in their order, up to the last one that is written
-# here. A union is two fields.
+# These are the fields of the schema's tables in their order, up to the last one that is
+# written here. A union is two fields.
 _FIELDS = {
     "AssociatedFile": ("name", "description", "type"),
     "Content": ("content_properties_type", "content_properties"),
@@ -42,7 +42,7 @@ _FIELDS = {
     ),
 }
 
-# Values of the schema's enumerations and unions, all of which take one byte.
+# These are values of the schema's enumerations and unions, all of which take one byte.
 _FEATURE, _IMAGE = 1, 2
 _NORMALIZATION = 1
 _TENSOR_AXIS_LABELS = 2

@@ -26,10 +26,10 @@ from keras_shift.rewriting import is_its_graph
 _QUANTIZE = (None, "float16", "dynamic", "int8")
 _TYPES = ("float32", "uint8", "int8")
 
-# How many images are compared: few enough for a large network.
+# This number of images is compared, which is small enough for a large network.
 _COMPARED_IMAGES = 32
 
-# How many layers a printed report names.
+# A printed report names at most this many layers.
 _NAMED = 4
 
 # A file is wrong if its outputs differ from the model's by more than this share of the
@@ -46,8 +46,8 @@ _WRONG_TOP1 = 0.5
 _STEPS = 2
 _ROUNDING = 0.01
 
-# Limits of `std`, whose inverse is the scale of an uint8 input. LiteRT does not crash
-# within them, and the `std` of any real network is near one.
+# These are the limits of `std`, whose inverse is the scale of an uint8 input. LiteRT
+# does not crash within them, and the `std` of any real network is near one.
 _LEAST_STD, _LARGEST_STD = 1e-6, 1e6
 
 

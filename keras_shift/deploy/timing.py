@@ -17,7 +17,7 @@ from keras_shift.image_batches import random_pixels
 from keras_shift.integers import positive_integer
 from keras_shift.table import to_text
 
-# How long a file runs before its runs are counted. Afterwards the processor's caches
+# A file runs this long before its runs are counted. Afterwards the processor's caches
 # are filled, and its clock rate is stable.
 _WARM_UP_SECONDS = 0.3
 

@@ -13,7 +13,7 @@ from keras_shift.deploy.agreement import Agreement, compare, pool
 from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.image_batches import batches, no_image, random_pixels
 
-# Number of images in one call of the Keras model.
+# One call of the Keras model takes this number of images.
 _BATCH_SIZE = 32
 
 

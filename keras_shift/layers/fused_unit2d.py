@@ -12,7 +12,7 @@ from keras_shift.former_names import with_new_names
 from keras_shift.integers import positive_integer
 from keras_shift.typing import Shape, Tensor
 
-# The number of columns in a panel, the same as in the compiled op.
+# A panel has this number of columns, as in the compiled op.
 _PANEL = 16
 
 

@@ -31,10 +31,10 @@ class ShiftLayer(keras.layers.Layer):
             unknown.
     """
 
-    # Whether the layer shifts by the rounded displacements.
+    # This says whether the layer shifts by the rounded displacements.
     rounds = True
 
-    # Whether a ReLU is part of the layer, before the shift.
+    # This says whether a ReLU is part of the layer, before the shift.
     input_relu = False
 
     def __init__(self, data_format: DataFormat | None = None, **kwargs: Any) -> None:

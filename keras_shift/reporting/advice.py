@@ -20,7 +20,7 @@ _FEW = 0.1
 # As `keras-shift verify` does by default, this says that a file and Keras disagree.
 _AGREEMENT = 0.9
 
-# How many layers are named.
+# At most this many layers are named.
 _NAMED = 3
 
 

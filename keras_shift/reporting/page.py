@@ -22,7 +22,7 @@ from keras_shift.reporting.parts import Section
 
 _TEMPLATE = "page.html.jinja"
 
-# Runs of every file that are counted.
+# This many runs of every file are counted.
 _REPEATS = 50
 
 

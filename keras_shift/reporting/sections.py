@@ -16,7 +16,7 @@ from keras_shift.image_batches import CALIBRATION_IMAGES, random_pixels
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.reporting.parts import Section, Table, picture
 
-# How many images are explained: more make the page long, and tell little more.
+# This many images are explained. More would make the page long, and tell little more.
 EXPLAINED = 6
 
 
@@ -54,7 +54,7 @@ def in_short(
     files: dict[str, deploy.TFLiteReport],
     times: deploy.Benchmark,
 ) -> Section:
-    """The figures that a network is chosen by."""
+    """Returns the figures that a network is chosen by."""
     rows = [
         ("Images", " x ".join(map(str, subject.model.inputs[0].shape[1:]))),
         ("Outputs", " x ".join(map(str, subject.model.outputs[0].shape[1:]))),
@@ -86,7 +86,7 @@ def in_short(
 
 
 def shifts(subject: Subject) -> Section:
-    """Where channels moved."""
+    """Returns where channels moved."""
     layers = [layer for layer in shift_layers(subject.model) if layer.rounds]
     section = Section(
         "Where it shifts",
@@ -112,7 +112,7 @@ def shifts(subject: Subject) -> Section:
 
 
 def studies(subject: Subject) -> Section:
-    """What shifts brought: studies of both papers, and the receptive field."""
+    """Returns what shifts brought: studies of both papers, and the receptive field."""
     model, pixels = subject.model, subject.pixels()
     on = "your images" if subject.images is not None else "random pixels"
     section = Section("What the shifts bring")
@@ -155,7 +155,7 @@ def studies(subject: Subject) -> Section:
 
 
 def training(record: zoo.record.Record) -> Section:
-    """How published weights came about."""
+    """Returns how published weights came about."""
     section = Section(
         "How it was trained",
         [
@@ -176,7 +176,7 @@ def phone(
     times: deploy.Benchmark,
     missing: Sequence[str],
 ) -> Section:
-    """What files for phones hold, and how long they take here."""
+    """Returns what files for phones hold, and how long they take here."""
     section = Section(
         "As files for phones",
         [
@@ -204,13 +204,13 @@ def _quartiles(times, report):
 
 
 def costs(measured: deploy.ShiftCosts) -> Section:
-    """What each layer's shifts cost in a file."""
+    """Returns what each layer's shifts cost in a file."""
     table = Table(measured.HEAD, measured.rows())
     return Section("What shifts cost", [measured.note], tables=[table])
 
 
 def explanations(subject: Subject) -> Section:
-    """What the network looks at in a few of the user's images."""
+    """Returns what the network looks at in a few of the user's images."""
     assert subject.images is not None
     images = subject.images[:EXPLAINED]
     titles = subject.titles[:EXPLAINED] if subject.titles else None
@@ -230,7 +230,7 @@ def explanations(subject: Subject) -> Section:
 
 
 def others(record: zoo.record.Record) -> Section:
-    """What other published weights bring: which width to try."""
+    """Returns what other published weights bring, which tells what width to try."""
     records = []
     for name in zoo.list_weights():
         try:
@@ -258,7 +258,7 @@ def others(record: zoo.record.Record) -> Section:
 
 
 def layers(summary: analysis.Summary) -> Section:
-    """Every layer with something to count."""
+    """Returns every layer with something to count."""
     table = Table(summary.head(), summary.rows())
     return Section("Layer by layer", tables=[table])
 

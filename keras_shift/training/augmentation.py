@@ -37,7 +37,8 @@ def crop(images: np.ndarray, padding: int, random: np.random.Generator) -> np.nd
         np.pad(images, border), (height, width), axis=(1, 2)
     )
     top, left = random.integers(0, 2 * padding + 1, (2, count))
-    moved = windows[np.arange(count), top, left]  # (count, channels, height, width)
+    # These have the shape (count, channels, height, width).
+    moved = windows[np.arange(count), top, left]
     return np.ascontiguousarray(np.moveaxis(moved, 1, -1))
 
 

@@ -10,8 +10,8 @@ import keras
 
 from keras_shift import zoo
 
-# By the name of an extractor, its maps from fine to coarse. Those of VGG16 are what
-# Johnson et al. chose; the others are as large as these, or half as large.
+# Every extractor has these maps, from fine to coarse. Those of VGG16 are what Johnson
+# et al. chose; the others are as large as these, or half as large.
 MAPS = {
     "vgg16": ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"),
     "hed": ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"),

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from keras_shift.typing import Tensor
 
-# Less than any map of a feature extractor that sees anything.
+# A map that shows anything has a larger scale.
 _TINY = 1e-12
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-# How often pairs are drawn anew for an interval, and which part of the results it has.
+# For an interval, pairs are drawn anew so many times. It has this part of the results.
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
 
@@ -367,7 +367,8 @@ def best_threshold(similarities: ArrayLike, same: ArrayLike) -> float:
     right = true_positives - false_positives
     best = np.flatnonzero(right == right.max())
     index = best[len(best) // 2]
-    # Below the last level that counts as one person, and above the next.
+    # The threshold lies below the last level that counts as one person, and above the
+    # next.
     here, below = levels[index], levels[min(index + 1, len(levels) - 1)]
     return float((here + below) / 2 if np.isfinite(here) else np.nextafter(below, 2))
 
