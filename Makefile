@@ -11,7 +11,7 @@ MARKERS ?= not slow and not exhaustive
 FUZZ_SECONDS ?= 60
 
 BIN := $(VENV)/bin
-# a new environment whenever what it should hold changes
+# The environment is made anew whenever what it should hold changes.
 STAMP := $(VENV)/.installed-$(shell cat setup.cfg setup.py pyproject.toml keras_shift/version.py | cksum | cut -d' ' -f1)
 OP := custom_ops/_shift_ops.so
 OP_SOURCES := $(wildcard custom_ops/cc/*.cc custom_ops/cc/*.h) custom_ops/source_stamp.py setup.py
@@ -19,7 +19,7 @@ CC_FORMATTED := custom_ops/cc/*.cc custom_ops/cc/*.h custom_ops/fuzz/*.cc \
   custom_ops/fuzz/*.h benchmarks/*.cc
 PY_SOURCES := keras_shift zoo custom_ops examples tests benchmarks tools setup.py \
   keras_shift_command.py
-# black would follow these links and treat files twice
+# Black would follow these links and treat files twice.
 LINKS := '^/keras_shift/(zoo|custom_ops)/'
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2

@@ -26,7 +26,7 @@ case ${SANITIZE:-} in
   *) echo "SANITIZE is address or thread, not '$SANITIZE'" >&2; exit 2 ;;
 esac
 
-# compilers guess wrongly about instrumented code
+# Compilers warn wrongly about instrumented code.
 [[ -z ${SANITIZE:-} ]] || warnings="-Wall -Wextra"
 # The targets themselves are not what libFuzzer should explore, and their plain loops
 # take less time without sanitizers. Those of the heap see what kernels do to arrays.
@@ -90,7 +90,7 @@ if [[ $# -gt 0 ]]; then
   done
 fi
 
-# two compilers at a time
+# Two compilers run at a time.
 running=()
 replay=custom_ops/fuzz/replay.cc
 for source in "${kernels[@]}" "${tests[@]}" $replay; do

@@ -198,8 +198,9 @@ void TestGradient(FloatType displacement_type, Input* input) {
   ForEachIsa([&] {
     std::vector<Number> alone, together;
     if (run(1, &alone) && run(threads, &together)) {
-      Check(std::memcmp(alone.data(), together.data(),
-                        alone.size() * sizeof(Number)) == 0,
+      // Without channels, there is no memory to compare.
+      Check(alone.empty() || std::memcmp(alone.data(), together.data(),
+                                         alone.size() * sizeof(Number)) == 0,
             what + ": other bits than on one thread");
     }
   });
