@@ -880,7 +880,10 @@ def supported():
 
 
 def _from_to(versions):
-    first, last = (".".join(versions[i].split(".")[:2]) for i in (0, -1))
+    # What is below 1.0 may break between its third numbers, too.
+    kept = 3 if versions[0].startswith("0.") else 2
+    first = ".".join(versions[0].split(".")[:kept])
+    last = ".".join(versions[-1].split(".")[:2])
     return first if first == last else f"{first} to {last}"
 
 

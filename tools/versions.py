@@ -2,10 +2,11 @@
 
 python tools/versions.py [--work FOLDER] [--only TEXT ...] [--wheel FILE]
 
-Builds one wheel of this checkout (or takes that of tools/manylinux.sh), installs it in an environment for each of
-`COMBINATIONS` (1 to 2 GB each, kept in the folder, so that a run that ended goes on
-where it was), and runs tools/check_installation.py there. Wants the interpreters as
-python3.11 and so on, or in pyenv. Ends with status 1 if something failed.
+Builds one wheel of this checkout, or takes that of tools/manylinux.sh, installs it in
+an environment for each of `COMBINATIONS` (1 to 2 GB each, kept in the folder, so that
+a run that ended goes on where it was), and runs tools/check_installation.py there.
+Wants the interpreters as python3.11 and so on, or in pyenv. Ends with status 1 if
+something failed.
 
 benchmarks/results/versions.csv has a row for each combination, of its latest run:
 
