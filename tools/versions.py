@@ -66,8 +66,8 @@ COMBINATIONS = [
     Combination("3.13", "3.15.1", "jax", "0.12.0.1"),
     Combination("3.11", "3.15.1", "torch", "2.13.0"),
 ]
-# What else an extra of setup.cfg installs.
-WITH_TENSORFLOW = ("ai-edge-litert", "flatbuffers")
+# The extras of setup.cfg that ask for each of the backends.
+EXTRAS = {"tensorflow-cpu": "cpu", "tensorflow": "tf", "jax": "jax", "torch": "torch"}
 
 
 def main(arguments=None):
@@ -144,15 +144,14 @@ def install(combination, wheel, folder):
     python = folder / "bin" / "python"
     if not python.exists():
         _run(interpreter(combination.python), "-m", "venv", folder)
-    wanted = [f"keras=={combination.keras}"]
+    wanted = [f"{wheel}[{EXTRAS[combination.backend]}]"]
+    wanted.append(f"keras=={combination.keras}")
     wanted.append(f"{combination.backend}=={combination.version}")
-    if combination.backend.startswith("tensorflow"):
-        wanted += WITH_TENSORFLOW
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     # The wheel may have changed without its version.
     _run(*pip, "--no-deps", "--force-reinstall", wheel)
-    # With it, since pip has to hold on to its requirements, too.
-    _run(*pip, wheel, *wanted)
+    # Where its requirements do not admit these versions, pip refuses.
+    _run(*pip, *wanted)
     return python
 
 
