@@ -1,5 +1,5 @@
 # Everything runs in .venv, which the first target to need it makes: `make demo` and
-# `make test` work from python3 (3.11 or newer), a C++ compiler and make.
+# `make test` work from python3 (3.11 to 3.13), a C++ compiler and make.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -106,8 +106,8 @@ $(OP): $(OP_SOURCES) | $(STAMP)
 	$(BIN)/python setup.py --quiet build_ext --inplace
 
 $(STAMP):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "keras_shift needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." ; \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "keras_shift needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1)." ; \
 	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \

@@ -4,10 +4,9 @@ python tools/update_readme.py
 
 `<!-- table: NAME -->` and `<!-- value: FILE.csv COLUMN -->`, each closed by
 `<!-- end -->`, stand where a table of `TABLES` and the first value of a column belong,
-and `<!-- value: claim -->` where README says what the package is for; all other text is
-written by hand. The sources are benchmarks/results/*.csv,
-zoo/results.csv, zoo/weights/*.json and tests/data/expected_counts.json; a test fails
-when a document is stale.
+and `<!-- value: NAME -->` where a text of `TEXTS` does; all other text is written by
+hand. The sources are benchmarks/results/*.csv, zoo/results.csv, zoo/weights/*.json and
+tests/data/expected_counts.json; a test fails when a document is stale.
 """
 
 import csv
@@ -69,8 +68,8 @@ def updated(text):
             lines = [header, ["---"] * len(header), *rows]
             content = "\n".join(f"| {' | '.join(line)} |" for line in lines)
             return f"{begin}\n{content}\n{end}"
-        if name == "claim":
-            return begin + claim() + end
+        if name in TEXTS:
+            return begin + TEXTS[name]() + end
         file, column = name.split(maxsplit=1)
         return begin + next(filter(None, (row[column] for row in _read(file)))) + end
 
@@ -837,6 +836,63 @@ def faults():
     return ("place", "fault", "told"), rows
 
 
+def versions():
+    """Which versions were installed together, and what of the package passed there."""
+    rows = [
+        (
+            cell["python"],
+            cell["keras"],
+            f"{cell['backend']} {cell['version']}",
+            cell["native_op"],
+            cell["passed"],
+            cell["failure"] or "none",
+            cell["seconds"],
+            cell["date"],
+        )
+        for cell in _read("versions.csv")
+    ]
+    header = (
+        "Python",
+        "Keras",
+        "backend",
+        "native op",
+        "passed",
+        "failed",
+        "s",
+        "date",
+    )
+    return header, rows
+
+
+def supported():
+    """The oldest and the newest version of each of those in which all has passed."""
+    cells = [cell for cell in _read("versions.csv") if not cell["failure"]]
+    backends = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+    found = [("Python", [cell["python"] for cell in cells])]
+    found += [("Keras", [cell["keras"] for cell in cells])]
+    for backend, name in backends.items():
+        some = [cell for cell in cells if cell["backend"].startswith(backend)]
+        found.append((name, [cell["version"] for cell in some]))
+    *some, last = (
+        f"{name} {_from_to(sorted(numbers, key=_numbers))}" for name, numbers in found
+    )
+    return f"{', '.join(some)} or {last}"
+
+
+def _from_to(versions):
+    # What is below 1.0 may break between its third numbers, too.
+    kept = 3 if versions[0].startswith("0.") else 2
+    first = ".".join(versions[0].split(".")[:kept])
+    last = ".".join(versions[-1].split(".")[:2])
+    return first if first == last else f"{first} to {last}"
+
+
+def _numbers(version):
+    return [int(number) for number in version.split(".")]
+
+
+TEXTS = {"claim": claim, "versions": supported}
+
 TABLES = {
     "accuracies": accuracies,
     "browser": browser,
@@ -864,6 +920,7 @@ TABLES = {
     "summary": summary,
     "training": training,
     "transfer": transfer,
+    "versions": versions,
 }
 
 
