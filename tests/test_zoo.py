@@ -1,15 +1,19 @@
 """Every network of the zoo: the papers' counts, saving, heads, gradients, LiteRT."""
 
+import ast
+import inspect
 import json
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from keras_shift import zoo
 from keras_shift.analysis import multiply_adds
 from keras_shift.deploy import fuse, to_tflite
 from keras_shift.deploy.agreement import compare
@@ -264,6 +268,27 @@ def test_docstrings_hold_the_figures():
     assert "| fenet_1.0 | 301M, 3.7M | 299.7, 3.52 |" in docstring
     for constructor in (FENet, ShiftNetA, ShiftResNet110, ShiftResNet50, ResNet20):
         assert "<" not in constructor.__doc__.replace("<https", "")
+
+
+@pytest.mark.parametrize(
+    "name, others",
+    [
+        ("FENet", ["displacements", "kernels"]),
+        ("MobileNetV2", []),
+        ("ResNet50", ["kernels"]),
+        ("ShiftResNet50", ["displacements", "kernels"]),
+    ],
+)
+def test_editors_find_whole_docstrings(name, others):
+    """An editor runs nothing, so it finds no text that comes from elsewhere."""
+    module = inspect.getmodule(inspect.unwrap(getattr(zoo, name)))
+    tree = ast.parse(inspect.getsource(module))
+    (function,) = (node for node in tree.body if getattr(node, "name", "") == name)
+    docstring = ast.get_docstring(function)
+    assert not re.search(r"<\w+>", docstring)
+    shared = zoo.arguments.shared_arguments(224, 1000)
+    for key in ("input_shape", "top", *others):
+        assert textwrap.indent(shared[key], "    ") in docstring
 
 
 @pytest.fixture(scope="module")

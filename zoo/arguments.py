@@ -78,15 +78,33 @@ _READERS = {
 }
 
 
+def shared_arguments(size: int, classes: int) -> dict[str, str]:
+    """Returns the documentation of the arguments that constructors share.
+
+    Args:
+        size: Default height and width of an image, in pixels.
+        classes: Default number of classes.
+
+    Returns:
+        A dict of texts by the names of their placeholders, see `document`.
+    """
+    return {
+        key: inspect.cleandoc(text.format(size=(size, size, 3), classes=classes))
+        for key, text in _SHARED.items()
+    }
+
+
 def document(
     constructor: Callable[..., Any], name: str, size: int, classes: int
 ) -> None:
     """Names a constructor and completes its docstring.
 
-    These placeholders in the docstring are replaced: `<name>` by the name,
-    `<input_shape>`, `<top>`, `<displacements>` and `<kernels>` by the documentation
-    of shared arguments, and `<figures>` by a table of the papers' figures and the
-    networks' own.
+    A table of the papers' figures and the networks' own comes in front of the example.
+    Where functions are made by a function, their docstring has placeholders: `<name>`
+    for the name, and `<input_shape>`, `<top>`, `<displacements>` and `<kernels>` for
+    the documentation of shared arguments. An editor shows a docstring as it stands, so
+    functions that it can find have the documentation itself
+    (tests/test_zoo.py compares it).
 
     Args:
         constructor: A function with a docstring.
@@ -95,11 +113,8 @@ def document(
         classes: Default number of classes.
     """
     constructor.__name__ = constructor.__qualname__ = name
-    texts = {
-        key: inspect.cleandoc(text.format(size=(size, size, 3), classes=classes))
-        for key, text in _SHARED.items()
-    }
-    texts |= {"name": name, "figures": variants.figures(name)}
+    texts = shared_arguments(size, classes)
+    texts["name"] = name
     docstring = inspect.cleandoc(constructor.__doc__ or "")
     for key, text in texts.items():
         docstring = re.sub(
@@ -108,6 +123,9 @@ def document(
             docstring,
             flags=re.MULTILINE,
         ).replace(f"<{key}>", text)
+    if any(variant.constructor == name for variant in variants.VARIANTS.values()):
+        figures = variants.figures(name)
+        docstring = docstring.replace("\n\nExample:", f"\n\n{figures}\n\nExample:", 1)
     constructor.__doc__ = docstring
 
 

@@ -67,8 +67,6 @@ def FENet(
     It is the network of Table 4 of the SSL paper, with the units of its Fig. 4 in the
     blocks of its Fig. 3.
 
-    <figures>
-
     The models expect images with pixel values in [0, 255]; preprocessing is part
     of them.
 
@@ -87,12 +85,38 @@ def FENet(
      'P4': (None, 14, 14, 128), 'P5': (None, 7, 7, 256)}
 
     Args:
-        <input_shape>
+        input_shape: Tuple, the shape of one image without the batch, such as
+            `(96, 96, 3)`. Height and width may be `None`, and any number of
+            channels is allowed. Channels come first if Keras'
+            `image_data_format()` says so. Defaults to `None`: the images of
+            published weights, otherwise `(224, 224, 3)`, or `(None, None, 3)` without
+            the top.
         alpha: Float, the width, which scales the number of channels of all layers
             but the classifier. Every number is rounded to one that its block can
             divide. For multiples of 1/8, only the last convolution's number needs
             that. Defaults to `1.0`.
-        <top>
+        include_top: Whether to include the classifier. Defaults to `True`.
+        weights: `None` for random weights, the name of published weights, such
+            as `"tiny_imagenet"` (`keras_shift.zoo.list_weights` lists them), or
+            the path of a `.weights.h5` file of the same network. Published
+            weights set the arguments that they were trained with. Without the
+            top, or with other `classes`, all layers but the classifier get
+            published weights. Their terms, and those of the images that they
+            were trained on, are `keras_shift.zoo.get_record(name).licence`.
+            Defaults to `None`.
+        input_tensor: Keras tensor to use as the images (the output of
+            `keras.Input()` or of layers), or `None`. Defaults to `None`.
+        pooling: What follows the last map if `include_top` is `False`: `None`
+            for nothing (the output is a 4D tensor), `"avg"` or `"max"` for
+            global pooling (the output is a 2D tensor). Defaults to `None`.
+        classes: Int, number of classes if `include_top` is `True`. Defaults to
+            `None`: the classes of published weights, otherwise 1000.
+        classifier_activation: Activation of the classifier, or `None` for
+            logits. Defaults to `"softmax"`.
+        name: Name of the model, or `None` for the network's own name. Defaults
+            to `None`.
+        include_preprocessing: Whether to scale pixel values from [0, 255] to
+            [-1, 1] in the model's first layer. Defaults to `True`.
         output_stride: Int, height of the image divided by height of the last map:
             `32` as in the paper, or `16`, `8` or `4` for small images. The first
             strides are left out, and an IB-Pool without its stride becomes an
@@ -121,8 +145,20 @@ def FENet(
         expand_from: What number of channels an IB-Pool multiplies to get its wide
             tensor: `"input"` as in the paper, or `"output"` as in the authors' code
             of 2022, which makes the network larger. Defaults to `"input"`.
-        <displacements>
-        <kernels>
+        displacement_initializer: Initializer of learned displacements.
+            `"grouped"` is the pattern of the grouped shift. Defaults to
+            `"grouped"`.
+        displacement_regularizer: Regularizer of learned displacements
+            (Eq. 4 of the SSL paper), such as `keras.regularizers.L2(1e-4)`, or
+            `None`. Defaults to `None`.
+        max_displacement: Int, the largest learned displacement in pixels, or
+            `None` for no bound. Defaults to `2`.
+        kernel_initializer: Initializer of all kernels but the classifier's.
+            Defaults to `"he_normal"`.
+        kernel_regularizer: Regularizer of all kernels, or `None`. Defaults to
+            `None`.
+        batch_norm_momentum: Float, momentum of batch normalization. Defaults to
+            `0.99`.
         dropout_rate: Float, rate of the dropout before the classifier. Defaults to
             `0.2`.
 

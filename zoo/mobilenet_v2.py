@@ -50,9 +50,35 @@ def MobileNetV2(
     >>> model.compile("sgd", "sparse_categorical_crossentropy")
 
     Args:
-        <input_shape>
+        input_shape: Tuple, the shape of one image without the batch, such as
+            `(96, 96, 3)`. Height and width may be `None`, and any number of
+            channels is allowed. Channels come first if Keras'
+            `image_data_format()` says so. Defaults to `None`: the images of
+            published weights, otherwise `(224, 224, 3)`, or `(None, None, 3)` without
+            the top.
         alpha: Float, the width. Defaults to `1.0`.
-        <top>
+        include_top: Whether to include the classifier. Defaults to `True`.
+        weights: `None` for random weights, the name of published weights, such
+            as `"tiny_imagenet"` (`keras_shift.zoo.list_weights` lists them), or
+            the path of a `.weights.h5` file of the same network. Published
+            weights set the arguments that they were trained with. Without the
+            top, or with other `classes`, all layers but the classifier get
+            published weights. Their terms, and those of the images that they
+            were trained on, are `keras_shift.zoo.get_record(name).licence`.
+            Defaults to `None`.
+        input_tensor: Keras tensor to use as the images (the output of
+            `keras.Input()` or of layers), or `None`. Defaults to `None`.
+        pooling: What follows the last map if `include_top` is `False`: `None`
+            for nothing (the output is a 4D tensor), `"avg"` or `"max"` for
+            global pooling (the output is a 2D tensor). Defaults to `None`.
+        classes: Int, number of classes if `include_top` is `True`. Defaults to
+            `None`: the classes of published weights, otherwise 1000.
+        classifier_activation: Activation of the classifier, or `None` for
+            logits. Defaults to `"softmax"`.
+        name: Name of the model, or `None` for the network's own name. Defaults
+            to `None`.
+        include_preprocessing: Whether to scale pixel values from [0, 255] to
+            [-1, 1] in the model's first layer. Defaults to `True`.
         output_stride: Int, height of the image divided by height of the last map:
             `32`, `16`, `8` or `4`. Defaults to `32`.
         kernel_regularizer: Regularizer of all kernels but the depthwise ones, or

@@ -100,8 +100,6 @@ def _constructor(constructor_name):
         channels, also in the first convolution. C is the small and shallow network of
         the paper's Section 3.2.
 
-        <figures>
-
         The models expect images with pixel values in [0, 255]; preprocessing is
         part of them.
 

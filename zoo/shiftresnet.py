@@ -52,8 +52,6 @@ def _cifar_constructor(depth):
         where batch normalization and ReLU are. Here both follow every convolution, as
         in the ShiftNet authors' code.
 
-        <figures>
-
         The models expect images with pixel values in [0, 255]; preprocessing is
         part of them.
 
@@ -171,35 +169,71 @@ def ShiftResNet50(
     kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
     batch_norm_momentum: float = 0.99,
 ) -> network.Body:
-    """Instantiates <name>: a CSC module for each 3x3 convolution of ResNet-50.
+    """Instantiates ShiftResNet50: a CSC module for each 3x3 convolution of ResNet-50.
 
     It is the network of Table 3 of the ShiftNet paper. The paper does not say where
     the modules are in it. With this arrangement the network has all three of the
     paper's figures.
-
-    <figures>
 
     The models expect images with pixel values in [0, 255]; preprocessing is part
     of them.
 
     Example:
 
-    >>> model = keras_shift.zoo.<name>((64, 64, 3), alpha=0.25, classes=10)
+    >>> model = keras_shift.zoo.ShiftResNet50((64, 64, 3), alpha=0.25, classes=10)
     >>> model.compile("sgd", "sparse_categorical_crossentropy")
 
     Args:
-        <input_shape>
+        input_shape: Tuple, the shape of one image without the batch, such as
+            `(96, 96, 3)`. Height and width may be `None`, and any number of
+            channels is allowed. Channels come first if Keras'
+            `image_data_format()` says so. Defaults to `None`: the images of
+            published weights, otherwise `(224, 224, 3)`, or `(None, None, 3)` without
+            the top.
         alpha: Float, the width, which scales the number of channels of all layers
             but the classifier. Numbers are rounded down. The paper's reduction of
             parameters by r is `alpha=r**-0.5`. Defaults to `1.0`.
-        <top>
+        include_top: Whether to include the classifier. Defaults to `True`.
+        weights: `None` for random weights, the name of published weights, such
+            as `"tiny_imagenet"` (`keras_shift.zoo.list_weights` lists them), or
+            the path of a `.weights.h5` file of the same network. Published
+            weights set the arguments that they were trained with. Without the
+            top, or with other `classes`, all layers but the classifier get
+            published weights. Their terms, and those of the images that they
+            were trained on, are `keras_shift.zoo.get_record(name).licence`.
+            Defaults to `None`.
+        input_tensor: Keras tensor to use as the images (the output of
+            `keras.Input()` or of layers), or `None`. Defaults to `None`.
+        pooling: What follows the last map if `include_top` is `False`: `None`
+            for nothing (the output is a 4D tensor), `"avg"` or `"max"` for
+            global pooling (the output is a 2D tensor). Defaults to `None`.
+        classes: Int, number of classes if `include_top` is `True`. Defaults to
+            `None`: the classes of published weights, otherwise 1000.
+        classifier_activation: Activation of the classifier, or `None` for
+            logits. Defaults to `"softmax"`.
+        name: Name of the model, or `None` for the network's own name. Defaults
+            to `None`.
+        include_preprocessing: Whether to scale pixel values from [0, 255] to
+            [-1, 1] in the model's first layer. Defaults to `True`.
         expansion: Int, factor from the channels of a module's output to the channels
             of its wide tensor. Defaults to `3`.
         spatial: What exchanges information between pixels: `"grouped_shift"`
             (the paper's), `"sparse_shift"`, `"active_shift"`, `"depthwise"` or
             `"none"`. Defaults to `"grouped_shift"`.
-        <displacements>
-        <kernels>
+        displacement_initializer: Initializer of learned displacements.
+            `"grouped"` is the pattern of the grouped shift. Defaults to
+            `"grouped"`.
+        displacement_regularizer: Regularizer of learned displacements
+            (Eq. 4 of the SSL paper), such as `keras.regularizers.L2(1e-4)`, or
+            `None`. Defaults to `None`.
+        max_displacement: Int, the largest learned displacement in pixels, or
+            `None` for no bound. Defaults to `2`.
+        kernel_initializer: Initializer of all kernels but the classifier's.
+            Defaults to `"he_normal"`.
+        kernel_regularizer: Regularizer of all kernels, or `None`. Defaults to
+            `None`.
+        batch_norm_momentum: Float, momentum of batch normalization. Defaults to
+            `0.99`.
 
     Returns:
         A `keras.Model`, flat (not nested), without compilation.
