@@ -81,12 +81,12 @@ def parameters(weights):
 
 
 def load_tool(name):
-    """Imports a script of tools/."""
-    return _load(ROOT / "tools" / f"{name}.py")
+    """Imports a script of tools/, which finds its neighbours as when it is run."""
+    return _load_beside_others(ROOT / "tools", name)
 
 
 def load_example(name):
-    """Imports a script of examples/, which finds its neighbours as when it is run."""
+    """Imports a script of examples/, likewise."""
     return _load_beside_others(ROOT / "examples", name)
 
 

@@ -24,14 +24,15 @@ def test_figures_are_those_that_were_measured():
 def test_every_table_stands_in_a_document():
     tool = load_tool("update_readme")
     texts = "".join(path.read_text() for path in tool.DOCUMENTS)
+    assert len(tool.TABLES) == sum(len(module.TABLES) for module in tool.MODULES)
     for name in tool.TABLES:
         assert texts.count(f"<!-- table: {name} -->") == 1
 
 
 def test_the_papers_figures_stand_beside_ours(tmp_path, monkeypatch):
     tool = load_tool("update_readme")
-    monkeypatch.setattr(tool, "PAPERS", tmp_path / "results.csv")
-    tool.PAPERS.write_text(
+    monkeypatch.setattr(tool.studies, "PAPERS", tmp_path / "results.csv")
+    tool.studies.PAPERS.write_text(
         "table,row,dataset,quantity,paper,ours,recipe\n"
         "SSL Table 1,ShiftResNet-20 (grouped),d,top-1,90.5%,87.25%,r.grouped\n"
         "SSL Table 1,ShiftResNet-20 (grouped),d,shift sparsity,11%,12%,r.grouped\n"
@@ -42,14 +43,14 @@ def test_the_papers_figures_stand_beside_ours(tmp_path, monkeypatch):
         "SSL Table 2,block,d,unshifted,1 / 2,2 / 2,r\n",
         encoding="utf-8",
     )
-    header, lines = tool.paper("SSL Table 1")
+    header, lines = tool.studies.paper("SSL Table 1")
     assert len(header) == 9
     assert ["|".join(line) for line in lines] == [
         "ShiftResNet-20 (grouped)|d|90.5%|87.25%|-1.2|-1.2|11%|12%|r.grouped",
         "ShiftResNet-20 (SSL), λ = 0|d|91.7%|88.5%|+0.0|+0.0|||r",
         "ResNet-20|d|91%||-0.7||||",
     ]
-    header, lines = tool.paper("SSL Table 2")
+    header, lines = tool.studies.paper("SSL Table 2")
     assert header == ["", "dataset", "unshifted: paper", "ours", "recipe"]
     assert lines == [["block", "d", "1 / 2", "2 / 2", "r"]]
 

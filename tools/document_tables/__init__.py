@@ -1,0 +1,1 @@
+"""Tables of measured figures, a module for every document that shows them."""

@@ -1,0 +1,121 @@
+"""For docs/frontier.md: accuracy and time of published networks."""
+
+import functools
+
+from document_tables.sources import KINDS, read_record, read_results
+
+
+def frontier(dataset):
+    """Returns accuracy and times of all networks for a dataset, with their threads."""
+    rows = []
+    for record, cells in timed(dataset):
+        own = [
+            (
+                f"{float(cell['ratio']) / float(cell['without_shifts']):.2f}"
+                if cell["without_shifts"]
+                else ""
+            )
+            for cell in (cells[kind, "1"] for kind in KINDS)
+        ]
+        times = [
+            f"{float(cells[kind, threads]['ratio']):.2f}"
+            for threads in "12"
+            for kind in KINDS
+        ]
+        rows.append(
+            (
+                call(record),
+                f"{record['top1']:.2%}",
+                f"{record['int8_top1']:.2%}",
+                unshifted(record),
+                *times,
+                *own,
+            )
+        )
+    header = (
+        "network",
+        "top-1",
+        "int8 top-1",
+        "unshifted",
+        "float32, 1 thread",
+        "int8",
+        "float32, 2 threads",
+        "int8",
+        "float32 / without shifts",
+        "int8",
+    )
+    return header, rows
+
+
+def processors():
+    """Returns both files' times of every network, machine by machine, on one thread."""
+    cells = [cell for cell in read_results("frontier.csv") if cell["threads"] == "1"]
+    machines = list(dict.fromkeys(cell["machine"] for cell in cells))
+    ratios = {
+        (cell["weights"], cell["machine"], cell["kind"]): float(cell["ratio"])
+        for cell in cells
+    }
+    rows = []
+    for name in dict.fromkeys(cell["weights"] for cell in cells):
+        record = read_record(name)
+        found = [ratios.get((name, m, kind)) for m in machines for kind in KINDS]
+        rows.append((call(record), *("" if f is None else f"{f:.2f}" for f in found)))
+    header = [f"{kind}, {name}" for name in machines for kind in KINDS]
+    return ("network", *header), rows
+
+
+def browser():
+    """Returns the times of two networks' files in a browser, and their share."""
+    cells = read_results("web.csv")
+    names = list(dict.fromkeys(cell["network"] for cell in cells))
+    rows = []
+    for size, kind in dict.fromkeys((c["image_size"], c["kind"]) for c in cells):
+        own = [c for c in cells if (c["image_size"], c["kind"]) == (size, kind)]
+        ratio, low, high = (
+            float(own[0][column]) for column in ("ratio", "ratio_low", "ratio_high")
+        )
+        rows.append(
+            (
+                f"{size}x{size}",
+                kind,
+                *(f"{float(cell['ms']):.2f} ms" for cell in own),
+                f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+            )
+        )
+    return ("pixels", "file", *names, "share (quartiles)"), rows
+
+
+def timed(dataset):
+    """Yields a dataset's records, with rows of frontier.csv by type and threads."""
+    cells = read_results("frontier.csv")
+    # The machine that measured last stands first.
+    cells = [cell for cell in cells if cell["machine"] == cells[0]["machine"]]
+    for name in dict.fromkeys(cell["weights"] for cell in cells):
+        record = read_record(name)
+        if record["dataset"] == dataset:
+            own = [cell for cell in cells if cell["weights"] == name]
+            yield record, {(cell["kind"], cell["threads"]): cell for cell in own}
+
+
+def call(record):
+    """Returns how a user gets a network."""
+    alpha = record["arguments"]["alpha"]
+    width = "" if alpha == 1 else f"alpha={alpha:g}, "
+    return f"`{record['constructor']}({width}weights=\"{record['weights']}\")`"
+
+
+def unshifted(record):
+    """Returns the share of channels that no shift moves, if there are shifts."""
+    counts = record["unshifted"].values()
+    if not counts:
+        return ""
+    still, channels = (sum(column) for column in zip(*counts))
+    return f"{still / channels:.0%}"
+
+
+TABLES = {
+    "browser": browser,
+    "frontier cifar100": functools.partial(frontier, "cifar100"),
+    "frontier tiny_imagenet": functools.partial(frontier, "tiny_imagenet"),
+    "processors": processors,
+}

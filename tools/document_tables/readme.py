@@ -1,0 +1,114 @@
+"""For README.md: networks beside MobileNetV2, and the versions they work with."""
+
+import statistics
+
+from document_tables.frontier import call, timed, unshifted
+from document_tables.sources import KINDS, read_record, read_results
+
+
+def claim():
+    """Returns what the sparse FE-Net 0.75 has over MobileNetV2, in words."""
+    _, rows = phones()
+    ours, theirs = (
+        next(row for row in rows if row[0] == network)
+        for network in (
+            '`FENet(alpha=0.75, weights="tiny_imagenet.sparse")`',
+            '`MobileNetV2(weights="tiny_imagenet")`',
+        )
+    )
+    return (
+        f"{ours[2]} top-1 instead of {theirs[2]}, in {ours[-2]} of the time as a "
+        f"float32 file and {ours[-1]} as an int8 one"
+    )
+
+
+def phones():
+    """Returns the accuracy of networks for phones, and their files' times."""
+    rows = [
+        (
+            call(record),
+            _epochs(record),
+            f"{record['top1']:.2%}",
+            f"{record['int8_top1']:.2%}",
+            unshifted(record),
+            *(f"{float(cells[kind, '1']['ratio']):.2f}" for kind in KINDS),
+        )
+        for record, cells in timed("tiny_imagenet")
+    ]
+    header = (
+        "network",
+        "epochs",
+        "top-1",
+        "int8 top-1",
+        "unshifted",
+        "float32 time",
+        "int8 time",
+    )
+    return header, rows
+
+
+def _epochs(record):
+    """Returns how long it was trained, with the training that it goes on from."""
+    recipe = record["recipe"]
+    start = recipe.get("initial_weights")
+    if start is None:
+        return str(recipe["epochs"])
+    name = record["name"].removesuffix(record["weights"]) + start
+    before = read_record(name)
+    return f"{_epochs(before)} + {recipe['epochs']}"
+
+
+def first_example():
+    """Returns README's first example with either network, as means over seeds."""
+    cells = read_results("first_example.csv")
+    rows = []
+    for network in dict.fromkeys(cell["network"] for cell in cells):
+        own = [cell for cell in cells if cell["network"] == network]
+        means = {
+            column: statistics.mean(float(cell[column]) for cell in own)
+            for column in own[0]
+            if column not in ("network", "machine") and own[0][column]
+        }
+        share = f"{means['unshifted']:.0%}" if "unshifted" in means else ""
+        rows.append(
+            (
+                network,
+                f"{means['top1']:.1%}",
+                f"{means['int8_top1']:.1%}",
+                share,
+                *(f"{means[f'{kind}_ratio']:.2f}" for kind in KINDS),
+            )
+        )
+    header = ("", "top-1", "int8 top-1", "unshifted", "float32 time", "int8 time")
+    return header, rows
+
+
+def supported():
+    """Returns the oldest and the newest versions in which all has passed."""
+    cells = [cell for cell in read_results("versions.csv") if not cell["failure"]]
+    backends = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+    found = [("Python", [cell["python"] for cell in cells])]
+    found += [("Keras", [cell["keras"] for cell in cells])]
+    for backend, name in backends.items():
+        some = [cell for cell in cells if cell["backend"].startswith(backend)]
+        found.append((name, [cell["version"] for cell in some]))
+    *some, last = (
+        f"{name} {_from_to(sorted(numbers, key=_numbers))}" for name, numbers in found
+    )
+    return f"{', '.join(some)} or {last}"
+
+
+def _from_to(versions):
+    # What is below 1.0 may break between its third numbers, too.
+    kept = 3 if versions[0].startswith("0.") else 2
+    first = ".".join(versions[0].split(".")[:kept])
+    last = ".".join(versions[-1].split(".")[:2])
+    return first if first == last else f"{first} to {last}"
+
+
+def _numbers(version):
+    return [int(number) for number in version.split(".")]
+
+
+TABLES = {"first example": first_example, "phones": phones}
+TEXTS = {"claim": claim, "versions": supported}
