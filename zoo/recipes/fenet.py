@@ -123,20 +123,6 @@ _CIFAR100_SPARSE = dataclasses.replace(
     layer_cost=8.0,
 )
 
-# Of this network, six shifted channels of the largest map hold half of all importance
-# (`ShiftImportance`), and with a larger `layer_cost` they would be the first to go.
-_CIFAR100_EMPTIED = dataclasses.replace(
-    _CIFAR100_SPARSE,
-    name="cifar100.fenet_1.0.emptied",
-    initial_weights="cifar100.sparse",
-    unshifted=0.92,
-    epochs=6,
-    learning_rate=0.02,
-    displacement_gradient_factor=1.0,
-    freeze_shifts=None,
-    precision="mixed_bfloat16",
-)
-
 
 def _at_other_widths(recipe, widths):
     for alpha in widths:
@@ -162,5 +148,4 @@ RECIPES = (
     _CIFAR100,
     _CIFAR100_SPARSE,
     *_at_other_widths(_CIFAR100_SPARSE, (0.75,)),
-    *_at_other_widths(_CIFAR100_EMPTIED, (0.75,)),
 )
