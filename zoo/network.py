@@ -6,7 +6,7 @@ import inspect
 import numbers
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import keras
 
@@ -203,11 +203,17 @@ def _images(input_shape, input_tensor, include_top, default_size):
     return x, x
 
 
-def checked_shape(shape):
+def checked_shape(shape: Any) -> tuple[int | None, ...]:
     """Returns the shape of an image as a tuple of integers and `None`.
 
     Images may be as small as one pixel, since a map of one pixel is padded before it is
     halved.
+
+    Args:
+        shape: The argument `input_shape` of a constructor.
+
+    Raises:
+        ValueError: If it is not the shape of one image.
     """
     channels_last = blocks.channel_axis() == -1
     channels = 2 if channels_last else 0

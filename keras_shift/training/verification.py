@@ -448,7 +448,7 @@ def _counts(values, truth):
     return false_positives, true_positives, np.append(np.inf, levels[last])
 
 
-def _checked(values, same) -> tuple[np.ndarray, np.ndarray]:
+def _checked(values, same):
     values, truth = np.asarray(values, "float64"), np.asarray(same, bool)
     if values.shape != truth.shape or values.ndim != 1:
         raise ValueError(
