@@ -3,6 +3,7 @@
 import inspect
 import math
 import numbers
+import operator
 import re
 import textwrap
 from collections.abc import Callable, Mapping
@@ -11,7 +12,6 @@ from typing import Any
 import keras
 
 from keras_shift import initializers
-from keras_shift.integers import whole_number
 from keras_shift.zoo import variants
 
 _SHARED = {
@@ -173,7 +173,7 @@ def integer(argument: str, value: Any, least: int = 1) -> int:
 
     Args:
         argument: Name of the argument.
-        value: The value that was received. Whole numbers of any type will do.
+        value: The value that was received. NumPy's integers are allowed, too.
         least: The smallest integer that is allowed. Defaults to `1`.
 
     Returns:
@@ -182,13 +182,13 @@ def integer(argument: str, value: Any, least: int = 1) -> int:
     Raises:
         ValueError: If the value is not an integer or is too small.
     """
-    whole = None if isinstance(value, bool) else whole_number(value)
-    if whole is None or whole < least:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < least:
         raise ValueError(
             f"Argument `{argument}` must be an integer, {least} or more. "
             f"Received: {argument}={value!r}"
         )
-    return whole
+    return operator.index(value)
 
 
 def check_choice(argument: str, value: Any, allowed: tuple[Any, ...]) -> None:
