@@ -585,3 +585,18 @@ def test_faces_are_verified_beside_a_convolutional_twin(monkeypatch, tmp_path):
             )
             assert low <= float(row[f"{prefix}roc_area"]) <= high
     assert {path.suffix for path in run.iterdir()} == {".keras", ".tflite"}
+
+
+def test_keras_export_writes_what_it_wrote_before(tmp_path, monkeypatch):
+    script = load("keras_export", monkeypatch)
+    path = tmp_path / "keras_export.csv"
+    script.main(script.parse(["--size=64", "--rounds=3", f"--output={path}"]))
+    with open(path) as new, open(script.RESULTS) as old:
+        rows, before = list(csv.DictReader(new)), list(csv.DictReader(old))
+    for row, other in zip(rows, before, strict=True):
+        assert row.keys() == other.keys()
+        assert (row["alpha"], row["weights"]) == (other["alpha"], other["weights"])
+        assert row["partitions"] == other["partitions"] == "1"
+        assert (
+            float(row["ratio_low"]) <= float(row["ratio"]) <= float(row["ratio_high"])
+        )

@@ -131,8 +131,29 @@ def transfer():
     return header, rows
 
 
+def keras_export():
+    """Returns how Keras' own files differ from those of `to_tflite`."""
+    rows = []
+    for cell in read_results("keras_export.csv"):
+        low, high = (float(cell[f"ratio_{end}"]) for end in ("low", "high"))
+        rows.append(
+            (
+                f'`FENet(alpha={float(cell["alpha"])}, weights="{cell["weights"]}")`',
+                f"{cell['keras_partitions']} ({cell['partitions']})",
+                f"{float(cell['ratio']):.2f} ({low:.2f} to {high:.2f})",
+            )
+        )
+    header = (
+        "network",
+        "XNNPACK partitions (`to_tflite`'s)",
+        "time / `to_tflite`'s (quartiles)",
+    )
+    return header, rows
+
+
 TABLES = {
     "accuracies": accuracies,
+    "keras_export": keras_export,
     "networks": networks,
     "summary": summary,
     "transfer": transfer,
