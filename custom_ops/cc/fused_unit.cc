@@ -30,7 +30,8 @@ Status FusedUnitShape(const ImageShape& shape, const FusedUnit& unit,
                       ImageShape* y_shape) noexcept {
   try {
     return CheckFusedUnit(shape, unit, y_shape);
-  } catch (const std::exception&) {  // bad_alloc
+  } catch (const std::exception&) {
+    // It is a bad_alloc.
     return Status::OutOfMemory();
   }
 }
@@ -42,7 +43,8 @@ Status FusedUnit2D(const ImageShape& shape, const FusedUnit& unit,
   try {
     return CheckAndRun(shape, unit, x, expand, project, displacements,
                        num_threads, y);
-  } catch (const std::exception&) {  // bad_alloc, or a vector's length_error
+  } catch (const std::exception&) {
+    // It is a bad_alloc, or a vector's length_error.
     return Status::OutOfMemory();
   }
 }

@@ -318,7 +318,8 @@ void TestCase(const Case& c, std::mt19937* random) {
   for (int64_t k = 0; k < y.size; ++k) {
     if (y.data[k] == expected[k]) continue;
     const double error = std::abs(y.data[k] - expected[k]);
-    if (!(error <= 4 * epsilon * scale[k])) ++wrong;  // nor is NaN allowed
+    // This way round, NaN is wrong as well.
+    if (!(error <= 4 * epsilon * scale[k])) ++wrong;
   }
   Check(wrong == 0, Text(c) + ": " + std::to_string(wrong) + " wrong values");
   for (int64_t threads : {2, 5}) {
@@ -569,7 +570,8 @@ void TestSubnormals() {
   }
   const Floats kept = Run(c, in, 1);
   const unsigned before = _mm_getcsr();
-  _mm_setcsr(before | 0x8040);  // as TensorFlow's threads are set
+  // TensorFlow's threads are set like this.
+  _mm_setcsr(before | 0x8040);
   const Floats one = Run(c, in, 1);
   const Floats two = Run(c, in, 5);
   _mm_setcsr(before);

@@ -103,7 +103,8 @@ const ShiftKernel& BestShiftKernel(int64_t pixel_bytes) {
     }
   }
   const ShiftKernel* kernel = BaselineKernels()->shift;
-  while (kernel->vector_bytes > pixel_bytes) ++kernel;  // the last is a byte
+  // The last kernel's vectors are a byte.
+  while (kernel->vector_bytes > pixel_bytes) ++kernel;
   return *kernel;
 }
 
@@ -116,7 +117,8 @@ const SumKernel& BestSumKernel(FloatType type, int64_t channels) {
     }
   }
   const SumKernel* kernel = BaselineKernels()->sum[t];
-  while (kernel->lanes > channels) ++kernel;  // the last has a single lane
+  // The last kernel has a single lane.
+  while (kernel->lanes > channels) ++kernel;
   return *kernel;
 }
 

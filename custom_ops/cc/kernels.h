@@ -72,7 +72,8 @@ struct ShiftPlanView {
 //   -0 to -infinity, NaNs with a sign, +0, the positive numbers up to
 //   +infinity, NaNs without a sign.
 struct Filter {
-  int64_t element_size;  // 2, 4 or 8 bytes
+  // This is 2, 4 or 8 bytes.
+  int64_t element_size;
   uint64_t above;
   uint64_t up_to;
   // The gates, which lie in an array like the one that is written, from the

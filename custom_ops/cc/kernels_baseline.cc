@@ -36,14 +36,16 @@ constexpr ShiftKernel kVectorShift = MakeShiftKernel<PortableVector<Word16>>();
 // A panel takes four registers.
 struct BaselineSimd : PortableSimd<4> {
 #if defined(__aarch64__)
-  static constexpr int kPixels = 6;  // 24 of 32 registers hold sums
+  // So 24 of 32 registers hold sums.
+  static constexpr int kPixels = 6;
   // This is not left to the compiler, which might fuse the two operations in
   // one tile and not in another.
   static Register MultiplyAdd(Register a, Register b, Register sum) {
     return vfmaq_f32(sum, a, b);
   }
 #else
-  static constexpr int kPixels = 2;  // 8 of 16 registers hold sums
+  // So 8 of 16 registers hold sums.
+  static constexpr int kPixels = 2;
 #endif
 };
 

@@ -85,7 +85,8 @@ Status Shift2D(const ImageShape& shape, size_t element_size, const void* x,
     return Shift(shape, element_size, static_cast<const unsigned char*>(x),
                  displacements, num_threads, nullptr,
                  static_cast<unsigned char*>(y));
-  } catch (const std::exception&) {  // bad_alloc, or a vector's length_error
+  } catch (const std::exception&) {
+    // It is a bad_alloc, or a vector's length_error.
     return Status::OutOfMemory();
   }
 }
@@ -98,7 +99,8 @@ Status ReluShift2D(const ImageShape& shape, FloatType type, const void* x,
     return Shift(shape, relu.element_size, static_cast<const unsigned char*>(x),
                  displacements, num_threads, &relu,
                  static_cast<unsigned char*>(y));
-  } catch (const std::exception&) {  // bad_alloc, or a vector's length_error
+  } catch (const std::exception&) {
+    // It is a bad_alloc, or a vector's length_error.
     return Status::OutOfMemory();
   }
 }

@@ -492,7 +492,8 @@ Status SparseShift2DGrad(const ImageShape& shape, FloatType type, const void* x,
         return Status::InvalidArgument(
             "Argument `displacements` must hold float or double.");
     }
-  } catch (const std::exception&) {  // bad_alloc, or a vector's length_error
+  } catch (const std::exception&) {
+    // It is a bad_alloc, or a vector's length_error.
     return Status::OutOfMemory();
   }
 }

@@ -119,7 +119,8 @@ class ShiftPlan {
   std::unique_ptr<Tap[]> taps_;
   std::unique_ptr<unsigned char[]> masks_;
   int64_t num_taps_ = 0;
-  std::vector<ShiftPlanView> views_;  // one for each slice
+  // There is one for each slice.
+  std::vector<ShiftPlanView> views_;
   const ShiftKernel& kernel_;
   bool streams_;
 };

@@ -34,7 +34,8 @@ std::shared_ptr<const ShiftPlan> FindOrMakeShiftPlan(
 
   // Each thread has its own, so that none has to wait for another. (TensorFlow
   // runs a function's ops on few threads.)
-  thread_local std::vector<Entry> entries;  // the latest first
+  // The latest entry is the first.
+  thread_local std::vector<Entry> entries;
   const auto found =
       std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) {
         return entry.kernel == &kernel && entry.shape == shape &&

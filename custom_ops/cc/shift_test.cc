@@ -460,7 +460,8 @@ void TestGradient(const ImageShape& shape, FloatType type,
   for (int64_t k = 0; k < 2 * channels; ++k) {
     double value = reals(*random);
     if (k % 5 == 0) value = std::round(value);
-    if (k % 7 == 0 && spread < 100) value = std::floor(value) + 0.5;  // ties
+    // Some values are ties between two whole numbers.
+    if (k % 7 == 0 && spread < 100) value = std::floor(value) + 0.5;
     displacements[k] = static_cast<Number>(value);
     d[k] = displacements[k];
     back[k] = -std::llround(std::clamp(std::nearbyint(d[k]), -1e6, 1e6));
@@ -570,7 +571,8 @@ void TestSpecialValues(FloatType type) {
   x[channels + 0] = infinity;
   x[channels + 1] = infinity | 0x8000;
   x[channels + 2] = infinity | 1;
-  x[channels + 3] = 1;  // the smallest subnormal
+  // This is the smallest subnormal number.
+  x[channels + 3] = 1;
   x[channels + 4] = 0x8001;
   x[channels + 5] = one | 0x8000;
   const Status status = SparseShift2DGrad(

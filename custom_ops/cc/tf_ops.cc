@@ -70,7 +70,8 @@ class Failure : public std::exception {
   TF_Status* status() const { return status_.get(); }
 
  private:
-  std::shared_ptr<TF_Status> status_;  // shared: exceptions can be copied
+  // It is shared, since exceptions can be copied.
+  std::shared_ptr<TF_Status> status_;
 };
 
 Failure InvalidArgument(const std::string& message) {
@@ -103,7 +104,8 @@ void Guarded(Function function, Report report) noexcept {
     function();
   } catch (const Failure& failure) {
     report(failure.status());
-  } catch (const std::exception& error) {  // std::bad_alloc, in all likelihood
+  } catch (const std::exception& error) {
+    // It is a std::bad_alloc, in all likelihood.
     const StatusPtr status = NewStatus();
     TF_SetStatus(status.get(), TF_RESOURCE_EXHAUSTED, error.what());
     report(status.get());

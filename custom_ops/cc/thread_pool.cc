@@ -73,16 +73,18 @@ struct Loop {
   const Function& function;
   const int64_t count;
   std::atomic<int64_t> next_index{0};
-  // The caller's, which helpers take over. TensorFlow's threads, for example,
-  // take subnormal numbers for zero.
+  // Helpers take over the caller's environment. TensorFlow's threads, for
+  // example, take subnormal numbers for zero.
   std::fenv_t environment;
 
-  // Written by those who hold the pool's mutex.
+  // Those who hold the pool's mutex write this.
   std::atomic<int64_t> helping{0};
 
-  // Guarded by the pool's mutex.
-  int64_t wanted;           // helpers that may still join
-  int64_t next_worker = 1;  // 0 is the caller
+  // The pool's mutex guards what follows. This number of helpers may still
+  // join.
+  int64_t wanted;
+  // Worker 0 is the caller.
+  int64_t next_worker = 1;
   std::condition_variable helpers_left;
 
   void Work(int64_t worker) {
@@ -106,7 +108,8 @@ class ThreadPool {
         loops_.push_back(&loop);
         has_loops_.store(true, std::memory_order_relaxed);
       } catch (const std::bad_alloc&) {
-        loop.wanted = 0;  // nobody will find it
+        // Nobody will find it.
+        loop.wanted = 0;
       }
       AddThreads(loop.wanted);
       spins = ThereAreCoresToSpin();
@@ -204,12 +207,14 @@ ThreadPool* Pool() {
 #endif
   ThreadPool* made = nullptr;
   try {
-    made = new ThreadPool;  // its queue takes memory, too
+    // Its queue takes memory, too.
+    made = new ThreadPool;
   } catch (const std::bad_alloc&) {
     return nullptr;
   }
   if (!pool.compare_exchange_strong(current, made)) {
-    delete made;  // somebody was faster; it has no threads yet
+    // Somebody was faster, and this pool has no threads yet.
+    delete made;
     return current;
   }
   return made;

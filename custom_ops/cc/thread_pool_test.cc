@@ -106,7 +106,8 @@ void TestNestedLoops() {
 // work. A hang is ended by the alarm.
 void TestFork() {
 #if defined(__SANITIZE_THREAD__)
-  return;  // this sanitizer allows no new threads in a child
+  // This sanitizer allows no new threads in a child.
+  return;
 #endif
   std::atomic<bool> stop{false};
   std::thread busy([&] {
@@ -132,7 +133,8 @@ void TestFork() {
 int Main() {
   Check(NumCores() >= 1, "there is a core");
   TestNoThreadsAreNeeded();
-  TestFork();  // also before any helper is known to exist
+  // A fork must also work before any helper is known to exist.
+  TestFork();
   TestCounts();
   TestResultsAreVisible();
   TestSeveralCallers();

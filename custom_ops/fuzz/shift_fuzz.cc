@@ -116,7 +116,8 @@ void TestRefused(Input* input) {
   const bool size_allowed = element.size == 1 || element.size == 2 ||
                             element.size == 4 || element.size == 8;
   if (size_allowed && ThreadsAllowed(threads) && bytes > 0 && bytes < 0x1p57) {
-    return;  // an array which there may be
+    // There may be such an array.
+    return;
   }
   const Status status = Run(shape, element, nullptr, nullptr, threads, nullptr);
   Check(!status.ok() || bytes == 0, "accepted " + Text(shape));

@@ -218,7 +218,8 @@ void TestRefused(Input* input) {
   const auto displacement_type = static_cast<FloatType>(input->Draw(0, 3));
   const int64_t threads = DrawThreads(input);
   const double bytes = BytesOf(shape, ElementSize(type));
-  if (bytes >= 0 && bytes < 0x1p57) return;  // an array which there may be
+  // There may be such an array.
+  if (bytes >= 0 && bytes < 0x1p57) return;
   const Status status =
       SparseShift2DGrad(shape, type, nullptr, false, nullptr, displacement_type,
                         nullptr, threads, nullptr, nullptr);
