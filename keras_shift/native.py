@@ -13,82 +13,98 @@ from keras_shift.typing import Shape, Tensor
 _MOST_THREADS = 256
 
 
-def shift(x: Tensor, displacements: Tensor) -> Tensor:
-    """Shifts NHWC images by displacements that are whole numbers (Eq. 1 and 7)."""
-    import tensorflow as tf
+class Kernels:
+    """The compiled op's kernels, as functions of NHWC tensors.
 
-    return _op().keras_shift_shift2d(
-        x=x, displacements=_whole(tf, displacements), num_threads=_threads(tf)
-    )
-
-
-def sparse_shift(x: Tensor, displacements: Tensor, input_relu: bool = False) -> Tensor:
-    """Shifts NHWC images by rounded displacements, with both gradients (Eq. 5 to 7).
-
-    Args:
-        x: A float tensor of images.
-        displacements: A float tensor of shape `(2, channels)`.
-        input_relu: Boolean, whether `relu(x)` takes the place of `x`, without another
-            pass over memory. Defaults to `False`.
+    Raises:
+        RuntimeError: If the op cannot run here, which `keras_shift.dispatch` knows.
     """
-    import tensorflow as tf
 
-    op = _op()
-    options = {"relu": input_relu, "num_threads": _threads(tf)}
-
-    @tf.custom_gradient
-    def sparse_shift(x, displacements):
-        def gradient(upstream):
-            result = op.keras_shift_sparse_shift2d_grad(
-                x=x, upstream=upstream, displacements=displacements, **options
+    def __init__(self) -> None:
+        op = custom_ops.load()
+        if op is None:
+            raise RuntimeError(
+                f"The compiled op cannot run: {custom_ops.why_unavailable()}"
             )
-            return result.input_gradient, result.displacement_gradient
+        self._op = op
 
-        whole = _whole(tf, tf.round(displacements))
-        return op.keras_shift_shift2d(x=x, displacements=whole, **options), gradient
+    def shift(self, x: Tensor, displacements: Tensor) -> Tensor:
+        """Shifts images by displacements that are whole numbers (Eq. 1 and 7)."""
+        import tensorflow as tf
 
-    return sparse_shift(x, displacements)
+        return self._op.keras_shift_shift2d(
+            x=x, displacements=_whole(tf, displacements), num_threads=_threads(tf)
+        )
 
+    def sparse_shift(
+        self, x: Tensor, displacements: Tensor, input_relu: bool = False
+    ) -> Tensor:
+        """Shifts images by rounded displacements, with both gradients (Eq. 5 to 7).
 
-def fused_unit(
-    x: Tensor,
-    expand: Tensor,
-    project: Tensor,
-    displacements: Tensor,
-    *,
-    channels: int | None,
-    filters: int,
-    strides: Sequence[int],
-    pooling: Literal["none", "valid", "same", "global"],
-    output_relu: bool,
-    residual: bool,
-    output_shape: Shape,
-) -> Tensor:
-    """Computes `keras_shift.layers.FusedUnit2D` from NHWC images and its weights.
+        Args:
+            x: A float tensor of images.
+            displacements: A float tensor of shape `(2, channels)`.
+            input_relu: Boolean, whether `relu(x)` takes the place of `x`, without
+                another pass over memory. Defaults to `False`.
+        """
+        import tensorflow as tf
 
-    Images are float32, displacements int32. The matrices are in panels of float32 or
-    bfloat16, as `FusedUnit2D` describes them. `pooling` is 2x2 pooling with the padding
-    that it names, or over all pixels.
-    """
-    import tensorflow as tf
+        op = self._op
+        options = {"relu": input_relu, "num_threads": _threads(tf)}
 
-    y = _op().keras_shift_fused_unit2d(
-        x=x,
-        expand=expand,
-        project=project,
-        displacements=displacements,
-        channels=channels or 0,
-        filters=filters,
-        strides=strides,
-        pool=pooling,
-        relu=output_relu,
-        residual=residual,
-        num_threads=_threads(tf),
-    )
-    # The op cannot infer this shape itself: in the C API, shape inference sees only
-    # those attributes that are types.
-    y.set_shape(output_shape)
-    return y
+        @tf.custom_gradient
+        def sparse_shift(x, displacements):
+            def gradient(upstream):
+                result = op.keras_shift_sparse_shift2d_grad(
+                    x=x, upstream=upstream, displacements=displacements, **options
+                )
+                return result.input_gradient, result.displacement_gradient
+
+            whole = _whole(tf, tf.round(displacements))
+            return op.keras_shift_shift2d(x=x, displacements=whole, **options), gradient
+
+        return sparse_shift(x, displacements)
+
+    def fused_unit(
+        self,
+        x: Tensor,
+        expand: Tensor,
+        project: Tensor,
+        displacements: Tensor,
+        *,
+        channels: int | None,
+        filters: int,
+        strides: Sequence[int],
+        pooling: Literal["none", "valid", "same", "global"],
+        output_relu: bool,
+        residual: bool,
+        output_shape: Shape,
+    ) -> Tensor:
+        """Computes `keras_shift.layers.FusedUnit2D` from images and its weights.
+
+        Images are float32, displacements int32. The matrices are in panels of float32
+        or bfloat16, as `FusedUnit2D` describes them. `pooling` is 2x2 pooling with the
+        padding that it names, or over all pixels.
+        """
+        import tensorflow as tf
+
+        y = self._op.keras_shift_fused_unit2d(
+            x=x,
+            expand=expand,
+            project=project,
+            displacements=displacements,
+            channels=channels or 0,
+            filters=filters,
+            strides=strides,
+            pool=pooling,
+            relu=output_relu,
+            residual=residual,
+            num_threads=_threads(tf),
+        )
+        # The op cannot infer this shape itself: in the C API, shape inference sees only
+        # those attributes that are types.
+        y.set_shape(output_shape)
+        return y
 
 
 def _whole(tf, displacements):
@@ -97,15 +113,6 @@ def _whole(tf, displacements):
     return tf.cast(
         tf.where(tf.math.is_nan(displacements), far, displacements), tf.int32
     )
-
-
-def _op():
-    op = custom_ops.load()
-    if op is None:
-        raise RuntimeError(
-            f"The compiled op cannot run: {custom_ops.why_unavailable()}"
-        )
-    return op
 
 
 def _register_gradients():
@@ -118,7 +125,9 @@ def _register_gradients():
     @tf.RegisterGradient("KerasShift>Shift2D")
     def shift_gradient(operation, upstream):
         x, displacements = operation.inputs
-        by_image = _op().keras_shift_shift2d(
+        op = custom_ops.load()
+        assert op is not None  # The graph has the op in it.
+        by_image = op.keras_shift_shift2d(
             x=upstream,
             displacements=-displacements,
             num_threads=operation.get_attr("num_threads"),

@@ -20,10 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_shift import dispatch
-from keras_shift import native as native_op
-from keras_shift import portable_shift
-from keras_shift.integers import positive_integer, whole_number
+from keras_shift import dispatch, portable_shift
+from keras_shift.integers import positive_integer
+from keras_shift.shift_arguments import check_displacements, check_image, is_floating
 from keras_shift.typing import DataFormat, Tensor
 
 # Displacements with known values become a convolution if none is larger than this, and
@@ -88,6 +87,7 @@ def shift(
     max_displacement: int | None = None,
     data_format: DataFormat | None = None,
     native: bool | None = None,
+    training: bool | None = None,
 ) -> Tensor:
     """Shifts every channel by whole pixels (SSL paper, Eq. 1).
 
@@ -129,6 +129,9 @@ def shift(
             mode on machines without other devices than CPUs, and `keras.ops` run
             in traced functions, so that these can be exported and compiled.
             Defaults to `None`.
+        training: Boolean, whether this is part of a training step, which is traced and
+            not exported: with `native=None`, the op runs there, too. `None` counts as
+            `False`. Defaults to `None`.
 
     Returns:
         A tensor of the shape and dtype of `x`.
@@ -137,7 +140,7 @@ def shift(
         ValueError: If an argument has a wrong shape or value, or if `native=True`
             and the op cannot run here.
     """
-    x, data_format = _check_image(x, data_format)
+    x, data_format = check_image(x, data_format)
     if isinstance(displacements, (np.ndarray, list, tuple)):
         displacements = np.asarray(displacements, "float32")
         if not np.array_equal(displacements, np.rint(displacements)):
@@ -149,14 +152,14 @@ def shift(
         largest = np.abs(displacements).max(initial=0)
         if max_displacement is None and largest <= _LARGEST_WINDOW:
             max_displacement = int(largest)
-    displacements, max_displacement = _check_displacements(
+    displacements, max_displacement = check_displacements(
         displacements, x, data_format, max_displacement
     )
     displacements = ops.stop_gradient(displacements)
     move: portable_shift.Mover
-    if dispatch.runs(x, native):
-        move = native_op.shift
-    elif _differentiable(x):
+    if kernels := _kernels(x, native, training):
+        move = kernels.shift
+    elif is_floating(x):
         move = portable_shift.integer_shift(max_displacement)
     else:
         move = portable_shift.gather  # Convolutions take floats only.
@@ -169,6 +172,7 @@ def active_shift(
     max_displacement: int | None = None,
     data_format: DataFormat | None = None,
     native: bool | None = None,
+    training: bool | None = None,
 ) -> Tensor:
     """Shifts every channel by a real displacement (SSL paper, Eq. 3).
 
@@ -197,6 +201,7 @@ def active_shift(
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             Keras' `image_data_format()`. Defaults to `None`.
         native: As in `keras_shift.ops.shift`. Defaults to `None`.
+        training: As in `keras_shift.ops.shift`. Defaults to `None`.
 
     Returns:
         A tensor of the shape and dtype of `x`.
@@ -205,12 +210,12 @@ def active_shift(
         ValueError: If an argument has a wrong shape, dtype or value, or if
             `native=True` and the op cannot run here.
     """
-    x, data_format = _check_image(x, data_format, floating=True)
-    displacements, max_displacement = _check_displacements(
+    x, data_format = check_image(x, data_format, floating=True)
+    displacements, max_displacement = check_displacements(
         displacements, x, data_format, max_displacement
     )
-    if dispatch.runs(x, native):
-        interpolate = portable_shift.interpolation(native_op.shift)
+    if kernels := _kernels(x, native, training):
+        interpolate = portable_shift.interpolation(kernels.shift)
     elif max_displacement is None:
         interpolate = portable_shift.interpolation(portable_shift.integer_shift(None))
     else:
@@ -225,6 +230,7 @@ def sparse_shift(
     data_format: DataFormat | None = None,
     native: bool | None = None,
     input_relu: bool = False,
+    training: bool | None = None,
 ) -> Tensor:
     """Shifts by rounded displacements that can be learned (SSL paper, Eq. 5-7).
 
@@ -281,6 +287,7 @@ def sparse_shift(
         input_relu: Boolean, whether `x` goes through a ReLU first. In the compiled op
             this costs next to nothing, while a separate ReLU passes over the memory of
             the whole tensor once more, forward and backward. Defaults to `False`.
+        training: As in `keras_shift.ops.shift`. Defaults to `None`.
 
     Returns:
         A tensor of the shape and dtype of `x`.
@@ -289,128 +296,22 @@ def sparse_shift(
         ValueError: If an argument has a wrong shape, dtype or value, or if
             `native=True` and the op cannot run here.
     """
-    x, data_format = _check_image(x, data_format, floating=True)
-    displacements, max_displacement = _check_displacements(
+    x, data_format = check_image(x, data_format, floating=True)
+    displacements, max_displacement = check_displacements(
         displacements, x, data_format, max_displacement
     )
     move: portable_shift.Mover
-    if dispatch.runs(x, native):
-        move = functools.partial(native_op.sparse_shift, input_relu=input_relu)
+    if kernels := _kernels(x, native, training):
+        move = functools.partial(kernels.sparse_shift, input_relu=input_relu)
     else:
         x = ops.relu(x) if input_relu else x
         move = portable_shift.rounded_shift(max_displacement)
     return _channels_last(move, x, displacements, data_format)
 
 
-def check_data_format(data_format: DataFormat | None) -> DataFormat:
-    """Returns a data format, and that of Keras for `None`.
-
-    Args:
-        data_format: `"channels_last"`, `"channels_first"` or `None` for Keras'
-            `image_data_format()`.
-
-    Raises:
-        ValueError: If `data_format` is something else.
-    """
-    data_format = data_format or keras.config.image_data_format()
-    if data_format not in ("channels_last", "channels_first"):
-        raise ValueError(
-            'Argument `data_format` must be "channels_last", "channels_first" or '
-            f"None. Received: data_format={data_format}"
-        )
-    return data_format
-
-
-def check_max_displacement(max_displacement: float | None) -> int | None:
-    """Returns a bound on displacements as an int, or `None` for no bound.
-
-    Args:
-        max_displacement: Whole number of pixels, zero or more, or `None` for no
-            bound.
-
-    Raises:
-        ValueError: If `max_displacement` is something else.
-    """
-    if max_displacement is None:
-        return None
-    whole = whole_number(max_displacement)
-    if whole is None or whole < 0:
-        raise ValueError(
-            "Argument `max_displacement` must be a whole number of pixels, zero "
-            "or more, or None for no bound. "
-            f"Received: max_displacement={max_displacement}"
-        )
-    return whole
-
-
-def _check_image(x, data_format, floating=False):
-    data_format = check_data_format(data_format)
-    if keras.utils.is_keras_tensor(x):
-        raise ValueError(
-            "Argument `x` must be a tensor with values. In a functional model use "
-            "the layers of keras_shift.layers, which may hold fixed or learned "
-            f"displacements. Received: x={x}"
-        )
-    x = ops.convert_to_tensor(x)
-    if len(x.shape) != 4:
-        raise ValueError(
-            "Argument `x` must be a batch of images, a tensor of rank 4. "
-            f"Received: x.shape={tuple(x.shape)}"
-        )
-    if floating and not _differentiable(x):
-        raise ValueError(
-            "Argument `x` must have a floating dtype. "
-            f"Received: x.dtype={keras.backend.standardize_dtype(x.dtype)}"
-        )
-    return x, data_format
-
-
-def _check_displacements(displacements, x, data_format, max_displacement):
-    """Returns displacements as a float tensor of the right shape, and their bound.
-
-    Displacements beyond the bound are clipped to it. Without a bound, they are clipped
-    to a number that is larger than any image.
-    """
-    max_displacement = check_max_displacement(max_displacement)
-    dtype = keras.backend.standardize_dtype(
-        getattr(displacements, "dtype", None) or "float32"
-    )
-    # The sum makes a tensor of a variable, which tf.custom_gradient does not accept.
-    displacements = ops.add(
-        ops.cast(displacements, dtype if dtype == "float64" else "float32"), 0
-    )
-    channels = x.shape[-1 if data_format == "channels_last" else 1]
-    shape = tuple(displacements.shape)
-    if (
-        len(shape) != 2
-        or shape[0] != 2
-        or None not in (channels, shape[1])
-        and (shape[1] != channels)
-    ):
-        raise ValueError(
-            "Argument `displacements` must have the shape (2, channels), here "
-            f"(2, {channels}): rows first, columns second. "
-            f"Received: displacements.shape={shape}"
-        )
-    bound = portable_shift.FAR if max_displacement is None else max_displacement
-    return _bounded(bound)(displacements), max_displacement
-
-
-def _bounded(bound):
-    """Returns a function that clips to a bound and passes gradients on unchanged."""
-
-    @ops.custom_gradient
-    def bounded(displacements):
-        def gradient(*args, upstream=None):
-            return args[0] if upstream is None else upstream
-
-        return ops.clip(displacements, -bound, bound), gradient
-
-    return bounded
-
-
-def _differentiable(x):
-    return "float" in keras.backend.standardize_dtype(x.dtype)
+def _kernels(x, native, training):
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return dispatch.choose(dtype, native, in_graph=training).kernels
 
 
 def _channels_last(function, x, displacements, data_format):

@@ -27,7 +27,7 @@ def path(request):
         disabled = os.environ.get("KERAS_SHIFT_DISABLE_NATIVE_OP", "0")
         if keras.backend.backend() != "tensorflow" or disabled not in ("", "0"):
             pytest.skip("no native op here, on purpose")
-        assert dispatch.why_unavailable() is None
+        assert dispatch.choose("float32").reason is None
         return {"native": True}
     bound = {"convolution": 3, "gather": None}[request.param]
     return {"native": False, "max_displacement": bound}

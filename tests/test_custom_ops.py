@@ -308,7 +308,7 @@ def test_more_threads_of_tensorflow_than_the_op_takes(monkeypatch):
     monkeypatch.setattr(
         tf.config.threading, "get_intra_op_parallelism_threads", lambda: 257
     )
-    np.testing.assert_array_equal(native.shift(X, REAL), shift(X, D))
+    np.testing.assert_array_equal(native.Kernels().shift(X, REAL), shift(X, D))
 
 
 @pytest.mark.parametrize(

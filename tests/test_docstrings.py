@@ -65,8 +65,6 @@ WITHOUT_EXAMPLE = {
     "VerificationResult",
     "active_shift",
     "check_disjoint",
-    "check_data_format",
-    "check_max_displacement",
     "fresh",
     "get",
     "restore_pinned",

@@ -47,14 +47,15 @@ def implementation(request, monkeypatch):
     if request.param == "native":
         if keras.backend.backend() != "tensorflow":
             pytest.skip("the op is TensorFlow's")
-        assert dispatch.why_unavailable() is None
+        assert dispatch.choose("float32").reason is None
     else:
         without_the_op(monkeypatch)
     return request.param
 
 
 def without_the_op(monkeypatch):
-    monkeypatch.setattr(dispatch, "serves", lambda traced=False: False)
+    chosen = dispatch.Choice(None, "a test")
+    monkeypatch.setattr(dispatch, "choose", lambda *_, **__: chosen)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -105,7 +106,7 @@ def test_variants_of_fenet(options, fused, left, monkeypatch):
     images = pixels(2, *model.input_shape[1:])
     expected = predict(model, images)
     if keras.backend.backend() == "tensorflow":
-        assert dispatch.why_unavailable() is None
+        assert dispatch.choose("float32").reason is None
         assert_same(predict(made, images), expected)
     without_the_op(monkeypatch)
     assert_same(predict(made, images), expected)
@@ -616,7 +617,7 @@ def test_only_tensorflow_goes_without_xla():
 
 
 def test_without_the_op_a_warning_says_why(monkeypatch):
-    monkeypatch.setattr(dispatch, "why_unavailable", lambda: "the reason")
+    monkeypatch.setattr(dispatch, "_why_not", lambda *_: "the reason")
     with pytest.warns(UserWarning, match="more slowly.*: the reason"):
         fuse(one_unit())
 

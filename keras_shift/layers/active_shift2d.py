@@ -1,6 +1,5 @@
 import keras
 
-from keras_shift import dispatch
 from keras_shift import ops as shift_ops
 from keras_shift.layers.shift_layer import LearnedShift
 from keras_shift.typing import Tensor
@@ -75,5 +74,5 @@ class ActiveShift2D(LearnedShift):
             self.displacements,
             max_displacement=self.max_displacement,
             data_format=self.data_format,
-            native=dispatch.runs(inputs, in_graph=training),
+            training=training,
         )

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_shift import dispatch, native
+from keras_shift import dispatch
 from keras_shift import ops as shift_ops
 from keras_shift.former_names import with_new_names
 from keras_shift.integers import positive_integer
@@ -236,8 +236,10 @@ class FusedUnit2D(keras.layers.Layer):
                 "FusedUnit2D is for inference. Train the model that it was made of, "
                 "and call keras_shift.deploy.fuse again. Received: training=True"
             )
-        if dispatch.runs(inputs, in_graph=True):
-            return native.fused_unit(
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        kernels = dispatch.choose(dtype, in_graph=True).kernels
+        if kernels is not None:
+            return kernels.fused_unit(
                 inputs,
                 self.expand_panels,
                 self.project_panels,

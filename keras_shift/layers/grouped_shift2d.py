@@ -3,7 +3,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_shift import dispatch
 from keras_shift import ops as shift_ops
 from keras_shift.layers.shift_layer import ShiftLayer
 from keras_shift.typing import DataFormat, Tensor
@@ -84,7 +83,7 @@ class GroupedShift2D(ShiftLayer):
             inputs,
             self.displacement_array(),
             data_format=self.data_format,
-            native=dispatch.runs(inputs, in_graph=training),
+            training=training,
         )
 
     def get_config(self) -> dict[str, Any]:

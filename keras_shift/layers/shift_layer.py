@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_shift import initializers
 from keras_shift.constraints import BoundedDisplacements
-from keras_shift.ops import check_data_format, check_max_displacement
+from keras_shift.shift_arguments import check_data_format, check_max_displacement
 from keras_shift.typing import (
     DataFormat,
     InitializerLike,

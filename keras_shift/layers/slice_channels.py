@@ -3,7 +3,7 @@ from typing import Any
 import keras
 
 from keras_shift.integers import whole_number
-from keras_shift.ops import check_data_format
+from keras_shift.shift_arguments import check_data_format
 from keras_shift.typing import DataFormat, Shape, Tensor
 
 

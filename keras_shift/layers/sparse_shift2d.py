@@ -3,7 +3,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_shift import dispatch
 from keras_shift import ops as shift_ops
 from keras_shift.former_names import with_new_names
 from keras_shift.layers.shift_layer import LearnedShift
@@ -114,7 +113,7 @@ class SparseShift2D(LearnedShift):
             self.displacements,
             max_displacement=self.max_displacement,
             data_format=self.data_format,
-            native=dispatch.runs(inputs, in_graph=training),
+            training=training,
             input_relu=self.input_relu,
         )
 

@@ -10,7 +10,7 @@ from keras_shift.callbacks import restore_pinned
 from keras_shift.constraints import Pinned
 from keras_shift.integers import positive_integer
 from keras_shift.layers import SparseShift2D
-from keras_shift.ops import check_max_displacement
+from keras_shift.shift_arguments import check_max_displacement
 from keras_shift.training.layer_costs import costs_per_channel
 from keras_shift.training.optimizer import ShiftSGD
 from keras_shift.training.removal_order import cost_of, counts_of_shifted, take_away
