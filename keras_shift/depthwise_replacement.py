@@ -1,10 +1,8 @@
 """Exchanges a network's depthwise convolutions for sparse shifts."""
 
-import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -12,8 +10,8 @@ import numpy as np
 from keras_shift.graph import Call, Graph
 from keras_shift.initializers import GivenDisplacements
 from keras_shift.layers import SparseShift2D
-from keras_shift.ops import check_max_displacement
-from keras_shift.rewriting import keep, rewrite
+from keras_shift.rewriting import Replacement, models_inside, rewrite
+from keras_shift.shift_arguments import check_max_displacement
 from keras_shift.typing import RegularizerLike
 
 # Where a size is not known, it counts as this multiple of the stride, which is larger
@@ -96,95 +94,93 @@ def replace_depthwise(
             "Argument `keep_normalization` must be a boolean. "
             f"Received: keep_normalization={keep_normalization!r}"
         )
-    replacement = _Replacement(
+    options = _Options(
         start,
         check_max_displacement(max_displacement),
         keras.regularizers.get(displacement_regularizer),
         keep_normalization,
     )
-    shifted = rewrite(
-        model, lambda layer, shapes: None, replacement.functions, dtype=None
-    )
-    stay = "; ".join(f"{name} {reason}" for name, reason in replacement.stay.items())
-    if not replacement.replaced:
+    replacements: dict[str, list[Replacement]] = {}
+    stay: dict[str, str] = {}
+    for path, part in models_inside(model):
+        replacements[path], reasons = _replacements(part, options)
+        stay.update((path + name, reason) for name, reason in reasons.items())
+    staying = "; ".join(f"{name} {reason}" for name, reason in stay.items())
+    if not any(replacements.values()):
         raise ValueError(
             "Argument `model` must have depthwise convolutions that shifts can "
-            f"replace. Received: {model.name!r}, in which {stay or 'there are none'}"
+            f"replace. Received: {model.name!r}, in which {staying or 'there are none'}"
         )
+    shifted = rewrite(model, lambda layer, shapes: None, replacements, dtype=None)
     if stay:
         warnings.warn(
-            f"Some depthwise convolutions stay: {stay}.", UserWarning, stacklevel=2
+            f"Some depthwise convolutions stay: {staying}.", UserWarning, stacklevel=2
         )
     return shifted
 
 
-@dataclasses.dataclass
-class _Replacement:
-    """Writes shifts, and notes what was replaced and what stays, with the reason."""
+class _Options(NamedTuple):
+    """The arguments of `replace_depthwise` that say how a shift is made."""
 
     start: str
     max_displacement: int | None
     regularizer: keras.regularizers.Regularizer | None
     keep_normalization: bool
-    replaced: list[str] = dataclasses.field(default_factory=list)
-    stay: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def functions(self, model, path):
-        """Returns the `functions` for `rewrite` that replace a model's layers."""
-        graph = Graph(model)
-        functions: dict[str, Callable] = {}
-        for call in graph.calls:
-            if type(call.layer) is not keras.layers.DepthwiseConv2D:
-                continue
-            name = call.layer.name
-            padding = _padding_before(graph, call)
-            if reason := _why_it_stays(graph, call, padding):
-                self.stay[path + name] = reason
-                continue
-            self.replaced.append(path + name)
-            behind = [] if self.keep_normalization else _normalization(graph, call)
-            last = behind[-1] if behind else call
-            gone = [padding, *behind] if padding else behind
-            functions.update((one.layer.name, keep) for one in gone)
-            strides = tuple(call.layer.strides)
-            follower = None if strides == (1, 1) else _taking_strides(graph, last)
-            if follower is not None:
-                functions[follower.layer.name] = functools.partial(
-                    _write_strided, follower.layer, strides
-                )
-                strides = (1, 1)
-            positions = _positions(call, padding)
-            functions[name] = functools.partial(
-                self.write, call.layer, positions, strides
-            )
-        return functions
 
-    def write(self, layer, positions, strides, x):
-        """Returns what a shift makes of an input, both tensors of a Keras graph."""
-        bound = self.max_displacement
-        if bound is None:
-            bound = int(max(np.abs(axis).max() for axis in positions))
-        kernel = np.abs(keras.ops.convert_to_numpy(layer.kernel)[..., 0])
-        displacements = _STARTING_POINTS[self.start](kernel, positions)
-        options = {"data_format": layer.data_format, "dtype": layer.dtype_policy}
-        y = SparseShift2D(
-            GivenDisplacements(displacements.clip(-bound, bound)),
-            displacement_regularizer=self.regularizer,
-            max_displacement=bound,
-            name=f"{layer.name}_shift",
-            **options,
-        )(x)
-        if strides != (1, 1):
-            y = keras.layers.MaxPooling2D(
-                1, strides, name=f"{layer.name}_stride", **options
-            )(y)
-        if self.keep_normalization and not _is_linear(layer):
-            y = keras.layers.Activation(
-                layer.activation,
-                name=f"{layer.name}_activation",
-                dtype=layer.dtype_policy,
-            )(y)
-        return y
+def _replacements(model, options):
+    """Returns a model's `Replacement`s, and why other depthwise convolutions stay."""
+    graph = Graph(model)
+    replacements: list[Replacement] = []
+    stay: dict[str, str] = {}
+    for call in graph.calls:
+        if type(call.layer) is not keras.layers.DepthwiseConv2D:
+            continue
+        padding = _padding_before(graph, call)
+        if reason := _why_it_stays(graph, call, padding):
+            stay[call.layer.name] = reason
+            continue
+        behind = [] if options.keep_normalization else _normalization(graph, call)
+        calls = [padding, call, *behind] if padding else [call, *behind]
+        strides = tuple(call.layer.strides)
+        follower = None if strides == (1, 1) else _taking_strides(graph, calls[-1])
+        if follower is not None:
+            write = functools.partial(_write_strided, follower.layer, strides)
+            replacements.append(Replacement((follower.layer.name,), write))
+            strides = (1, 1)
+        positions = _positions(call, padding)
+        write = functools.partial(_write_shift, call.layer, positions, strides, options)
+        names = tuple(each.layer.name for each in calls)
+        replacements.append(Replacement(names, write))
+    return replacements, stay
+
+
+def _write_shift(layer, positions, strides, options, x):
+    """Returns what a shift makes of an input, both tensors of a Keras graph."""
+    bound = options.max_displacement
+    if bound is None:
+        bound = int(max(np.abs(axis).max() for axis in positions))
+    kernel = np.abs(keras.ops.convert_to_numpy(layer.kernel)[..., 0])
+    displacements = _STARTING_POINTS[options.start](kernel, positions)
+    common = {"data_format": layer.data_format, "dtype": layer.dtype_policy}
+    y = SparseShift2D(
+        GivenDisplacements(displacements.clip(-bound, bound)),
+        displacement_regularizer=options.regularizer,
+        max_displacement=bound,
+        name=f"{layer.name}_shift",
+        **common,
+    )(x)
+    if strides != (1, 1):
+        y = keras.layers.MaxPooling2D(
+            1, strides, name=f"{layer.name}_stride", **common
+        )(y)
+    if options.keep_normalization and not _is_linear(layer):
+        y = keras.layers.Activation(
+            layer.activation,
+            name=f"{layer.name}_activation",
+            dtype=layer.dtype_policy,
+        )(y)
+    return y
 
 
 def _write_strided(layer, strides, x):

@@ -1,12 +1,12 @@
 """Describes trainings as data."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from typing import Any, Self
 
 from keras_shift.former_names import with_new_names
+from keras_shift.json_text import fields_of, to_json
 
 AUGMENTATIONS = ("none", "flip", "flip_crop", "inception")
 SCHEDULES = ("constant", "step", "linear", "cosine")
@@ -300,7 +300,7 @@ class Recipe:
 
     def to_json(self) -> str:
         """Returns the recipe as text, which `from_json` reads."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -316,11 +316,8 @@ class Recipe:
             ValueError: If the text is no recipe.
         """
         try:
-            saved = json.loads(text)
-            if not isinstance(saved, dict):
-                raise TypeError(f"it is a {type(saved).__name__} and not an object")
-            return cls(**with_new_names(saved, _NEW_NAMES))
-        except (TypeError, RecursionError, json.JSONDecodeError) as error:
+            return cls(**with_new_names(fields_of(text), _NEW_NAMES))
+        except TypeError as error:
             raise ValueError(f"This is no recipe: {error}") from error
 
     def _refuse(self, field, rule):

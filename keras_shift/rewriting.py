@@ -1,7 +1,8 @@
 """Copies models, with other layers in the place of some."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import keras
 
@@ -9,13 +10,18 @@ from keras_shift.graph import Graph
 from keras_shift.typing import Tensor
 
 
-def keep(x: Tensor) -> Tensor:
-    """Returns its argument, and so takes the place of a layer that is not needed.
+class Replacement(NamedTuple):
+    """A function in the place of layers that make one tensor of another.
 
-    Args:
-        x: A tensor.
+    Attributes:
+        layers: Names of the layers, in the order of their calls. They are called once,
+            and nothing but the last one's output is used by other layers.
+        function: Function of the first layer's first input. What it returns takes the
+            place of the last layer's output.
     """
-    return x
+
+    layers: tuple[str, ...]
+    function: Callable[[Tensor], Tensor]
 
 
 def duplicate(model: keras.Model) -> keras.Model:
@@ -33,7 +39,8 @@ def duplicate(model: keras.Model) -> keras.Model:
 def rewrite(
     model: keras.Model,
     substitute: Callable[[keras.Operation, list[tuple]], tuple | None],
-    functions: Callable[[keras.Model, str], dict[str, Callable]] | None = None,
+    replacements: Mapping[str, Sequence[Replacement]] | None = None,
+    *,
     path: str = "",
     dtype: str | None = "float32",
 ) -> keras.Model:
@@ -45,12 +52,9 @@ def rewrite(
         substitute: Function of a layer and of a list with the shapes of all inputs of
             all of its calls. It returns a pair of the layer that takes its place and
             the weights of that layer, or `None` for a copy of the layer.
-        functions: Function of a model and of its `path` that returns a dictionary of
-            functions by names of the model's layers, or `None` for no functions. Each
-            function takes the layer's first input, and what it returns takes the place
-            of the layer's output. Defaults to `None`.
-        path: Names of the models that this one is in, each followed by a slash.
-            Defaults to `""`.
+        replacements: The `Replacement`s in a model, by the model's path as
+            `models_inside` names it, or `None` for none. Defaults to `None`.
+        path: The model's path, as `models_inside` names it. Defaults to `""`.
         dtype: Dtype policy of copied layers, or `None` for their own. Defaults to
             `"float32"`.
 
@@ -61,24 +65,27 @@ def rewrite(
         ValueError: For a subclassed model, whose layers cannot be exchanged, and for
             layers that were quantized or have LoRA.
     """
-    if not is_its_graph(model):
-        raise ValueError(
-            "Argument `model` must be a functional or sequential model that is "
-            "built: the layers of others cannot be exchanged. "
-            f"Received: model={model}"
-        )
+    _check_graph(model)
     shapes: dict[int, list[tuple]] = {}
     for made in Graph(model).calls:
         shapes.setdefault(id(made.layer), []).extend(x.shape for x in made.inputs)
     replaced, copies = [], []
-    by_name = {} if functions is None else functions(model, path)
+    here = (replacements or {}).get(path, ())
+    by_name = {name: each for each in here for name in each.layers}
+    given: dict[int, Tensor] = {}
     if by_name and isinstance(model, keras.Sequential):
         # For a sequential model, `clone_model` refuses a `call_function`.
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
     def copy(layer):
         if isinstance(layer, keras.Model):
-            return rewrite(layer, substitute, functions, f"{path}{layer.name}/", dtype)
+            return rewrite(
+                layer,
+                substitute,
+                replacements,
+                path=_path_inside(path, layer),
+                dtype=dtype,
+            )
         _check_plain(layer)
         if layer.name in by_name:
             return layer  # `call` does not call it.
@@ -99,11 +106,15 @@ def rewrite(
         return copied
 
     def call(layer, *args, **kwargs):
-        function = by_name.get(layer.name)
-        if function is None:
+        replacement = by_name.get(layer.name)
+        if replacement is None:
             return layer(*args, **kwargs)
-        x, *_ = keras.tree.flatten((args, kwargs))
-        return function(x)
+        if layer.name == replacement.layers[0]:
+            given[id(replacement)], *_ = keras.tree.flatten((args, kwargs))
+        x = given[id(replacement)]
+        if layer.name == replacement.layers[-1]:
+            return replacement.function(x)
+        return x  # The replaced layers that come next do not use it.
 
     copied = keras.models.clone_model(
         model, clone_function=copy, call_function=call if by_name else None
@@ -116,6 +127,28 @@ def rewrite(
             if hasattr(part, "finalize_state"):
                 _copy_adapted(part, part_of_twin)
     return copied
+
+
+def models_inside(
+    model: keras.Model, path: str = ""
+) -> Iterator[tuple[str, keras.Model]]:
+    """Yields the paths of a model and of the models inside of it, each with the model.
+
+    A path holds the names of the models that one is in, each followed by a slash, and
+    is `""` for `model` itself.
+
+    Args:
+        model: A functional or sequential `keras.Model`.
+        path: The path of `model`. Defaults to `""`.
+
+    Raises:
+        ValueError: If one of them is subclassed or not built.
+    """
+    _check_graph(model)
+    yield path, model
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from models_inside(layer, _path_inside(path, layer))
 
 
 def is_its_graph(model: object) -> bool:
@@ -131,6 +164,19 @@ def is_its_graph(model: object) -> bool:
         return False
     functional = type(keras.Model(model.inputs, model.outputs))
     return type(model).call in (functional.call, keras.Sequential.call)
+
+
+def _check_graph(model):
+    if not is_its_graph(model):
+        raise ValueError(
+            "Argument `model` must be a functional or sequential model that is "
+            "built: the layers of others cannot be exchanged. "
+            f"Received: model={model}"
+        )
+
+
+def _path_inside(path, model):
+    return f"{path}{model.name}/"
 
 
 def _copy_adapted(layer, twin):

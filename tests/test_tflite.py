@@ -11,7 +11,7 @@ from keras_shift.deploy import LiteRTModel, agreement
 from keras_shift.deploy import tflite as tflite_module
 from keras_shift.deploy import to_tflite, with_random_biases
 from keras_shift.deploy.agreement import compare
-from keras_shift.deploy.flatbuffer import operations, output_step, parse
+from keras_shift.deploy.flatbuffer import TFLiteFile
 from keras_shift.deploy.lowering import lower_layers
 from keras_shift.deploy.shift_kernels import bilinear_kernel
 from keras_shift.deploy.timing import time_alternately
@@ -52,9 +52,9 @@ def content(path):
 
 def check(report, images, model, bound=1e-5):
     """A file holds builtin operations, and computes what the model does."""
-    builtin, other = operations(parse(content(report.path)))
-    assert not other
-    assert report.operations == dict(builtin)
+    file = TFLiteFile.read(report.path)
+    assert not file.not_builtin
+    assert report.operations == file.operations
     lite = LiteRTModel(report.path)
     same = compare(lite.predict(images), predict(model, images))
     assert same.relative_difference < bound
@@ -72,6 +72,29 @@ def fenet():
 def small_model():
     keras.utils.set_random_seed(0)
     return randomize(small())
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_a_file_is_parsed_once(small_model, tmp_path, quantize, monkeypatch):
+    calls = []
+    parse = TFLiteFile.parse.__func__
+
+    def counted(cls, content):
+        calls.append(len(content))
+        return parse(cls, content)
+
+    monkeypatch.setattr(TFLiteFile, "parse", classmethod(counted))
+    report = to_tflite(
+        small_model,
+        tmp_path / "small.tflite",
+        quantize,
+        pixels(4, 12, 12, 3),
+        labels=[f"class {number}" for number in range(10)],
+    )
+    assert len(calls) == 1
+    written = TFLiteFile.read(report.path)
+    assert written.operations == report.operations
+    assert len(written.content) == report.bytes
 
 
 class TestFENet:
@@ -298,11 +321,11 @@ class TestWrongFiles:
         path = tmp_path / "model.tflite"
         report = to_tflite(model, path, "int8", pixels(8, 9, 7, 5))
         assert report.agreement.largest_difference < 2 / 256
-        assert output_step(parse(content(path))) == 1 / 256
+        assert TFLiteFile.read(path).output_step() == 1 / 256
 
     def test_steps_of_float_files(self, model, tmp_path):
         to_tflite(model, tmp_path / "model.tflite")
-        assert output_step(parse(content(tmp_path / "model.tflite"))) == 0
+        assert TFLiteFile.read(tmp_path / "model.tflite").output_step() == 0
 
 
 class TestOtherLayers:
@@ -369,7 +392,7 @@ class TestPlainExport:
     def test_litert(self, small_model, tmp_path, images):
         path = str(tmp_path / "model.tflite")
         small_model.export(path, format="litert", verbose=False)
-        assert not operations(parse(content(path)))[1]
+        assert not TFLiteFile.read(path).not_builtin
         outputs = LiteRTModel(path).predict(images)
         assert compare(outputs, predict(small_model, images)).relative_difference < 1e-5
 
@@ -379,7 +402,7 @@ class TestPlainExport:
         path = tmp_path / "model.tflite"
         converter = tf.lite.TFLiteConverter.from_keras_model(small_model)
         path.write_bytes(converter.convert())
-        assert not operations(parse(content(path)))[1]
+        assert not TFLiteFile.read(path).not_builtin
         outputs = LiteRTModel(path).predict(images)
         assert compare(outputs, predict(small_model, images)).relative_difference < 1e-5
 
@@ -503,7 +526,7 @@ def fail(*args, **kwargs):
 class TestNothingHalfWritten:
     @pytest.mark.parametrize("exception", [interrupt, fail])
     @pytest.mark.parametrize(
-        "where", ["_convert", "verify", "LiteRTModel.predict", "os.replace"]
+        "where", ["_convert", "compare_with_model", "LiteRTModel.predict", "os.replace"]
     )
     def test_failure_leaves_the_folder_as_it_was(
         self, tmp_path, monkeypatch, where, exception

@@ -141,20 +141,20 @@ class TestDamagedFiles:
             self.refused(use, tmp_path / "broken.tflite", content)
 
     def test_indices_into_nowhere(self, use, model, tmp_path):
-        from keras_shift.deploy import flatbuffer
+        from keras_shift.deploy.flatbuffer import TFLiteFile, pack
 
         # Without labels, which `pack` does not write.
         to_tflite(model, tmp_path / "whole.tflite")
-        content = flatbuffer.pack(flatbuffer.read(tmp_path / "whole.tflite")[1])
+        content = pack(TFLiteFile.read(tmp_path / "whole.tflite").model)
         (tmp_path / "packed.tflite").write_bytes(content)
         use(tmp_path / "packed.tflite")
-        unknown = flatbuffer.parse(content)
+        unknown = TFLiteFile.parse(content).model
         for code in unknown.operatorCodes:
             code.builtinCode = 9999
         self.refused(
             use,
             tmp_path / "broken.tflite",
-            flatbuffer.pack(unknown),
+            pack(unknown),
             match="cannot run.*broken.tflite",
         )
         for harm in (
@@ -163,9 +163,9 @@ class TestDamagedFiles:
             lambda graph: setattr(graph.tensors[0], "buffer", 99),
             lambda graph: [setattr(t, "shape", np.array([3])) for t in graph.tensors],
         ):
-            broken = flatbuffer.parse(content)
+            broken = TFLiteFile.parse(content).model
             harm(broken.subgraphs[0])
-            self.refused(use, tmp_path / "broken.tflite", flatbuffer.pack(broken))
+            self.refused(use, tmp_path / "broken.tflite", pack(broken))
 
     def test_no_file(self, use, tmp_path):
         with pytest.raises(OSError, match="missing.tflite"):

@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
-import json
 import math
 import re
 from typing import Any, NoReturn, Self
 
+from keras_shift.json_text import fields_of, to_json
 from keras_shift.zoo import predictions
 
 
@@ -133,7 +133,7 @@ class Record:
 
     def to_json(self) -> str:
         """Returns the record as text, which `from_json` reads."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -149,12 +149,11 @@ class Record:
             ValueError: If the text is no record, or if the record cannot be true.
         """
         try:
-            saved = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"This is no JSON: {error}") from error
-        fields = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(saved, dict) or set(saved) != fields:
-            keys = set(saved) if isinstance(saved, dict) else set()
+            saved = fields_of(text)
+        except TypeError as error:
+            raise ValueError(f"This is no record: {error}") from error
+        keys, fields = set(saved), {field.name for field in dataclasses.fields(cls)}
+        if keys != fields:
             raise ValueError(
                 f"A record has the fields {sorted(fields)}. Received: one without "
                 f"{sorted(fields - keys)} and with {sorted(keys - fields)} beside them"

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_shift.deploy import unit_layers
 from keras_shift.deploy.folding import folded, is_normalization
-from keras_shift.graph import Chain, Graph
+from keras_shift.graph import Graph
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,11 +60,9 @@ def find_classifiers(model: keras.Model) -> tuple[Classifier, ...]:
 
 def _match(graph, expand):
     """Returns a classifier's calls by their roles in it, in order, or `None`."""
-    if not (graph.is_simple(expand) and unit_layers.is_pointwise(expand.layer)):
+    chain = unit_layers.expansion(graph, expand)
+    if chain is None:
         return None
-    if tuple(expand.layer.strides) != (1, 1):
-        return None
-    chain = Chain(graph, "expand", expand)
 
     def follow(role, accepts):
         return chain.follow(

@@ -12,8 +12,9 @@ import rich.box
 import rich.table
 from numpy.typing import ArrayLike
 
+from keras_shift.deploy.export_arguments import check_export
 from keras_shift.deploy.interpreter import LiteRTModel
-from keras_shift.deploy.tflite import check_export, to_tflite
+from keras_shift.deploy.tflite import to_tflite
 from keras_shift.deploy.timing import machine, time_alternately, warm_up
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers

@@ -1,5 +1,6 @@
 """Reads, checks and writes .tflite files."""
 
+import dataclasses
 import io
 import math
 import os
@@ -27,55 +28,122 @@ _NO_RANGE = 1e-8
 _BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "INT64": 8, "INT8": 1, "UINT8": 1}
 
 
-def read(path: str | os.PathLike[str]) -> tuple[bytes, "ModelT"]:
-    """Reads a .tflite file, and refuses one that LiteRT might crash on.
+@dataclasses.dataclass(frozen=True)
+class TFLiteFile:
+    """A .tflite file, parsed once, with one object for everything that it holds.
 
-    Args:
-        path: Path of the file.
-
-    Returns:
-        A pair of the file's bytes and its content, see `parse`.
-
-    Raises:
-        OSError: If there is no such file.
-        ValueError: If it is no .tflite file, or a damaged one.
-    """
-    with open(path, "rb") as file:
-        content = file.read()
-    try:
-        return content, parse(content)
-    except ValueError as error:
-        raise ValueError(
-            f"Argument `path` must be an undamaged .tflite file. {error} "
-            f"Received: path={os.fspath(path)}"
-        ) from error
-
-
-def parse(content: bytes) -> "ModelT":
-    """Returns a .tflite file's content as objects of LiteRT's schema.
-
-    Args:
+    Attributes:
         content: The file's bytes.
-
-    Returns:
-        A `ModelT`.
-
-    Raises:
-        ValueError: If these are not the bytes of a whole .tflite file.
+        model: The same as objects of LiteRT's schema, a `ModelT`.
     """
-    schema = _schema()
-    if content[4:8] != FILE_IDENTIFIER:
-        raise ValueError(
-            f"It lacks the mark {FILE_IDENTIFIER.decode()} that all of them have."
-        )
-    try:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-        whole = _is_whole(model) and _has_its_files(model, content)
-    except Exception as error:  # Wrong offsets can raise anything.
-        raise ValueError(f"It cannot be read to its end ({error!r}).") from error
-    if not whole:
-        raise ValueError("Parts of it do not fit together.")
-    return model
+
+    content: bytes
+    model: "ModelT"
+
+    @classmethod
+    def parse(cls, content: bytes) -> "TFLiteFile":
+        """Returns the file of these bytes.
+
+        Args:
+            content: The file's bytes.
+
+        Raises:
+            ValueError: If these are not the bytes of a whole .tflite file.
+        """
+        schema = _schema()
+        if content[4:8] != FILE_IDENTIFIER:
+            raise ValueError(
+                f"It lacks the mark {FILE_IDENTIFIER.decode()} that all of them have."
+            )
+        try:
+            model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+            whole = _is_whole(model) and _has_its_files(model, content)
+        except Exception as error:  # Wrong offsets can raise anything.
+            raise ValueError(f"It cannot be read to its end ({error!r}).") from error
+        if not whole:
+            raise ValueError("Parts of it do not fit together.")
+        return cls(content, model)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "TFLiteFile":
+        """Reads a file, and refuses one that LiteRT might crash on.
+
+        Args:
+            path: Path of the file.
+
+        Raises:
+            OSError: If there is no such file.
+            ValueError: If it is no .tflite file, or a damaged one.
+        """
+        with open(path, "rb") as file:
+            content = file.read()
+        try:
+            return cls.parse(content)
+        except ValueError as error:
+            raise ValueError(
+                f"Argument `path` must be an undamaged .tflite file. {error} "
+                f"Received: path={os.fspath(path)}"
+            ) from error
+
+    @property
+    def operations(self) -> dict[str, int]:
+        """Numbers of the builtin operations by name, the most frequent first."""
+        return self._operations(builtin=True)
+
+    @property
+    def not_builtin(self) -> dict[str, int]:
+        """Numbers of the other operations by name.
+
+        These are custom and TensorFlow "flex" operations, which a plain runtime on a
+        phone refuses.
+        """
+        return self._operations(builtin=False)
+
+    def output_step(self) -> float:
+        """Returns how far apart neighbouring values of an int8 file's output are.
+
+        For a file whose output is not quantized, this is 0.0.
+        """
+        (graph,) = self.model.subgraphs
+        tensors = [graph.tensors[graph.outputs[0]]]
+        # DEQUANTIZE makes a float32 output of an int8 tensor, and keeps its steps.
+        for operator in graph.operators:
+            if graph.outputs[0] in operator.outputs:
+                tensors += [graph.tensors[index] for index in operator.inputs]
+        quantized = [tensor.quantization for tensor in tensors]
+        scales = [q.scale for q in quantized if q is not None and q.scale is not None]
+        return float(scales[0].max()) if scales else 0.0
+
+    def always_zero(self) -> list[str]:
+        """Returns names of activations that were zero for all calibration images.
+
+        The scale that the converter makes up for them is so small that XNNPACK refuses
+        the file, or crashes. Files that are not int8 have none.
+        """
+        return [
+            tensor.name.decode()
+            for graph in self.model.subgraphs
+            for tensor in graph.tensors
+            if self.model.buffers[tensor.buffer].data is None
+            and tensor.quantization is not None
+            and tensor.quantization.scale is not None
+            and tensor.quantization.scale.max() < _NO_RANGE
+        ]
+
+    def _operations(self, *, builtin):
+        names = _names(_schema().BuiltinOperator)
+        counter: Counter[str] = Counter()
+        for graph in self.model.subgraphs:
+            for operator in graph.operators:
+                code = self.model.operatorCodes[operator.opcodeIndex]
+                if builtin == bool(code.customCode):
+                    continue
+                if builtin:
+                    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+                    counter[names.get(number, f"BUILTIN_{number}")] += 1
+                else:
+                    counter[code.customCode.decode()] += 1
+        return dict(counter.most_common())
 
 
 def pack(model: "ModelT") -> bytes:
@@ -121,70 +189,6 @@ def type_number(name: str) -> int:
         name: Name of the type in LiteRT's schema, such as `"UINT8"`.
     """
     return getattr(_schema().TensorType, name)
-
-
-def operations(model: "ModelT") -> tuple[Counter[str], Counter[str]]:
-    """Counts the operations of a .tflite file.
-
-    Args:
-        model: A `ModelT`.
-
-    Returns:
-        A pair of `collections.Counter`s by name. The first counts the builtin
-        operations. The second counts those that are not builtin (custom and
-        TensorFlow "flex" operations), which a plain runtime on a phone refuses.
-    """
-    names = _names(_schema().BuiltinOperator)
-    builtin: Counter[str] = Counter()
-    other: Counter[str] = Counter()
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            code = model.operatorCodes[operator.opcodeIndex]
-            if code.customCode:
-                other[code.customCode.decode()] += 1
-            else:
-                number = max(code.builtinCode, code.deprecatedBuiltinCode)
-                builtin[names.get(number, f"BUILTIN_{number}")] += 1
-    return builtin, other
-
-
-def output_step(model: "ModelT") -> float:
-    """Returns how far apart neighbouring values of an int8 file's output are.
-
-    For a file whose output is not quantized, this is 0.0.
-
-    Args:
-        model: A `ModelT` with one output.
-    """
-    (graph,) = model.subgraphs
-    tensors = [graph.tensors[graph.outputs[0]]]
-    # DEQUANTIZE makes a float32 output of an int8 tensor, and keeps its steps.
-    for operator in graph.operators:
-        if graph.outputs[0] in operator.outputs:
-            tensors += [graph.tensors[index] for index in operator.inputs]
-    quantized = [tensor.quantization for tensor in tensors]
-    scales = [q.scale for q in quantized if q is not None and q.scale is not None]
-    return float(scales[0].max()) if scales else 0.0
-
-
-def always_zero(model: "ModelT") -> list[str]:
-    """Returns names of activations that were zero for all calibration images.
-
-    The scale that the converter makes up for them is so small that XNNPACK refuses
-    the file, or crashes.
-
-    Args:
-        model: The `ModelT` of an int8 file.
-    """
-    return [
-        tensor.name.decode()
-        for graph in model.subgraphs
-        for tensor in graph.tensors
-        if model.buffers[tensor.buffer].data is None
-        and tensor.quantization is not None
-        and tensor.quantization.scale is not None
-        and tensor.quantization.scale.max() < _NO_RANGE
-    ]
 
 
 def _is_whole(model):

@@ -2,7 +2,6 @@
 
 import functools
 import warnings
-from collections.abc import Callable
 from typing import Literal
 
 import keras
@@ -18,7 +17,7 @@ from keras_shift.deploy.lowering import shift_as_convolution
 from keras_shift.deploy.units import find_units
 from keras_shift.graph import Graph
 from keras_shift.layers import FusedUnit2D
-from keras_shift.rewriting import keep, rewrite
+from keras_shift.rewriting import Replacement, models_inside, rewrite
 
 
 def fuse(
@@ -68,14 +67,11 @@ def fuse(
             'Argument `precision` must be "float32" or "bfloat16". '
             f"Received: precision={precision}"
         )
-    fused = rewrite(
-        model,
-        shift_as_convolution,
-        functools.partial(_functions, precision=precision),
-    )
-    reason = dispatch.why_unavailable()
-    if reason is None and (devices := dispatch.other_devices()):
-        reason = f"it runs on CPUs, and TensorFlow sees {', '.join(devices)}"
+    replacements = {
+        path: _replacements(part, precision) for path, part in models_inside(model)
+    }
+    fused = rewrite(model, shift_as_convolution, replacements)
+    reason = dispatch.choose("float32", in_graph=True).reason
     if reason is not None:
         warnings.warn(
             "The fused model runs without the compiled op here, and perhaps more "
@@ -86,42 +82,45 @@ def fuse(
     return fused
 
 
-def _functions(model, path, precision):
-    """Returns the `functions` for `rewrite` that compute the model's units."""
+def _replacements(model, precision):
+    """Returns what takes the place of a model's layers, as `Replacement`s."""
     units = find_units(model)
-    functions: dict[str, Callable] = {}
     # The compiled op knows no ceiling of ReLU6.
     fused = [unit for unit in units.found if unit.ceiling is None]
-    for unit in fused:
-        functions.update((name, keep) for name in unit.layers)
-        functions[unit.layers[-1]] = functools.partial(_write_unit, unit, precision)
+    replacements = [
+        Replacement(unit.layers, functools.partial(_write_unit, unit, precision))
+        for unit in fused
+    ]
     names = {unit.name for unit in fused}
     for write_back in units.write_backs:
         # A fused unit takes the whole map and hands on the channels it does not change.
         if names.issuperset(write_back.units):
-            functions.update((name, keep) for name in write_back.layers)
+            replacements += [Replacement((name,), _same) for name in write_back.layers]
+    taken = {name for each in replacements for name in each.layers}
     for classifier in find_classifiers(model):
-        if functions.keys().isdisjoint(classifier.layers):
-            functions.update((name, keep) for name in classifier.layers)
-            functions[classifier.layers[-1]] = functools.partial(
-                _write_classifier, classifier, precision
-            )
+        if taken.isdisjoint(classifier.layers):
+            taken.update(classifier.layers)
+            write = functools.partial(_write_classifier, classifier, precision)
+            replacements.append(Replacement(classifier.layers, write))
     graph = Graph(model)
     for call in graph.calls:
         normalization = graph.only_user(call)
         if (
-            call.layer.name not in functions
+            call.layer.name not in taken
             and normalization is not None
             and graph.is_simple(call)
             and graph.is_simple(normalization)
             and is_plain_convolution(call.layer)
             and is_normalization(normalization.layer)
         ):
-            functions[normalization.layer.name] = keep
-            functions[call.layer.name] = functools.partial(
-                _write_convolution, call.layer, normalization.layer
-            )
-    return functions
+            layers = call.layer, normalization.layer
+            write = functools.partial(_write_convolution, *layers)
+            replacements.append(Replacement(tuple(x.name for x in layers), write))
+    return replacements
+
+
+def _same(x):
+    return x
 
 
 def _write_unit(unit, precision, x):

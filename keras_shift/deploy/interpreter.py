@@ -5,7 +5,7 @@ import os
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_shift.deploy import flatbuffer
+from keras_shift.deploy.flatbuffer import TFLiteFile
 from keras_shift.integers import whole_number
 
 # LiteRT starts as many threads as it is asked for. More threads than cores are of no
@@ -29,6 +29,8 @@ class LiteRTModel:
         path: Path of the file.
         num_threads: Int, number of threads that the interpreter may use, 256 at most.
             Defaults to 1.
+        file: What the file holds, if that is known already. Defaults to `None`: it is
+            read.
 
     Attributes:
         path: The path.
@@ -44,7 +46,13 @@ class LiteRTModel:
             output, or `num_threads` is out of range.
     """
 
-    def __init__(self, path: str | os.PathLike[str], num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        num_threads: int = 1,
+        *,
+        file: TFLiteFile | None = None,
+    ) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -55,18 +63,16 @@ class LiteRTModel:
             ) from error
         num_threads = check_threads(num_threads)
         self.path = os.fspath(path)
-        content, file = flatbuffer.read(self.path)
+        file = TFLiteFile.read(self.path) if file is None else file
         try:
             self._interpreter = Interpreter(
-                model_content=content, num_threads=num_threads
+                model_content=file.content, num_threads=num_threads
             )
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"LiteRT cannot run {self.path}: {error}") from error
-        self.operations, self.not_builtin = (
-            dict(counter.most_common()) for counter in flatbuffer.operations(file)
-        )
-        self.bytes = len(content)
+        self.operations, self.not_builtin = file.operations, file.not_builtin
+        self.bytes = len(file.content)
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Literal
 
 import keras
@@ -19,7 +18,7 @@ from keras_shift.layers import (
 )
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.portable_shift import FAR
-from keras_shift.rewriting import keep, rewrite
+from keras_shift.rewriting import Replacement, models_inside, rewrite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +91,47 @@ def lower_units(
         ValueError: As `lower_layers` does, and if the model was made by
             `keras_shift.deploy.fuse`.
     """
-    writer = _Writer(quantize)
-    lowered = rewrite(model, _substitute(quantize), writer.functions)
-    return Lowered(lowered, writer.units, tuple(writer.left_alone))
+    kinds: dict[str, str] = {}
+    left_alone: list[str] = []
+    replacements: dict[str, list[Replacement]] = {}
+    for path, part in models_inside(model):
+        _refuse_fused(part)
+        units = find_units(part)
+        left_alone += [
+            path + name
+            for name in units.left_alone
+            if not isinstance(part.get_layer(name), keras.Model)
+        ]
+        replacements[path] = []
+        for unit in units.found:
+            shorter = unit.without_zeros()
+            kind = kinds[path + unit.name] = _kind(unit, shorter, quantize)
+            # Where nothing moves, strides come earlier. A unit without channels has a
+            # constant output, and stays as it is.
+            changed = kind != "pooling" and (
+                kind != "no shift" or unit.strides != (1, 1)
+            )
+            if changed and len(shorter.expand_bias):
+                write = functools.partial(_write_unit, shorter, quantize)
+                replacements[path].append(Replacement(unit.layers, write))
+    lowered = rewrite(model, _substitute(quantize), replacements)
+    return Lowered(lowered, kinds, tuple(left_alone))
+
+
+def _refuse_fused(model):
+    if any(isinstance(layer, FusedUnit2D) for layer in model.layers):
+        raise ValueError(
+            "Phones have no compiled op for the units of a fused model: pass the "
+            "model that it was made of. "
+            f"Received: a model of FusedUnit2D layers, {model.name!r}"
+        )
+
+
+def _kind(unit, shorter, quantize):
+    """Returns what becomes of a unit, which is `shorter` without its zeros."""
+    if unit.displacements is not None:
+        return "split" if splitting.apart(shorter, quantize) else "depthwise"
+    return "no shift" if unit.pool_padding is None else "pooling"
 
 
 def _substitute(quantize):
@@ -113,78 +150,39 @@ def _for_int8(layer, shapes):
     return _for_any_type(layer, shapes) or _mean_as_convolution(layer, shapes)
 
 
-@dataclasses.dataclass
-class _Writer:
-    """Writes units as convolutions, and notes what became of them for `Lowered`."""
+def _write_unit(unit, quantize, x):
+    """Returns a unit's output for an input, both tensors of a Keras graph."""
+    parts = [
+        _write_part(part, quantize, x, f"{unit.name}_part{number}", first=number == 1)
+        for number, part in enumerate(splitting.parts(unit, quantize), 1)
+    ]
+    y = parts[0]
+    if len(parts) > 1:
+        y = keras.layers.Add(name=f"{unit.name}_both", dtype="float32")(parts)
+    if unit.output_relu:
+        y = keras.layers.ReLU(name=f"{unit.name}_output", dtype="float32")(y)
+    if unit.residual:
+        y = keras.layers.Add(name=f"{unit.name}_residual", dtype="float32")([x, y])
+    return y
 
-    quantize: str | None
-    units: dict[str, str] = dataclasses.field(default_factory=dict)
-    left_alone: list[str] = dataclasses.field(default_factory=list)
 
-    def functions(self, model, path):
-        """Returns the `functions` for `rewrite` that compute the model's units."""
-        if any(isinstance(layer, FusedUnit2D) for layer in model.layers):
-            raise ValueError(
-                "Phones have no compiled op for the units of a fused model: pass the "
-                "model that it was made of. "
-                f"Received: a model of FusedUnit2D layers, {model.name!r}"
-            )
-        units = find_units(model)
-        self.left_alone += [
-            path + name
-            for name in units.left_alone
-            if not isinstance(model.get_layer(name), keras.Model)
-        ]
-        functions: dict[str, Callable] = {}
-        for unit in units.found:
-            how = "no shift" if unit.pool_padding is None else "pooling"
-            shorter = unit.without_zeros()
-            if unit.displacements is not None:
-                apart = splitting.apart(shorter, self.quantize)
-                how = "split" if apart else "depthwise"
-            # Where nothing moves, strides come earlier. A unit without channels has a
-            # constant output, and stays as it is.
-            written = how != "pooling" and (how != "no shift" or unit.strides != (1, 1))
-            if written and len(shorter.expand_bias):
-                functions.update((name, keep) for name in unit.layers)
-                functions[unit.layers[-1]] = functools.partial(self.write, shorter)
-            self.units[path + unit.name] = how
-        return functions
-
-    def write(self, unit, x):
-        """Returns a unit's output for an input, both tensors of a Keras graph."""
-        parts = [
-            self._write_part(part, x, number)
-            for number, part in enumerate(splitting.parts(unit, self.quantize))
-        ]
-        y = parts[0]
-        if len(parts) > 1:
-            y = keras.layers.Add(name=f"{unit.name}_both", dtype="float32")(parts)
-        if unit.output_relu:
-            y = keras.layers.ReLU(name=f"{unit.name}_output", dtype="float32")(y)
-        if unit.residual:
-            y = keras.layers.Add(name=f"{unit.name}_residual", dtype="float32")([x, y])
-        return y
-
-    def _write_part(self, unit, x, number):
-        name = f"{unit.name}_part{number + 1}"
-        convolutions = shift_convolutions(
-            unit.displacements, self.quantize, unit.strides
-        )
-        # Of a unit with strides, no more pixels are computed than the second matrix
-        # takes, where that can be: in the first matrix if nothing moves.
-        early = late = (1, 1)
-        if not convolutions:
-            early = unit.strides
-        elif convolutions[-1].strides == (1, 1):
-            late = unit.strides
-        y = _pointwise(x, unit.expand_kernel, unit.expand_bias, f"{name}_expand", early)
-        y = keras.layers.ReLU(unit.ceiling, name=f"{name}_relu", dtype="float32")(y)
-        for index, convolution in enumerate(convolutions):
-            y = _depthwise(y, convolution, f"{name}_shift{index + 1}")
-        bias = None if number else unit.project_bias
-        name = f"{name}_project"
-        return _pointwise(y, unit.project_kernel, bias, name, late)
+def _write_part(unit, quantize, x, name, *, first):
+    """Returns what some of a unit's wide channels add to its output."""
+    convolutions = shift_convolutions(unit.displacements, quantize, unit.strides)
+    # Of a unit with strides, no more pixels are computed than the second matrix takes,
+    # where that can be: in the first matrix if nothing moves.
+    early = late = (1, 1)
+    if not convolutions:
+        early = unit.strides
+    elif convolutions[-1].strides == (1, 1):
+        late = unit.strides
+    y = _pointwise(x, unit.expand_kernel, unit.expand_bias, f"{name}_expand", early)
+    y = keras.layers.ReLU(unit.ceiling, name=f"{name}_relu", dtype="float32")(y)
+    for index, convolution in enumerate(convolutions):
+        y = _depthwise(y, convolution, f"{name}_shift{index + 1}")
+    # The bias is added once.
+    bias = unit.project_bias if first else None
+    return _pointwise(y, unit.project_kernel, bias, f"{name}_project", late)
 
 
 def _depthwise(x, convolution, name):

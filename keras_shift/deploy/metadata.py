@@ -9,14 +9,11 @@ because they come with 500 MB of other things.
 import io
 import zipfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_shift.deploy import flatbuffer
-
-if TYPE_CHECKING:
-    from ai_edge_litert.schema_py_generated import ModelT
+from keras_shift.deploy.flatbuffer import TFLiteFile
 
 _IDENTIFIER = b"M001"
 
@@ -50,15 +47,15 @@ _COLOR_SPACES = {3: 1, 1: 2}  # These are RGB and GRAYSCALE, by number of channe
 
 
 def annotate(
-    model: "ModelT",
+    file: TFLiteFile,
     name: str,
     normalization: tuple[float, float] = (0.0, 1.0),
     labels: Sequence[str] | None = None,
-) -> bytes:
-    """Adds metadata to a model of one input and one output.
+) -> TFLiteFile:
+    """Adds metadata to a file of one input and one output.
 
     Args:
-        model: A `ModelT`, see `flatbuffer.parse`, which is changed.
+        file: The file, whose `model` is changed.
         name: Name of the model.
         normalization: Pair `(mean, std)`: the model's input is
             `(pixel - mean) / std` for pixel values in [0, 255]. Defaults to
@@ -67,9 +64,9 @@ def annotate(
             to `None`.
 
     Returns:
-        The bytes of the .tflite file, with `labels` behind the model.
+        The file with the metadata in it, and with `labels` behind the model.
     """
-    graph = model.subgraphs[0]
+    graph = file.model.subgraphs[0]
     given, returned = (
         graph.tensors[indices[0]] for indices in (graph.inputs, graph.outputs)
     )
@@ -83,7 +80,7 @@ def annotate(
             std=np.array([std], "float32"),
         ),
     )
-    files = _Table(
+    names = _Table(
         "AssociatedFile",
         name=flatbuffer.LABELS,
         description="Names of the classes, one on every line.",
@@ -107,7 +104,7 @@ def annotate(
                 name=returned.name.decode(),
                 description="A number for every class.",
                 content=_content(()),
-                associated_files=[files] if labels else None,
+                associated_files=[names] if labels else None,
             )
         ],
     )
@@ -117,9 +114,11 @@ def annotate(
         subgraph_metadata=[subgraph],
         min_parser_version="1.0.0",
     )
-    _attach(model, metadata.packed())
-    content = flatbuffer.pack(model)
-    return _with_file(content, "\n".join(labels) + "\n") if labels else content
+    _attach(file.model, metadata.packed())
+    content = flatbuffer.pack(file.model)
+    if labels:
+        content = _with_file(content, "\n".join(labels) + "\n")
+    return TFLiteFile(content, file.model)
 
 
 def _content(shape):

@@ -10,7 +10,7 @@ from keras_shift.layers import (
     SliceChannels,
     SqueezeExcite2D,
 )
-from keras_shift.rewriting import rewrite
+from keras_shift.rewriting import Replacement, models_inside, rewrite
 
 
 def portable(model: keras.Model) -> keras.Model:
@@ -44,7 +44,8 @@ def portable(model: keras.Model) -> keras.Model:
             `ActiveShift2D` are not numbers, or if layers of this package remain: in a
             model that `fuse` made, or inside of other layers.
     """
-    plain = rewrite(model, _substitute, _functions)
+    gates = {path: _gates(part) for path, part in models_inside(model)}
+    plain = rewrite(model, _substitute, gates)
     remaining = sorted(set(re.findall(r'"keras_shift>(\w+)"', plain.to_json())))
     if remaining:
         raise ValueError(
@@ -82,10 +83,10 @@ def _cropping(layer, shape):
     )
 
 
-def _functions(model, path):
-    """Returns the `functions` for `rewrite` that compute the model's gates."""
+def _gates(model):
+    """Returns plain layers for the gates of a model, as `Replacement`s."""
     gates = [layer for layer in model.layers if type(layer) is SqueezeExcite2D]
-    return {layer.name: _gate(layer) for layer in gates}
+    return [Replacement((layer.name,), _gate(layer)) for layer in gates]
 
 
 def _gate(layer):

@@ -14,17 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_shift.deploy import flatbuffer
-from keras_shift.deploy.flatbuffer import always_zero, operations, output_step
+from keras_shift.deploy.export_arguments import (
+    check_export,
+    check_interface,
+    check_normalization,
+    checked_labels,
+)
+from keras_shift.deploy.flatbuffer import TFLiteFile
+from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.lowering import lower_layers, lower_units
 from keras_shift.deploy.metadata import annotate
-from keras_shift.deploy.verification import Verification, verify
+from keras_shift.deploy.verification import Verification, compare_with_model
 from keras_shift.files import replacing
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect, random_pixels
-from keras_shift.integers import positive_integer
-from keras_shift.rewriting import is_its_graph
-
-_QUANTIZE = (None, "float16", "dynamic", "int8")
-_TYPES = ("float32", "uint8", "int8")
 
 # This number of images is compared, which is small enough for a large network.
 _COMPARED_IMAGES = 32
@@ -45,10 +47,6 @@ _WRONG_TOP1 = 0.5
 # of the largest output.
 _STEPS = 2
 _ROUNDING = 0.01
-
-# These are the limits of `std`, whose inverse is the scale of an uint8 input. LiteRT
-# does not crash within them, and the `std` of any real network is near one.
-_LEAST_STD, _LARGEST_STD = 1e-6, 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +161,9 @@ def to_tflite(
             are not builtin, or one of its activations is always zero (int8).
     """
     check_export(model, path, quantize, representative_data, batch_size)
-    _check_interface(quantize, input_type, output_type, input_name, output_name)
-    _check_normalization(normalization)
-    labels = _checked_labels(labels, model)
+    check_interface(quantize, input_type, output_type, input_name, output_name)
+    check_normalization(normalization)
+    labels = checked_labels(labels, model)
     # Models of keras.applications have a list around their one input. Without it, the
     # model can be called with a tensor.
     model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
@@ -180,15 +178,14 @@ def to_tflite(
     )
     lowered = lower_units(model, quantize)
     file = convert(lowered.model)
-    if quantize == "int8" and lowered.units and always_zero(file):
+    if quantize == "int8" and lowered.units and file.always_zero():
         # In a split unit, all channels that move may be always zero. Without the split,
         # they are in one tensor with others that are not.
         lowered = lower_layers(model, quantize)
         file = convert(lowered.model)
-    _, other = operations(file)
-    if other:
-        raise _NotBuiltin(other)
-    if quantize == "int8" and (dead := always_zero(file)):
+    if file.not_builtin:
+        raise _NotBuiltin(file.not_builtin)
+    if quantize == "int8" and (dead := file.always_zero()):
         names, others = ", ".join(dead[:3]), len(dead) - 3
         names += f" and {others} more" if others > 0 else ""
         raise RuntimeError(
@@ -198,19 +195,16 @@ def to_tflite(
             "that was never trained may be like that: to time it, pass "
             "keras_shift.deploy.with_random_biases(model).)"
         )
-    _describe(file, (input_name, output_name), normalization)
-    content = annotate(file, model.name, normalization, labels)
+    _describe(file.model, (input_name, output_name), normalization)
+    file = annotate(file, model.name, normalization, labels)
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
-        verification = verify(temporary, model, images[:_COMPARED_IMAGES])
-        _warn_if_wrong(verification.agreement, quantize, output_step(file), path)
-    checked = {
-        **vars(verification),
-        "path": os.fspath(path),
-        "compared_on": compared_on,
-    }
+        temporary.write_bytes(file.content)
+        verification = compare_with_model(
+            LiteRTModel(path, file=file), model, images[:_COMPARED_IMAGES], compared_on
+        )
+        _warn_if_wrong(verification.agreement, quantize, file.output_step(), path)
     return TFLiteReport(
-        **checked,
+        **vars(verification),
         quantize=quantize,
         labels=len(labels or ()),
         units=lowered.units,
@@ -239,111 +233,6 @@ def _warn_if_wrong(same, quantize, step, path):
         UserWarning,
         stacklevel=3,
     )
-
-
-def check_export(
-    model: keras.Model,
-    path: str | os.PathLike[str],
-    quantize: str | None,
-    representative_data: Any,
-    batch_size: int,
-) -> None:
-    """Refuses what `to_tflite` cannot export, before it reads any images.
-
-    The arguments are those of `to_tflite`.
-
-    Raises:
-        ValueError: If an argument is not one that `to_tflite` takes.
-    """
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "LiteRT's converter reads TensorFlow's graphs. Save the model as .keras "
-            "and load it in a process with KERAS_BACKEND=tensorflow. "
-            f"Received: backend {keras.backend.backend()}"
-        )
-    if quantize not in _QUANTIZE:
-        raise ValueError(
-            f"Argument `quantize` must be one of {_QUANTIZE}. "
-            f"Received: quantize={quantize}"
-        )
-    if quantize == "int8" and representative_data is None:
-        raise ValueError(
-            'quantize="int8" learns the ranges of activations from images. '
-            "Received: representative_data=None. Pass some of the training images."
-        )
-    positive_integer("batch_size", batch_size)
-    if not os.fspath(path).endswith(".tflite"):
-        raise ValueError(
-            f"Argument `path` must end in .tflite. Received: path={os.fspath(path)}"
-        )
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise ValueError(
-            "Argument `path` must lie in a folder that exists. "
-            f"Received: path={os.fspath(path)}"
-        )
-    if not is_its_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            "Argument `model` must be a functional or sequential model with one "
-            f"input and one output. Received: model={model}"
-        )
-    if None in model.inputs[0].shape[1:]:
-        raise ValueError(
-            "A .tflite file has a fixed image size, so the model must be built with "
-            "one, such as `input_shape=(224, 224, 3)`. "
-            f"Received: a model for images of shape {model.inputs[0].shape[1:]}"
-        )
-
-
-def _check_interface(quantize, input_type, output_type, input_name, output_name):
-    allowed = _TYPES if quantize == "int8" else _TYPES[:1]
-    for argument, value in {
-        "input_type": input_type,
-        "output_type": output_type,
-    }.items():
-        if value not in allowed:
-            raise ValueError(
-                f"Argument `{argument}` must be one of {allowed} with "
-                f'quantize={quantize!r}; quantize="int8" allows {_TYPES}. '
-                f"Received: {argument}={value!r}"
-            )
-    for argument, value in {
-        "input_name": input_name,
-        "output_name": output_name,
-    }.items():
-        if not isinstance(value, str) or not value.isidentifier():
-            raise ValueError(
-                f"Argument `{argument}` must be a name of letters, digits and "
-                f"underscores. Received: {argument}={value!r}"
-            )
-
-
-def _check_normalization(normalization):
-    try:
-        mean, std = map(float, normalization)
-        right = 0 <= mean <= 255 and _LEAST_STD <= std <= _LARGEST_STD
-    except (TypeError, ValueError):
-        right = False
-    if not right:
-        raise ValueError(
-            "Argument `normalization` must be a pair of numbers (mean, std), a pixel "
-            f"value from 0 to 255 and a positive number from {_LEAST_STD:g} to "
-            f"{_LARGEST_STD:g}. Received: normalization={normalization!r}"
-        )
-
-
-def _checked_labels(labels, model):
-    if labels is None:
-        return None
-    classes = model.outputs[0].shape[-1]
-    names = [] if isinstance(labels, (str, dict)) else list(labels)
-    lines = all(isinstance(name, str) and len(name.splitlines()) == 1 for name in names)
-    if not lines or len(names) != classes:
-        raise ValueError(
-            f"Argument `labels` must be a list of the names of {classes} classes, each "
-            f"on one line. Received: {len(names)} names, labels={labels!r}"
-        )
-    return names
 
 
 def _images(model, representative_data):
@@ -387,16 +276,16 @@ def _convert(model, quantize, images, batch_size, types, names):
         if refused:
             raise _NotBuiltin(refused) from error
         raise RuntimeError(f"LiteRT's converter failed: {error}") from error
-    return flatbuffer.parse(content)
+    return TFLiteFile.parse(content)
 
 
-def _describe(file, names, normalization):
-    """Names the input and the output of a file, and has it take pixels."""
-    (graph,) = file.subgraphs
+def _describe(model, names, normalization):
+    """Names the input and the output of a file's model, and has it take pixels."""
+    (graph,) = model.subgraphs
     given, returned = graph.inputs[0], graph.outputs[0]
     for index, name in zip((given, returned), names):
         graph.tensors[index].name = name.encode()
-    flatbuffer.sign(file, names)
+    flatbuffer.sign(model, names)
     if graph.tensors[given].type == flatbuffer.type_number("UINT8"):
         _take_pixels(graph.tensors[given].quantization, normalization)
 

@@ -3,6 +3,7 @@
 import keras
 
 from keras_shift.deploy.folding import is_plain_convolution
+from keras_shift.graph import Call, Chain, Graph
 from keras_shift.layers import GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import ShiftLayer
 
@@ -21,6 +22,20 @@ def is_pointwise(layer: keras.Operation) -> bool:
         and tuple(layer.kernel_size) == (1, 1)
         and layer.groups == 1
     )
+
+
+def expansion(graph: Graph, call: Call) -> Chain | None:
+    """Returns a chain that begins with a unit's first layer, or `None`.
+
+    That is a 1x1 convolution without strides, in the role `"expand"`.
+
+    Args:
+        graph: The model's graph.
+        call: The call that may be one of such a layer.
+    """
+    if not (graph.is_simple(call) and is_pointwise(call.layer)):
+        return None
+    return Chain(graph, "expand", call) if tuple(call.layer.strides) == (1, 1) else None
 
 
 def is_bounded_relu(layer: keras.Operation) -> bool:

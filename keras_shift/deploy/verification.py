@@ -122,12 +122,38 @@ def verify(
             together.
     """
     lite = LiteRTModel(path)
-    shape = lite.input_shape[1:]
+    if data is None:
+        data, compared_on = random_pixels(lite.input_shape[1:]), "random pixels"
+    else:
+        compared_on = "data"
+    return compare_with_model(lite, model, data, compared_on)
+
+
+def compare_with_model(
+    lite: LiteRTModel,
+    model: keras.Model,
+    data: ArrayLike | Iterable[Any] | keras.utils.PyDataset,
+    compared_on: str,
+) -> Verification:
+    """Does what `verify` does, for a file that is loaded already.
+
+    Args:
+        lite: The file.
+        model: As in `verify`.
+        data: As in `verify`.
+        compared_on: What the `Verification` calls the data.
+
+    Returns:
+        A `Verification`.
+
+    Raises:
+        ValueError: If file, model and data do not fit together.
+    """
     model = _single(model)
     _check_fit(lite, model)
-    given = random_pixels(shape) if data is None else data
+    shape = lite.input_shape[1:]
     agreements, right, labelled = [], np.zeros(2), 0
-    for images, labels in _in_batches(batches(given, shape, "data")):
+    for images, labels in _in_batches(batches(data, shape, "data")):
         outputs = lite.predict(images)
         reference = keras.ops.convert_to_numpy(model(images, training=False))
         agreements.append(compare(outputs, reference))
@@ -141,7 +167,7 @@ def verify(
         raise no_image("data")
     accuracies = right / labelled if labelled else (None, None)
     return Verification(
-        path=os.fspath(path),
+        path=lite.path,
         bytes=lite.bytes,
         input_shape=lite.input_shape,
         input_type=lite.input_type,
@@ -151,7 +177,7 @@ def verify(
         not_builtin=lite.not_builtin,
         partitions=lite.partitions(),
         agreement=pool(agreements),
-        compared_on="random pixels" if data is None else "data",
+        compared_on=compared_on,
         accuracy=accuracies[0],
         keras_accuracy=accuracies[1],
     )

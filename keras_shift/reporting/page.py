@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_shift import analysis, deploy, zoo
 from keras_shift.analysis import drawing, keras_vis
-from keras_shift.deploy.tflite import check_export
+from keras_shift.deploy.export_arguments import check_export
 from keras_shift.environment import versions
 from keras_shift.files import replacing
 from keras_shift.integers import positive_integer
