@@ -56,6 +56,16 @@ _TINY_IMAGENET_SPARSE = dataclasses.replace(
     precision="float32",
 )
 
+# This recipe also takes away the shifts of whole layers, in one training: that a layer
+# shifts at all costs as much as 32 of its channels.
+_TINY_IMAGENET_FEW_SHIFTS = dataclasses.replace(
+    _TINY_IMAGENET_SPARSE,
+    name="tiny_imagenet.fenet_1.0.few_shifts",
+    unshifted=0.93,
+    layer_cost=32.0,
+    precision="mixed_bfloat16",
+)
+
 # This recipe takes shifts away from the dense weights, in a quarter of their epochs.
 _TINY_IMAGENET_SPARSIFIED = dataclasses.replace(
     _TINY_IMAGENET_DENSE,
@@ -141,6 +151,7 @@ RECIPES = (
     *_at_other_widths(_TINY_IMAGENET_DENSE, (0.5, 0.75, 1.375)),
     _TINY_IMAGENET_SPARSE,
     *_at_other_widths(_TINY_IMAGENET_SPARSE, (0.5, 0.75)),
+    *_at_other_widths(_TINY_IMAGENET_FEW_SHIFTS, (0.75,)),
     _TINY_IMAGENET_SPARSIFIED,
     *_at_other_widths(_TINY_IMAGENET_EMPTIED, (0.75,)),
     _TINY_IMAGENET_WIDE_EMPTIED,
