@@ -102,7 +102,7 @@ def replace_depthwise(
     )
     replacements: dict[str, list[Replacement]] = {}
     stay: dict[str, str] = {}
-    for path, part in models_inside(model):
+    for path, part in models_inside(model).items():
         replacements[path], reasons = _replacements(part, options)
         stay.update((path + name, reason) for name, reason in reasons.items())
     staying = "; ".join(f"{name} {reason}" for name, reason in stay.items())

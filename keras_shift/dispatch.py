@@ -51,7 +51,8 @@ def choose(
     reason = _why_not(dtype, wish, in_graph)
     if wish and reason is not None:
         raise ValueError(
-            f"Argument native=True, but the compiled op cannot serve: {reason}"
+            f"Argument native=True, but the compiled op cannot serve: {reason}. "
+            f"Received: native={wish}, a tensor of {dtype}"
         )
     return Choice(Kernels() if reason is None else None, reason)
 
@@ -66,7 +67,7 @@ def other_devices() -> list[str]:
 
 def _why_not(dtype, wish, in_graph):
     """Returns why keras.ops compute, or `None` if the op does."""
-    if wish is False:
+    if wish is not None and not wish:
         return "native=False asks for keras.ops"
     if keras.backend.backend() != "tensorflow":
         return (

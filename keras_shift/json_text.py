@@ -15,19 +15,25 @@ def to_json(instance: Any) -> str:
     return json.dumps(dataclasses.asdict(instance), indent=2) + "\n"
 
 
-def fields_of(text: str) -> dict[str, Any]:
+def fields_of(text: str, what: str) -> dict[str, Any]:
     """Returns the fields of the object that a text holds.
 
     Args:
         text: String.
+        what: Name of what the text should hold, for the error.
+
+    Returns:
+        A dict.
 
     Raises:
-        TypeError: If the text is no JSON, or holds something else than an object.
+        ValueError: If the text is no JSON, or holds something else than an object.
     """
     try:
         saved = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise TypeError(f"it is no JSON ({error})") from error
+        raise ValueError(f"This is no {what}: it is no JSON ({error})") from error
     if not isinstance(saved, dict):
-        raise TypeError(f"it is a {type(saved).__name__} and not an object")
+        raise ValueError(
+            f"This is no {what}: it is a {type(saved).__name__} and not an object"
+        )
     return saved

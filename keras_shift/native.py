@@ -21,15 +21,15 @@ class Kernels:
     """
 
     def __init__(self) -> None:
-        op = custom_ops.load()
-        if op is None:
-            raise RuntimeError(
-                f"The compiled op cannot run: {custom_ops.why_unavailable()}"
-            )
-        self._op = op
+        self._op = _loaded_op()
 
     def shift(self, x: Tensor, displacements: Tensor) -> Tensor:
-        """Shifts images by displacements that are whole numbers (Eq. 1 and 7)."""
+        """Shifts images by displacements that are whole numbers (Eq. 1 and 7).
+
+        Args:
+            x: A tensor of images.
+            displacements: A float tensor of shape `(2, channels)`.
+        """
         import tensorflow as tf
 
         return self._op.keras_shift_shift2d(
@@ -115,6 +115,15 @@ def _whole(tf, displacements):
     )
 
 
+def _loaded_op():
+    op = custom_ops.load()
+    if op is None:
+        raise RuntimeError(
+            f"The compiled op cannot run: {custom_ops.why_unavailable()}"
+        )
+    return op
+
+
 def _register_gradients():
     """Tells TensorFlow the gradients of the compiled ops.
 
@@ -125,9 +134,7 @@ def _register_gradients():
     @tf.RegisterGradient("KerasShift>Shift2D")
     def shift_gradient(operation, upstream):
         x, displacements = operation.inputs
-        op = custom_ops.load()
-        assert op is not None  # The graph has the op in it.
-        by_image = op.keras_shift_shift2d(
+        by_image = _loaded_op().keras_shift_shift2d(
             x=upstream,
             displacements=-displacements,
             num_threads=operation.get_attr("num_threads"),

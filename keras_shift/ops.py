@@ -127,11 +127,11 @@ def shift(
         native: Boolean, whether to run the compiled TensorFlow op, which runs on
             the CPU; `False` runs `keras.ops`. With `None`, the op runs in eager
             mode on machines without other devices than CPUs, and `keras.ops` run
-            in traced functions, so that these can be exported and compiled.
-            Defaults to `None`.
-        training: Boolean, whether this is part of a training step, which is traced and
-            not exported: with `native=None`, the op runs there, too. `None` counts as
-            `False`. Defaults to `None`.
+            in traced functions, unless `training=True`, so that these can be
+            exported and compiled. Defaults to `None`.
+        training: Boolean, whether this is part of a training step. Such a function is
+            not exported, so that with `native=None` the op runs in it as in eager
+            mode, unless XLA compiles it. `None` counts as `False`. Defaults to `None`.
 
     Returns:
         A tensor of the shape and dtype of `x`.

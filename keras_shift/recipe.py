@@ -315,8 +315,9 @@ class Recipe:
         Raises:
             ValueError: If the text is no recipe.
         """
+        saved = fields_of(text, "recipe")
         try:
-            return cls(**with_new_names(fields_of(text), _NEW_NAMES))
+            return cls(**with_new_names(saved, _NEW_NAMES))
         except TypeError as error:
             raise ValueError(f"This is no recipe: {error}") from error
 

@@ -1,7 +1,8 @@
 """Copies models, with other layers in the place of some."""
 
+import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -14,8 +15,9 @@ class Replacement(NamedTuple):
     """A function in the place of layers that make one tensor of another.
 
     Attributes:
-        layers: Names of the layers, in the order of their calls. They are called once,
-            and nothing but the last one's output is used by other layers.
+        layers: Names of the layers, in the order of their calls. A single layer may be
+            called several times. Of several layers, each is called once, and only the
+            last one's output is used by other layers.
         function: Function of the first layer's first input. What it returns takes the
             place of the last layer's output.
     """
@@ -41,7 +43,6 @@ def rewrite(
     substitute: Callable[[keras.Operation, list[tuple]], tuple | None],
     replacements: Mapping[str, Sequence[Replacement]] | None = None,
     *,
-    path: str = "",
     dtype: str | None = "float32",
 ) -> keras.Model:
     """Returns a copy of a model, with something else in the place of some layers.
@@ -54,7 +55,6 @@ def rewrite(
             the weights of that layer, or `None` for a copy of the layer.
         replacements: The `Replacement`s in a model, by the model's path as
             `models_inside` names it, or `None` for none. Defaults to `None`.
-        path: The model's path, as `models_inside` names it. Defaults to `""`.
         dtype: Dtype policy of copied layers, or `None` for their own. Defaults to
             `"float32"`.
 
@@ -62,30 +62,33 @@ def rewrite(
         A `keras.Model` with weights of its own, which is compiled if `model` is.
 
     Raises:
-        ValueError: For a subclassed model, whose layers cannot be exchanged, and for
-            layers that were quantized or have LoRA.
+        ValueError: For a subclassed model, whose layers cannot be exchanged, for layers
+            that were quantized or have LoRA, and for replacements of layers that there
+            are not, or of one layer twice.
     """
-    _check_graph(model)
+    replacements = {} if replacements is None else replacements
+    _check_replacements(model, replacements)
+    return _rewrite(model, substitute, replacements, "", dtype)
+
+
+def _rewrite(model, substitute, replacements, path, dtype):
     shapes: dict[int, list[tuple]] = {}
     for made in Graph(model).calls:
         shapes.setdefault(id(made.layer), []).extend(x.shape for x in made.inputs)
     replaced, copies = [], []
-    here = (replacements or {}).get(path, ())
-    by_name = {name: each for each in here for name in each.layers}
-    given: dict[int, Tensor] = {}
+    by_name = {
+        name: each for each in replacements.get(path, ()) for name in each.layers
+    }
+    # What the first layers of replacements were called with, by their names.
+    given: dict[str, Tensor] = {}
     if by_name and isinstance(model, keras.Sequential):
         # For a sequential model, `clone_model` refuses a `call_function`.
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
     def copy(layer):
         if isinstance(layer, keras.Model):
-            return rewrite(
-                layer,
-                substitute,
-                replacements,
-                path=_path_inside(path, layer),
-                dtype=dtype,
-            )
+            inside = _path_inside(path, layer)
+            return _rewrite(layer, substitute, replacements, inside, dtype)
         _check_plain(layer)
         if layer.name in by_name:
             return layer  # `call` does not call it.
@@ -109,12 +112,13 @@ def rewrite(
         replacement = by_name.get(layer.name)
         if replacement is None:
             return layer(*args, **kwargs)
-        if layer.name == replacement.layers[0]:
-            given[id(replacement)], *_ = keras.tree.flatten((args, kwargs))
-        x = given[id(replacement)]
-        if layer.name == replacement.layers[-1]:
-            return replacement.function(x)
-        return x  # The replaced layers that come next do not use it.
+        first, last = replacement.layers[0], replacement.layers[-1]
+        if layer.name == first:
+            given[first], *_ = keras.tree.flatten((args, kwargs))
+        # What comes out of the other layers is not used.
+        return (
+            replacement.function(given[first]) if layer.name == last else given[first]
+        )
 
     copied = keras.models.clone_model(
         model, clone_function=copy, call_function=call if by_name else None
@@ -129,26 +133,29 @@ def rewrite(
     return copied
 
 
-def models_inside(
-    model: keras.Model, path: str = ""
-) -> Iterator[tuple[str, keras.Model]]:
-    """Yields the paths of a model and of the models inside of it, each with the model.
+def models_inside(model: keras.Model) -> dict[str, keras.Model]:
+    """Returns a model and the models inside of it, by their paths.
 
     A path holds the names of the models that one is in, each followed by a slash, and
     is `""` for `model` itself.
 
     Args:
         model: A functional or sequential `keras.Model`.
-        path: The path of `model`. Defaults to `""`.
 
     Raises:
         ValueError: If one of them is subclassed or not built.
     """
-    _check_graph(model)
-    yield path, model
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from models_inside(layer, _path_inside(path, layer))
+    models: dict[str, keras.Model] = {}
+
+    def add(path, model):
+        _check_graph(model)
+        models[path] = model
+        for layer in model.layers:
+            if isinstance(layer, keras.Model):
+                add(_path_inside(path, layer), layer)
+
+    add("", model)
+    return models
 
 
 def is_its_graph(model: object) -> bool:
@@ -173,6 +180,20 @@ def _check_graph(model):
             "built: the layers of others cannot be exchanged. "
             f"Received: model={model}"
         )
+
+
+def _check_replacements(model, replacements):
+    models = models_inside(model)
+    for path, here in replacements.items():
+        layers = models[path].layers if path in models else []
+        names = {layer.name for layer in layers}
+        for name in itertools.chain.from_iterable(each.layers for each in here):
+            if name not in names:
+                raise ValueError(
+                    "Argument `replacements` must name layers of the model, and each "
+                    f"once. Received: {path + name!r}"
+                )
+            names.remove(name)
 
 
 def _path_inside(path, model):

@@ -1,4 +1,4 @@
-"""Checks of the arguments that all shifts take, and what these then become."""
+"""Checks the arguments that all shifts take, and converts them."""
 
 import keras
 import numpy.typing as npt

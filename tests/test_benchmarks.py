@@ -600,3 +600,35 @@ def test_keras_export_writes_what_it_wrote_before(tmp_path, monkeypatch):
         assert (
             float(row["ratio_low"]) <= float(row["ratio"]) <= float(row["ratio_high"])
         )
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="there is no history here")
+def test_file_versions_finds_files_of_the_same_version_equal(tmp_path, monkeypatch):
+    script = load("file_versions", monkeypatch)
+    # Both are the last commit, since what is not committed may export other files.
+    git = script.git
+    checkout = tmp_path / "checkout"
+    git(ROOT, "clone", "--quiet", ROOT, checkout)
+    monkeypatch.setattr(script, "ROOT", checkout)
+    output = tmp_path / "file_versions.csv"
+    options = ["--before", "HEAD", "--networks", "shiftresnet20_ssl"]
+    script.main(script.parse([*options, "--output", str(output)]))
+    with open(output, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["kind"], row["same"]) for row in rows] == [
+        ("float32", "yes"),
+        ("int8", "yes"),
+    ]
+
+
+def test_file_versions_times_files_that_differ(tmp_path, monkeypatch):
+    script = load("file_versions", monkeypatch)
+    folders = [tmp_path / "before", tmp_path / "now"]
+    for folder, filters in zip(folders, (64, 8)):
+        folder.mkdir()
+        convolution = keras.layers.Conv2D(filters, 3)
+        model = keras.Sequential([keras.Input((16, 16, 3)), convolution])
+        keras_shift.deploy.to_tflite(model, folder / "some_float32.tflite")
+    row = script.compare("some", "float32", folders, rounds=3)
+    assert row["same"] == "no"
+    assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]

@@ -53,6 +53,7 @@ def test_reasons(monkeypatch):
     assert "may be traced for a file" in in_a_graph().reason
     assert in_a_graph(in_graph=True).reason is None
     assert in_a_graph(wish=True).reason is None
+    assert in_a_graph(wish=np.False_).kernels is None
     monkeypatch.setattr(dispatch, "other_devices", lambda: ["/physical_device:GPU:0"])
     assert "GPU:0" in dispatch.choose("float32").reason
     assert dispatch.choose("float32", True).reason is None

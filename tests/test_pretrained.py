@@ -425,7 +425,7 @@ class TestRecord:
         "text, message",
         [
             ("{", "no JSON"),
-            ("[]", "has the fields"),
+            ("[]", "a list and not an object"),
             ("[" * 100_000, "no JSON"),
             ('{"name": "a", "colour": 3}', r"without \['argu.*with \['colour'\]"),
         ],

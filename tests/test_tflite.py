@@ -321,11 +321,11 @@ class TestWrongFiles:
         path = tmp_path / "model.tflite"
         report = to_tflite(model, path, "int8", pixels(8, 9, 7, 5))
         assert report.agreement.largest_difference < 2 / 256
-        assert TFLiteFile.read(path).output_step() == 1 / 256
+        assert TFLiteFile.read(path).output_step == 1 / 256
 
     def test_steps_of_float_files(self, model, tmp_path):
         to_tflite(model, tmp_path / "model.tflite")
-        assert TFLiteFile.read(tmp_path / "model.tflite").output_step() == 0
+        assert TFLiteFile.read(tmp_path / "model.tflite").output_step == 0
 
 
 class TestOtherLayers:

@@ -148,10 +148,7 @@ class Record:
         Raises:
             ValueError: If the text is no record, or if the record cannot be true.
         """
-        try:
-            saved = fields_of(text)
-        except TypeError as error:
-            raise ValueError(f"This is no record: {error}") from error
+        saved = fields_of(text, "record")
         keys, fields = set(saved), {field.name for field in dataclasses.fields(cls)}
         if keys != fields:
             raise ValueError(

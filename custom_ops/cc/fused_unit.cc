@@ -31,7 +31,7 @@ Status FusedUnitShape(const ImageShape& shape, const FusedUnit& unit,
   try {
     return CheckFusedUnit(shape, unit, y_shape);
   } catch (const std::exception&) {
-    // It is a bad_alloc.
+    // Only std::bad_alloc can be thrown.
     return Status::OutOfMemory();
   }
 }
@@ -44,7 +44,7 @@ Status FusedUnit2D(const ImageShape& shape, const FusedUnit& unit,
     return CheckAndRun(shape, unit, x, expand, project, displacements,
                        num_threads, y);
   } catch (const std::exception&) {
-    // It is a bad_alloc, or a vector's length_error.
+    // This is std::bad_alloc, or a vector's std::length_error.
     return Status::OutOfMemory();
   }
 }

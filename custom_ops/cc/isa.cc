@@ -103,7 +103,7 @@ const ShiftKernel& BestShiftKernel(int64_t pixel_bytes) {
     }
   }
   const ShiftKernel* kernel = BaselineKernels()->shift;
-  // The last kernel's vectors are a byte.
+  // The last kernel's vectors have one byte.
   while (kernel->vector_bytes > pixel_bytes) ++kernel;
   return *kernel;
 }

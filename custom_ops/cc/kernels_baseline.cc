@@ -36,7 +36,7 @@ constexpr ShiftKernel kVectorShift = MakeShiftKernel<PortableVector<Word16>>();
 // A panel takes four registers.
 struct BaselineSimd : PortableSimd<4> {
 #if defined(__aarch64__)
-  // So 24 of 32 registers hold sums.
+  // With six pixels, 24 of 32 registers hold sums.
   static constexpr int kPixels = 6;
   // This is not left to the compiler, which might fuse the two operations in
   // one tile and not in another.
@@ -44,7 +44,7 @@ struct BaselineSimd : PortableSimd<4> {
     return vfmaq_f32(sum, a, b);
   }
 #else
-  // So 8 of 16 registers hold sums.
+  // With two pixels, 8 of 16 registers hold sums.
   static constexpr int kPixels = 2;
 #endif
 };

@@ -86,7 +86,7 @@ Status Shift2D(const ImageShape& shape, size_t element_size, const void* x,
                  displacements, num_threads, nullptr,
                  static_cast<unsigned char*>(y));
   } catch (const std::exception&) {
-    // It is a bad_alloc, or a vector's length_error.
+    // This is std::bad_alloc, or a vector's std::length_error.
     return Status::OutOfMemory();
   }
 }
@@ -100,7 +100,7 @@ Status ReluShift2D(const ImageShape& shape, FloatType type, const void* x,
                  displacements, num_threads, &relu,
                  static_cast<unsigned char*>(y));
   } catch (const std::exception&) {
-    // It is a bad_alloc, or a vector's length_error.
+    // This is std::bad_alloc, or a vector's std::length_error.
     return Status::OutOfMemory();
   }
 }

@@ -493,7 +493,7 @@ Status SparseShift2DGrad(const ImageShape& shape, FloatType type, const void* x,
             "Argument `displacements` must hold float or double.");
     }
   } catch (const std::exception&) {
-    // It is a bad_alloc, or a vector's length_error.
+    // This is std::bad_alloc, or a vector's std::length_error.
     return Status::OutOfMemory();
   }
 }

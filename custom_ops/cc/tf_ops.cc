@@ -105,7 +105,7 @@ void Guarded(Function function, Report report) noexcept {
   } catch (const Failure& failure) {
     report(failure.status());
   } catch (const std::exception& error) {
-    // It is a std::bad_alloc, in all likelihood.
+    // Nothing but std::bad_alloc is to be expected.
     const StatusPtr status = NewStatus();
     TF_SetStatus(status.get(), TF_RESOURCE_EXHAUSTED, error.what());
     report(status.get());

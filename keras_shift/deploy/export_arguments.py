@@ -129,9 +129,7 @@ def check_normalization(normalization: tuple[float, float]) -> None:
         )
 
 
-def checked_labels(
-    labels: Sequence[str] | None, model: keras.Model
-) -> list[str] | None:
+def check_labels(labels: Sequence[str] | None, model: keras.Model) -> list[str] | None:
     """Returns the names of a model's classes as a list, or `None` for none.
 
     Args:

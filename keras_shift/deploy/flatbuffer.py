@@ -1,6 +1,7 @@
 """Reads, checks and writes .tflite files."""
 
 import dataclasses
+import functools
 import io
 import math
 import os
@@ -85,12 +86,12 @@ class TFLiteFile:
                 f"Received: path={os.fspath(path)}"
             ) from error
 
-    @property
+    @functools.cached_property
     def operations(self) -> dict[str, int]:
         """Numbers of the builtin operations by name, the most frequent first."""
         return self._operations(builtin=True)
 
-    @property
+    @functools.cached_property
     def not_builtin(self) -> dict[str, int]:
         """Numbers of the other operations by name.
 
@@ -99,8 +100,9 @@ class TFLiteFile:
         """
         return self._operations(builtin=False)
 
+    @property
     def output_step(self) -> float:
-        """Returns how far apart neighbouring values of an int8 file's output are.
+        """The distance of neighbouring values of an int8 file's output.
 
         For a file whose output is not quantized, this is 0.0.
         """
@@ -114,8 +116,9 @@ class TFLiteFile:
         scales = [q.scale for q in quantized if q is not None and q.scale is not None]
         return float(scales[0].max()) if scales else 0.0
 
+    @property
     def always_zero(self) -> list[str]:
-        """Returns names of activations that were zero for all calibration images.
+        """Names of activations that were zero for all calibration images.
 
         The scale that the converter makes up for them is so small that XNNPACK refuses
         the file, or crashes. Files that are not int8 have none.

@@ -68,7 +68,8 @@ def fuse(
             f"Received: precision={precision}"
         )
     replacements = {
-        path: _replacements(part, precision) for path, part in models_inside(model)
+        path: _replacements(part, precision)
+        for path, part in models_inside(model).items()
     }
     fused = rewrite(model, shift_as_convolution, replacements)
     reason = dispatch.choose("float32", in_graph=True).reason

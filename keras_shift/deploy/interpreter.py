@@ -1,6 +1,7 @@
 """Runs a .tflite file as a phone would."""
 
 import os
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,8 +30,6 @@ class LiteRTModel:
         path: Path of the file.
         num_threads: Int, number of threads that the interpreter may use, 256 at most.
             Defaults to 1.
-        file: What the file holds, if that is known already. Defaults to `None`: it is
-            read.
 
     Attributes:
         path: The path.
@@ -46,13 +45,32 @@ class LiteRTModel:
             output, or `num_threads` is out of range.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        num_threads: int = 1,
-        *,
-        file: TFLiteFile | None = None,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], num_threads: int = 1) -> None:
+        self._load(TFLiteFile.read(path), path, num_threads)
+
+    @classmethod
+    def from_file(
+        cls, file: TFLiteFile, path: str | os.PathLike[str], num_threads: int = 1
+    ) -> Self:
+        """Returns the model of a file that was read, or was not yet written.
+
+        Args:
+            file: What the file holds.
+            path: Its path, which errors name.
+            num_threads: As for the class. Defaults to 1.
+
+        Returns:
+            A `LiteRTModel`.
+
+        Raises:
+            ImportError: If LiteRT's interpreter is not installed.
+            ValueError: As for the class.
+        """
+        model = cls.__new__(cls)
+        model._load(file, path, num_threads)
+        return model
+
+    def _load(self, file, path, num_threads):
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -63,7 +81,6 @@ class LiteRTModel:
             ) from error
         num_threads = check_threads(num_threads)
         self.path = os.fspath(path)
-        file = TFLiteFile.read(self.path) if file is None else file
         try:
             self._interpreter = Interpreter(
                 model_content=file.content, num_threads=num_threads

@@ -94,7 +94,7 @@ def lower_units(
     kinds: dict[str, str] = {}
     left_alone: list[str] = []
     replacements: dict[str, list[Replacement]] = {}
-    for path, part in models_inside(model):
+    for path, part in models_inside(model).items():
         _refuse_fused(part)
         units = find_units(part)
         left_alone += [

@@ -9,11 +9,14 @@ because they come with 500 MB of other things.
 import io
 import zipfile
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_shift.deploy import flatbuffer
-from keras_shift.deploy.flatbuffer import TFLiteFile
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import ModelT
 
 _IDENTIFIER = b"M001"
 
@@ -47,15 +50,15 @@ _COLOR_SPACES = {3: 1, 1: 2}  # These are RGB and GRAYSCALE, by number of channe
 
 
 def annotate(
-    file: TFLiteFile,
+    model: "ModelT",
     name: str,
     normalization: tuple[float, float] = (0.0, 1.0),
     labels: Sequence[str] | None = None,
-) -> TFLiteFile:
-    """Adds metadata to a file of one input and one output.
+) -> bytes:
+    """Adds metadata to a model of one input and one output.
 
     Args:
-        file: The file, whose `model` is changed.
+        model: The `ModelT` of a .tflite file, which is changed.
         name: Name of the model.
         normalization: Pair `(mean, std)`: the model's input is
             `(pixel - mean) / std` for pixel values in [0, 255]. Defaults to
@@ -64,9 +67,9 @@ def annotate(
             to `None`.
 
     Returns:
-        The file with the metadata in it, and with `labels` behind the model.
+        The bytes of the .tflite file, with `labels` behind the model.
     """
-    graph = file.model.subgraphs[0]
+    graph = model.subgraphs[0]
     given, returned = (
         graph.tensors[indices[0]] for indices in (graph.inputs, graph.outputs)
     )
@@ -114,11 +117,9 @@ def annotate(
         subgraph_metadata=[subgraph],
         min_parser_version="1.0.0",
     )
-    _attach(file.model, metadata.packed())
-    content = flatbuffer.pack(file.model)
-    if labels:
-        content = _with_file(content, "\n".join(labels) + "\n")
-    return TFLiteFile(content, file.model)
+    _attach(model, metadata.packed())
+    content = flatbuffer.pack(model)
+    return _with_file(content, "\n".join(labels) + "\n") if labels else content
 
 
 def _content(shape):

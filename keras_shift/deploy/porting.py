@@ -44,7 +44,7 @@ def portable(model: keras.Model) -> keras.Model:
             `ActiveShift2D` are not numbers, or if layers of this package remain: in a
             model that `fuse` made, or inside of other layers.
     """
-    gates = {path: _gates(part) for path, part in models_inside(model)}
+    gates = {path: _gates(part) for path, part in models_inside(model).items()}
     plain = rewrite(model, _substitute, gates)
     remaining = sorted(set(re.findall(r'"keras_shift>(\w+)"', plain.to_json())))
     if remaining:

@@ -17,8 +17,8 @@ from keras_shift.deploy import flatbuffer
 from keras_shift.deploy.export_arguments import (
     check_export,
     check_interface,
+    check_labels,
     check_normalization,
-    checked_labels,
 )
 from keras_shift.deploy.flatbuffer import TFLiteFile
 from keras_shift.deploy.interpreter import LiteRTModel
@@ -163,7 +163,7 @@ def to_tflite(
     check_export(model, path, quantize, representative_data, batch_size)
     check_interface(quantize, input_type, output_type, input_name, output_name)
     check_normalization(normalization)
-    labels = checked_labels(labels, model)
+    labels = check_labels(labels, model)
     # Models of keras.applications have a list around their one input. Without it, the
     # model can be called with a tensor.
     model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
@@ -178,14 +178,14 @@ def to_tflite(
     )
     lowered = lower_units(model, quantize)
     file = convert(lowered.model)
-    if quantize == "int8" and lowered.units and file.always_zero():
+    if quantize == "int8" and lowered.units and file.always_zero:
         # In a split unit, all channels that move may be always zero. Without the split,
         # they are in one tensor with others that are not.
         lowered = lower_layers(model, quantize)
         file = convert(lowered.model)
     if file.not_builtin:
         raise _NotBuiltin(file.not_builtin)
-    if quantize == "int8" and (dead := file.always_zero()):
+    if quantize == "int8" and (dead := file.always_zero):
         names, others = ", ".join(dead[:3]), len(dead) - 3
         names += f" and {others} more" if others > 0 else ""
         raise RuntimeError(
@@ -196,13 +196,15 @@ def to_tflite(
             "keras_shift.deploy.with_random_biases(model).)"
         )
     _describe(file.model, (input_name, output_name), normalization)
-    file = annotate(file, model.name, normalization, labels)
+    content = annotate(file.model, model.name, normalization, labels)
+    file = TFLiteFile(content, file.model)
+    lite = LiteRTModel.from_file(file, path)
+    verification = compare_with_model(
+        lite, model, images[:_COMPARED_IMAGES], compared_on
+    )
+    _warn_if_wrong(verification.agreement, quantize, file.output_step, path)
     with replacing(path) as temporary:
-        temporary.write_bytes(file.content)
-        verification = compare_with_model(
-            LiteRTModel(path, file=file), model, images[:_COMPARED_IMAGES], compared_on
-        )
-        _warn_if_wrong(verification.agreement, quantize, file.output_step(), path)
+        temporary.write_bytes(content)
     return TFLiteReport(
         **vars(verification),
         quantize=quantize,

@@ -25,7 +25,7 @@ def is_pointwise(layer: keras.Operation) -> bool:
 
 
 def expansion(graph: Graph, call: Call) -> Chain | None:
-    """Returns a chain that begins with a unit's first layer, or `None`.
+    """Returns a chain that begins where a unit or a classifier does, or `None`.
 
     That is a 1x1 convolution without strides, in the role `"expand"`.
 

@@ -3,7 +3,7 @@
 import itertools
 import statistics
 
-from document_tables.sources import read_results
+from document_tables.sources import KINDS, read_results
 
 
 def servers():
@@ -119,6 +119,24 @@ def files():
     return header, rows
 
 
+def file_versions():
+    """Returns the time of files as shares of those that an earlier version made."""
+    cells = read_results("file_versions.csv")
+    rows = []
+    for name in dict.fromkeys(cell["network"] for cell in cells):
+        kinds = {cell["kind"]: cell for cell in cells if cell["network"] == name}
+        rows.append((f"`{name}`", *(_change(kinds[kind]) for kind in KINDS)))
+    return ("network", *KINDS), rows
+
+
+def _change(cell):
+    """Returns what became of a file from one version to another."""
+    if cell["same"] == "yes":
+        return "the same file"
+    ratio, low, high = (float(cell[f"ratio{end}"]) for end in ("", "_low", "_high"))
+    return f"{ratio:.2f} ({low:.2f} to {high:.2f})"
+
+
 def kernels():
     """Returns the time of the shift's kernels as shares of other ops', summarized."""
     cells = read_results("shift_kernels.csv")
@@ -181,6 +199,7 @@ def training():
 
 
 TABLES = {
+    "file versions": file_versions,
     "files": files,
     "kernels": kernels,
     "one image": one_image,
