@@ -185,8 +185,9 @@ def _check_graph(model):
 def _check_replacements(model, replacements):
     models = models_inside(model)
     for path, here in replacements.items():
-        layers = models[path].layers if path in models else []
-        names = {layer.name for layer in layers}
+        # Operations of `keras.ops` are no layers of a model, but have calls, too.
+        calls = Graph(models[path]).calls if path in models else []
+        names = {call.layer.name for call in calls}
         for name in itertools.chain.from_iterable(each.layers for each in here):
             if name not in names:
                 raise ValueError(

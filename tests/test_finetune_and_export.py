@@ -264,7 +264,8 @@ class TestMain:
         if stage == "save":
             monkeypatch.setattr(keras.Model, "save", half_save)
         elif stage == "to_tflite":
-            monkeypatch.setattr("keras_shift.deploy.tflite.verify", interrupt)
+            compare = "keras_shift.deploy.tflite.compare_with_model"
+            monkeypatch.setattr(compare, interrupt)
         else:
             monkeypatch.setattr(csv.DictWriter, "writerows", interrupt)
         with pytest.raises(KeyboardInterrupt):

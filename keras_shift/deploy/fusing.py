@@ -93,10 +93,15 @@ def _replacements(model, precision):
         for unit in fused
     ]
     names = {unit.name for unit in fused}
-    for write_back in units.write_backs:
-        # A fused unit takes the whole map and hands on the channels it does not change.
-        if names.issuperset(write_back.units):
-            replacements += [Replacement((name,), _same) for name in write_back.layers]
+    # A fused unit takes the whole map and hands on the channels it does not change. One
+    # slice may serve several groups of units.
+    unneeded = dict.fromkeys(
+        name
+        for write_back in units.write_backs
+        if names.issuperset(write_back.units)
+        for name in write_back.layers
+    )
+    replacements += [Replacement((name,), _same) for name in unneeded]
     taken = {name for each in replacements for name in each.layers}
     for classifier in find_classifiers(model):
         if taken.isdisjoint(classifier.layers):
