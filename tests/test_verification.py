@@ -1,10 +1,18 @@
 """A .tflite file beside the Keras model that it was made from."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
 
-from keras_shift.deploy import Verification, benchmark, to_tflite, verify
+from keras_shift.deploy import (
+    LiteRTModel,
+    Verification,
+    benchmark,
+    to_tflite,
+    verify,
+)
 from keras_shift.layers import GroupedShift2D
 from networks import pixels, predict, randomize
 
@@ -204,3 +212,11 @@ class TestBenchmark:
                 benchmark(path, **arguments)
         with pytest.raises(ValueError, match="named once"):
             benchmark(path, path)
+
+
+def test_without_litert_an_error_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    (tmp_path / "model.tflite").write_bytes(b"\0\0\0\0TFL3")
+    with pytest.raises(ImportError, match="pip install ai-edge-litert"):
+        LiteRTModel(tmp_path / "model.tflite")

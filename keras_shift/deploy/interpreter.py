@@ -46,6 +46,7 @@ class LiteRTModel:
     """
 
     def __init__(self, path: str | os.PathLike[str], num_threads: int = 1) -> None:
+        _interpreter_class()  # Reading the file needs the same package.
         self._load(TFLiteFile.read(path), path, num_threads)
 
     @classmethod
@@ -71,18 +72,10 @@ class LiteRTModel:
         return model
 
     def _load(self, file, path, num_threads):
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise ImportError(
-                "Running .tflite files needs LiteRT's interpreter: "
-                "`pip install ai-edge-litert`, which is also in the extras "
-                '`"keras-shift[cpu]"` and `"keras-shift[tf]"`.'
-            ) from error
         num_threads = check_threads(num_threads)
         self.path = os.fspath(path)
         try:
-            self._interpreter = Interpreter(
+            self._interpreter = _interpreter_class()(
                 model_content=file.content, num_threads=num_threads
             )
             self._interpreter.allocate_tensors()
@@ -176,6 +169,18 @@ class LiteRTModel:
         if scale:
             return (output.astype("float32") - zero_point) * scale
         return output.astype("float32")
+
+
+def _interpreter_class():
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise ImportError(
+            "Running .tflite files needs LiteRT's interpreter: "
+            "`pip install ai-edge-litert`, which is also in the extras "
+            '`"keras-shift[cpu]"` and `"keras-shift[tf]"`.'
+        ) from error
+    return Interpreter
 
 
 def check_threads(num_threads: int) -> int:
