@@ -36,7 +36,7 @@ help:
 	@echo "make format   black, isort and clang-format"
 	@echo "make docs     the documents and a reference as a site, in .build/site/"
 	@echo "make bench    times of shift kernels, .tflite files and networks, with plots"
-	@echo "make build    wheel and sdist in dist/"
+	@echo "make build    wheels and sdist in dist/"
 	@echo "make sbom     what the environment consists of, in dist/; make audit checks it"
 	@echo "make clean    removes all of it, the environment included"
 
@@ -83,7 +83,7 @@ bench: $(OP)
 
 build: $(STAMP)
 	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist . ./studies
 	$(BIN)/python -c "from setuptools.build_meta import build_sdist; build_sdist('dist')"
 	@ls -l dist
 
@@ -91,7 +91,7 @@ sbom audit: $(STAMP)
 	PYTHON=$(BIN)/python tools/sbom.sh $(filter audit,$@)
 
 clean:
-	rm -rf .build .tools $(VENV) dist *.egg-info .pytest_cache .hypothesis
+	rm -rf .build studies/.build .tools $(VENV) dist *.egg-info studies/*.egg-info .pytest_cache .hypothesis
 	rm -rf benchmark_on_phone_output face_verification_output finetune_and_export_output \
 	  replace_depthwise_output segmentation_output style_transfer_output \
 	  web_page_output explain.png

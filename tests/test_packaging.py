@@ -205,7 +205,7 @@ def test_import_of_a_checkout():
 
 def copy_of_the_checkout(folder):
     not_sources = shutil.ignore_patterns(".*", "*.so", "__pycache__", "*.egg-info")
-    for name in (*SHIPPED, "tools"):
+    for name in (*SHIPPED, "studies", "tools"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=not_sources)
     for path in ROOT.iterdir():
         if path.is_file() and not path.name.startswith("."):
@@ -254,6 +254,12 @@ os.execvp(words[0], ["-O0" if word.startswith("-O") else word for word in words]
 """
 
 
+def studied_weights():
+    """The files that keras-shift-studies brings."""
+    weights = (ROOT / "zoo" / "weights").glob("shiftresnet*.weights.h5")
+    return {installed_path(path) for path in weights}
+
+
 @pytest.fixture(scope="module")
 def wheel(checkout, tmp_path_factory):
     compiler = tmp_path_factory.mktemp("compiler") / "c++"
@@ -276,8 +282,18 @@ def test_wheel_holds_the_package_and_the_op_and_nothing_else(wheel, config):
     expected |= {f"{module}.py" for module in config["options"]["py_modules"].split()}
     for pattern in ("*.csv", "*.toml", "class_names/*", "weights/*"):
         expected |= {installed_path(path) for path in (ROOT / "zoo").glob(pattern)}
+    expected -= studied_weights()
     expected.add("keras_shift/reporting/page.html.jinja")
     assert files == expected | {OP}
+
+
+@needs_setuptools
+def test_wheel_of_the_studies_holds_the_other_weights(checkout):
+    made = build("wheel", checkout / "studies")
+    assert made.name.startswith(f"keras_shift_studies-{keras_shift.__version__}-")
+    names = zipfile.ZipFile(made).namelist()
+    files = {name for name in names if ".dist-info/" not in name}
+    assert files == studied_weights() != set()
 
 
 @needs_setuptools

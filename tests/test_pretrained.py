@@ -306,7 +306,7 @@ class TestDamage:
 
     def test_missing(self, weights_of):
         (weights_of[0] / "shiftresnet20.toy.ssl.weights.h5").unlink()
-        self.check("is missing")
+        self.check("is missing.*pip install ./studies")
 
     def test_of_another_network(self, weights_of):
         """Under the right name, with a record that fits the file."""
