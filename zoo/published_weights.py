@@ -124,7 +124,7 @@ def checked_file(record: Record) -> Path:
         wrong = "is damaged or another file: its SHA-256 is not that of its record"
     raise ValueError(
         f"{path} {wrong}. Install keras-shift again (ShiftResNets' weights come with "
-        "keras-shift-studies: `pip install ./studies` in a clone of the repository), or "
+        "keras-shift-studies: `pip install ./studies` in a clone of the repository) or "
         "let the environment variable KERAS_SHIFT_WEIGHTS_DIR name a folder with "
         "undamaged weights and their records."
     )
