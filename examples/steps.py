@@ -34,7 +34,9 @@ def errors_in_one_line(script):
     try:
         yield
     except (ImportError, OSError, ValueError) as error:
-        raise SystemExit(f"{script}: {error}") from error
+        # LiteRT's messages have several.
+        message = " ".join(str(error).split())
+        raise SystemExit(f"{script}: {message}") from error
     except KeyboardInterrupt as error:
         raise SystemExit(
             "\nInterrupted. The files written so far are complete."
