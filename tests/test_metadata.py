@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from keras_shift.deploy import LiteRTModel, to_tflite
+from keras_shift.deploy.flatbuffer import METADATA, TFLiteFile, pack
+from keras_shift.deploy.metadata import Metadata, read_metadata
 from networks import pixels
 
 pytestmark = pytest.mark.tensorflow
@@ -249,3 +251,30 @@ class TestTypes:
                 **arguments,
             )
         assert list(tmp_path.iterdir()) == []
+
+
+class TestReading:
+    @pytest.mark.parametrize("labels", [None, LABELS])
+    def test_what_was_written(self, tmp_path, labels):
+        path = tmp_path / "model.tflite"
+        to_tflite(classifier(), path, normalization=(127.5, 63.75), labels=labels)
+        assert read_metadata(path) == Metadata((127.5,), (63.75,), labels)
+
+    def test_without_metadata(self, tmp_path):
+        path = tmp_path / "model.tflite"
+        to_tflite(classifier(), path, normalization=(127.5, 63.75))
+        model = TFLiteFile.read(path).model
+        model.metadata = []
+        path.write_bytes(pack(model))
+        assert read_metadata(path) == Metadata((0.0,), (1.0,), None)
+
+    def test_damaged_metadata(self, tmp_path):
+        path = tmp_path / "model.tflite"
+        to_tflite(classifier(), path)
+        model = TFLiteFile.read(path).model
+        (entry,) = (entry for entry in model.metadata if entry.name == METADATA)
+        model.buffers[entry.buffer].data = np.full(8, 255, "uint8")
+        path.write_bytes(pack(model))
+        LiteRTModel(path)
+        with pytest.raises(ValueError, match="Its metadata cannot.*Received: path=.*"):
+            read_metadata(path)

@@ -1,4 +1,4 @@
-"""Writes labels and preprocessing into .tflite files, for Android's tools.
+"""Writes labels and preprocessing into .tflite files, for Android's tools; reads them.
 
 Those tools read a second flatbuffer from a buffer of the model. Its schema is
 metadata_schema.fbs of MediaPipe (and of TensorFlow Lite Support before it). They read
@@ -6,7 +6,9 @@ labels from a zip archive behind the model. MediaPipe's own writers are not used
 because they come with 500 MB of other things.
 """
 
+import dataclasses
 import io
+import os
 import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -47,6 +49,54 @@ _FEATURE, _IMAGE = 1, 2
 _NORMALIZATION = 1
 _TENSOR_AXIS_LABELS = 2
 _COLOR_SPACES = {3: 1, 1: 2}  # These are RGB and GRAYSCALE, by number of channels.
+
+# These fields lead from a model's metadata to what becomes of its input.
+_TO_PROCESS_UNITS = {
+    "ModelMetadata": "subgraph_metadata",
+    "SubGraphMetadata": "input_tensor_metadata",
+    "TensorMetadata": "process_units",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What a .tflite file tells of its input and of its output.
+
+    Attributes:
+        mean: Tuple of floats, one for all channels of an image or one for each.
+        std: Likewise: the model's input is `(pixel - mean) / std` for pixel values in
+            [0, 255].
+        labels: A list with the name of every class, or `None` if the file has none.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: list[str] | None
+
+
+def read_metadata(path: str | os.PathLike[str]) -> Metadata:
+    """Reads the metadata of a .tflite file of one input and one output.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        A `Metadata`, which says of a file without any that its input is pixel values as
+        they are.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it is no .tflite file, or a damaged one.
+    """
+    file = flatbuffer.TFLiteFile.read(path)
+    try:
+        mean, std = _read_normalization(file.model)
+        return Metadata(mean, std, _read_labels(file.content))
+    except Exception as error:  # Wrong offsets can raise anything.
+        raise ValueError(
+            "Argument `path` must be an undamaged .tflite file. Its metadata cannot be "
+            f"read to their end ({error!r}). Received: path={os.fspath(path)}"
+        ) from error
 
 
 def annotate(
@@ -191,6 +241,35 @@ class _Table:
         return bytes(builder.Output())
 
 
+def _read_normalization(model):
+    """Returns means and standard deviations: 0 and 1 for a model without metadata."""
+    contents = [
+        bytes(model.buffers[entry.buffer].data)
+        for entry in model.metadata or ()
+        if entry.name == flatbuffer.METADATA
+    ]
+    tables = [_table(content, _table(content, 0).Indirect(0)) for content in contents]
+    for kind, field in _TO_PROCESS_UNITS.items():
+        tables = [child for table in tables for child in _children(table, kind, field)]
+    for unit in tables:
+        kind = _offset(unit, "ProcessUnit", "options_type")
+        if kind and unit.Bytes[unit.Pos + kind] == _NORMALIZATION:
+            options = _offset(unit, "ProcessUnit", "options")
+            values = _table(unit.Bytes, unit.Indirect(unit.Pos + options))
+            return _floats(values, "mean"), _floats(values, "std")
+    return (0.0,), (1.0,)
+
+
+def _read_labels(content):
+    file = io.BytesIO(content)
+    if not zipfile.is_zipfile(file):
+        return None
+    with zipfile.ZipFile(file) as archive:
+        if flatbuffer.LABELS not in archive.namelist():
+            return None
+        return archive.read(flatbuffer.LABELS).decode().splitlines()
+
+
 def _write(builder, value):
     if isinstance(value, str):
         return builder.CreateString(value)
@@ -203,3 +282,33 @@ def _write(builder, value):
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
     return builder.EndVector()
+
+
+def _table(content, position):
+    """Returns a table for reading, without generated code, too."""
+    from flatbuffers.table import Table
+
+    return Table(content, position)
+
+
+def _offset(table, kind, field):
+    """Returns where a field is behind the start of its table, or 0 if it is unset."""
+    return table.Offset(4 + 2 * _FIELDS[kind].index(field))
+
+
+def _children(table, kind, field):
+    """Returns the tables in a list, or none if it is unset."""
+    offset = _offset(table, kind, field)
+    if not offset:
+        return []
+    start = table.Vector(offset)
+    return [
+        _table(table.Bytes, table.Indirect(start + 4 * index))
+        for index in range(table.VectorLen(offset))
+    ]
+
+
+def _floats(table, field):
+    offset = _offset(table, "NormalizationOptions", field)
+    count, start = table.VectorLen(offset), table.Vector(offset)
+    return tuple(np.frombuffer(table.Bytes, "<f4", count, start).tolist())
