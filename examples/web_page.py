@@ -1,7 +1,8 @@
-"""A web page in which FE-Net and MobileNetV2 tell what your camera sees.
+"""A web page in which FE-Net and MobileNetV2, or your files, tell what a camera sees.
 
     python examples/web_page.py
     python examples/web_page.py --data photographs/
+    python examples/web_page.py --files model.tflite
 
 Writes both networks with their published weights as .tflite files, with a list of their
 class names, beside the page of examples/web, gets LiteRT.js, by which a browser runs
@@ -11,11 +12,19 @@ picture leaves the browser.
 
 The files are float32, whose input is pixel values as they are. `--data` takes a folder
 with one folder of images for each class, from which they are quantized to int8; their
-input is uint8 then. All that the page needs is in the folder `--output`, which any web
-server can serve.
+input is uint8 then.
+
+`--files` shows .tflite files that are there already, such as README's `model.tflite`,
+in the place of published weights: classifiers of one square RGB image, with a float32
+or an uint8 input and a float32 output. They tell their input's size and normalization,
+and the names of their classes; without names, the page shows numbers. Several files
+must have the same classes and the same input size.
+
+All that the page needs is in the folder `--output`, which any web server can serve.
 """
 
 import argparse
+import contextlib
 import functools
 import http.server
 import json
@@ -30,7 +39,9 @@ import keras  # noqa: E402
 from steps import CALIBRATION_IMAGES, NETWORKS, errors_in_one_line  # noqa: E402
 
 from keras_shift import zoo  # noqa: E402
-from keras_shift.deploy import to_tflite  # noqa: E402
+from keras_shift.cli.quiet import quiet  # noqa: E402
+from keras_shift.deploy import LiteRTModel, to_tflite  # noqa: E402
+from keras_shift.deploy.metadata import read_metadata  # noqa: E402
 from keras_shift.files import replacing  # noqa: E402
 
 PAGE = Path(__file__).resolve().parent / "web"
@@ -84,6 +95,8 @@ def write_page(output, names=NETWORKS, image_size=None, images=None):
                 "weights": record.weights,
                 "file": Path(report.path).name,
                 "bytes": report.bytes,
+                "mean": [0.0],
+                "std": [1.0],
                 "top1": record.top1 if images is None else record.int8_top1,
             }
         )
@@ -95,9 +108,91 @@ def write_page(output, names=NETWORKS, image_size=None, images=None):
         "trained_size": first.input_shape[0],
         "networks": networks,
     }
+    _write(output, about, first.names())
+
+
+def write_page_of_files(output, paths):
+    """Writes the same for .tflite files that are there already.
+
+    Args:
+        output: `pathlib.Path` of the folder.
+        paths: Paths of the files.
+    """
+    paths = list(map(Path, paths))
+    if len({path.name for path in paths}) < len(paths):
+        raise ValueError(
+            "--files must be files of different names, by which the page calls them. "
+            f"Received: --files {' '.join(map(str, paths))}"
+        )
+    networks, sizes, labels = zip(*map(_read, paths))
+    if len(set(zip(sizes, labels))) > 1:
+        raise ValueError(
+            "--files must be files with the same classes and the same input size. "
+            "Received: "
+            + "; ".join(
+                f"{path} with {size}x{size} pixels and {len(names)} classes, "
+                f"{names[0]} to {names[-1]}"
+                for path, size, names in zip(paths, sizes, labels)
+            )
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        with replacing(output / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    about = {
+        # Nobody knows what these were trained with.
+        **dict.fromkeys(("dataset", "held_out_images", "kind", "trained_size")),
+        "image_size": sizes[0],
+        "networks": networks,
+    }
+    _write(output, about, labels[0])
+
+
+def _read(path):
+    """Returns what the page must know of a file, its image size and its classes."""
+    lite = LiteRTModel(path)
+    given, returned = lite.input_shape, lite.output_shape
+    if (
+        len(given) != 4
+        or given != (1, given[1], given[1], 3)
+        or len(returned) != 2
+        or returned[0] != 1
+        # LiteRT.js has no int8 numbers.
+        or lite.input_type not in ("float32", "uint8")
+        or lite.output_type != "float32"
+    ):
+        raise ValueError(
+            "--files must be classifiers of one square RGB image with a float32 or an "
+            "uint8 input and a float32 output (`input_type` and `output_type` of "
+            f"`to_tflite`). Received: {path}, whose input is {given} "
+            f"{lite.input_type} and whose output is {returned} {lite.output_type}"
+        )
+    size, classes = given[1], returned[1]
+    told = read_metadata(path)
+    labels = told.labels
+    if labels is None or len(labels) != classes:
+        print(
+            f"{path} has no names of its classes, so the page shows their numbers. "
+            "`to_tflite(..., labels=...)` writes names into a file."
+        )
+        labels = [f"class {number}" for number in range(classes)]
+    network = {
+        "name": path.stem,
+        "weights": None,
+        "file": path.name,
+        "bytes": lite.bytes,
+        "mean": told.mean,
+        "std": told.std,
+        "top1": None,
+    }
+    return network, size, tuple(labels)
+
+
+def _write(output, about, labels):
+    """Writes the page itself, and what it reads of networks and classes."""
     for path in PAGE.iterdir():
         shutil.copy(path, output)
-    _write_json(first.names(), output / "labels.json")
+    _write_json(labels, output / "labels.json")
     _write_json(about, output / "networks.json")
 
 
@@ -192,18 +287,23 @@ def read_images(folder, image_size):
 
 def main(arguments):
     """Writes the page, and serves it until it is interrupted."""
-    images = None
-    if arguments.data is not None:
-        size = zoo.get_record(arguments.networks[0]).input_shape[0]
-        images = read_images(arguments.data, size)
-    write_page(arguments.output, arguments.networks, images=images)
+    if arguments.files is not None:
+        with quiet(verbose=False):
+            write_page_of_files(arguments.output, arguments.files)
+    else:
+        images = None
+        if arguments.data is not None:
+            size = zoo.get_record(arguments.networks[0]).input_shape[0]
+            images = read_images(arguments.data, size)
+        write_page(arguments.output, arguments.networks, images=images)
     get_litert(arguments.output)
     if arguments.write_only:
         print(f"The page is in {arguments.output}/.")
         return
     with server(arguments.output, arguments.port) as serving:
         print(f"The page: http://localhost:{serving.server_port}/ (Ctrl+C ends)")
-        serving.serve_forever()
+        with contextlib.suppress(KeyboardInterrupt):
+            serving.serve_forever()
 
 
 def parse(arguments=None):
@@ -212,13 +312,20 @@ def parse(arguments=None):
         description=__doc__.split("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
         "--networks",
         nargs="+",
         metavar="NAME",
         default=NETWORKS,
         help="published weights, as `keras-shift list --weights` names them; "
         "times are compared with the last one's",
+    )
+    shown.add_argument(
+        "--files",
+        nargs="+",
+        metavar="FILE",
+        help=".tflite files to show in the place of published weights, likewise",
     )
     parser.add_argument("--data", metavar="DIR", help="folder of class folders")
     parser.add_argument("--output", type=Path, default=Path("web_page_output"))
@@ -228,7 +335,13 @@ def parse(arguments=None):
         action="store_true",
         help="write the folder, and do not serve it",
     )
-    return parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
+    if parsed.files is not None and parsed.data is not None:
+        parser.error(
+            "argument --data: not allowed with argument --files, whose files are shown "
+            "as they are"
+        )
+    return parsed
 
 
 if __name__ == "__main__":

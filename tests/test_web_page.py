@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from keras_shift import zoo
-from keras_shift.deploy import LiteRTModel
+from keras_shift.deploy import LiteRTModel, to_tflite
+from keras_shift.deploy.flatbuffer import TFLiteFile, pack
 from networks import (
     ROOT,
     load_benchmark,
@@ -65,6 +66,21 @@ def folder(tmp_path_factory):
         monkeypatch.setattr(zoo.models, "model_of_record", small)
         example.write_page(folder, SMALL)
     return folder
+
+
+# Some of these mean something in an address.
+OWN_NAME = "my model #1, 50%.tflite"
+CLASSES = ["cat", "dog", "Löwe"]
+
+
+def own(path, classes=CLASSES, **arguments):
+    """Writes a file as README's example does, of a small network."""
+    keras.utils.set_random_seed(0)
+    model = randomize(three_shifts(len(classes)))
+    arguments = {"quantize": "int8", "input_type": "uint8", **arguments}
+    images = pixels(8, 32, 32, 3)
+    to_tflite(model, path, representative_data=images, labels=classes, **arguments)
+    return path
 
 
 def npm(tmp_path, monkeypatch, then):
@@ -169,6 +185,117 @@ class TestFiles:
         assert str(tmp_path) in capsys.readouterr().out
 
 
+class TestOwnFiles:
+    def test_what_the_page_reads(self, tmp_path):
+        paths = [
+            own(tmp_path / OWN_NAME),
+            own(tmp_path / "b.tflite", quantize=None, input_type="float32"),
+        ]
+        example.write_page_of_files(tmp_path / "page", paths)
+        labels = json.loads((tmp_path / "page" / "labels.json").read_text("utf-8"))
+        assert labels == CLASSES
+        about = json.loads((tmp_path / "page" / "networks.json").read_text())
+        assert about["image_size"] == 32 and about["dataset"] is None
+        assert [each["name"] for each in about["networks"]] == ["my model #1, 50%", "b"]
+        for path, network in zip(paths, about["networks"], strict=True):
+            written = (tmp_path / "page" / network["file"]).read_bytes()
+            assert written == path.read_bytes()
+            assert network["bytes"] == len(written)
+            assert (network["mean"], network["std"]) == ([0.0], [1.0])
+
+    def test_a_file_in_the_page_s_folder_stays(self, tmp_path):
+        path = own(tmp_path / "model.tflite")
+        content = path.read_bytes()
+        example.write_page_of_files(tmp_path, [path])
+        assert path.read_bytes() == content
+
+    def test_classes_without_names_have_numbers(self, tmp_path, capsys):
+        model = three_shifts(3)
+        to_tflite(model, tmp_path / "model.tflite")
+        capsys.readouterr()
+        example.write_page_of_files(tmp_path / "page", [tmp_path / "model.tflite"])
+        assert "model.tflite has no names of its classes" in capsys.readouterr().out
+        labels = json.loads((tmp_path / "page" / "labels.json").read_text())
+        assert labels == ["class 0", "class 1", "class 2"]
+
+    @pytest.mark.parametrize(
+        "arguments", [{"input_type": "int8"}, {"output_type": "uint8"}]
+    )
+    def test_types_that_the_page_does_not_take(self, tmp_path, arguments):
+        path = own(tmp_path / "model.tflite", **arguments)
+        with pytest.raises(ValueError, match="float32 output.*Received: .* u?int8"):
+            example.write_page_of_files(tmp_path / "page", [path])
+        assert not (tmp_path / "page").exists()
+
+    @pytest.mark.parametrize(
+        "shape, outputs",
+        [((32, 48, 3), 3), ((32, 32, 1), 3), ((32,), 3), ((32, 32, 3), None)],
+    )
+    def test_shapes_that_the_page_does_not_take(self, tmp_path, shape, outputs):
+        layers = [keras.Input(shape)]
+        if outputs is not None:
+            layers += [keras.layers.Flatten(), keras.layers.Dense(outputs)]
+        else:
+            layers += [keras.layers.ReLU()]
+        path = tmp_path / "model.tflite"
+        to_tflite(keras.Sequential(layers), path)
+        with pytest.raises(ValueError, match="one square RGB image.*Received: .*model"):
+            example.write_page_of_files(tmp_path / "page", [path])
+
+    def test_several_must_fit_together(self, tmp_path):
+        one, other = tmp_path / "one.tflite", tmp_path / "other.tflite"
+        own(one)
+        own(other, ["cat", "dog", "lion"])
+        with pytest.raises(
+            ValueError, match="the same classes.*cat to Löwe; .*to lion"
+        ):
+            example.write_page_of_files(tmp_path / "page", [one, other])
+        with pytest.raises(
+            ValueError, match="--files must be files of different names"
+        ):
+            example.write_page_of_files(tmp_path / "page", [one, one])
+        assert not (tmp_path / "page").exists()
+
+    def test_errors_are_one_line(self, tmp_path):
+        (tmp_path / "text.tflite").write_text("This is no model.")
+        own(tmp_path / "cut.tflite")
+        content = (tmp_path / "cut.tflite").read_bytes()
+        (tmp_path / "cut.tflite").write_bytes(content[:-100])
+        model = TFLiteFile.parse(content).model
+        code, model.metadata = model.operatorCodes[0], []
+        code.customCode, code.builtinCode, code.deprecatedBuiltinCode = b"None", 32, 32
+        (tmp_path / "unknown.tflite").write_bytes(pack(model))
+        for name, message in {
+            "none.tflite": "No such file",
+            "text.tflite": "must be an undamaged .tflite file. It lacks",
+            "cut.tflite": "must be an undamaged .tflite file. It cannot",
+            "unknown.tflite": "LiteRT cannot run",
+        }.items():
+            path = tmp_path / name
+            with pytest.raises(SystemExit) as caught:
+                with example.errors_in_one_line("web_page.py"):
+                    example.main(
+                        example.parse(["--files", str(path), "--output", str(tmp_path)])
+                    )
+            (line,) = str(caught.value).splitlines()
+            assert message in line and name in line
+
+    @pytest.mark.parametrize("other", ["--networks", "--data"])
+    def test_arguments_that_contradict(self, other, capsys):
+        with pytest.raises(SystemExit):
+            example.parse(["--files", "model.tflite", other, "something"])
+        error = capsys.readouterr().err
+        assert f"argument {other}: not allowed with argument --files" in error
+
+    def test_all_of_it_is_done(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(example, "get_litert", lambda output: None)
+        path, output = own(tmp_path / "model.tflite"), tmp_path / "page"
+        arguments = ["--files", str(path), "--output", str(output), "--write-only"]
+        example.main(example.parse(arguments))
+        assert (output / "model.tflite").exists() and (output / "page.js").exists()
+        assert str(output) in capsys.readouterr().out
+
+
 class TestPackage:
     def test_npm_gets_it_once(self, tmp_path, monkeypatch):
         package = tmp_path / "node_modules" / example.PACKAGE
@@ -219,6 +346,19 @@ class TestServer:
             assert server.server_address[0] == "127.0.0.1"
             with pytest.raises(OSError, match="name another with --port"):
                 example.server(tmp_path, server.server_port)
+
+    def test_it_ends_as_it_says(self, tmp_path, monkeypatch, capsys):
+        def interrupted(self):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(example, "write_page_of_files", lambda *arguments: None)
+        monkeypatch.setattr(example, "get_litert", lambda output: None)
+        monkeypatch.setattr(
+            example.http.server.ThreadingHTTPServer, "serve_forever", interrupted
+        )
+        arguments = ["--files", "model.tflite", "--output", str(tmp_path)]
+        example.main(example.parse([*arguments, "--port", "0"]))
+        assert "(Ctrl+C ends)" in capsys.readouterr().out
 
 
 def test_what_was_measured_in_a_browser_is_whole():
@@ -294,6 +434,60 @@ class TestInABrowser:
         assert [row["same_top1"] for row in rows] == [3, 3]
         assert max(row["largest_difference"] for row in rows) < 1e-5
         assert rows[-1]["ratio"] == 1 and rows[0]["ms"] > 0
+
+    def test_own_files_say_what_they_say_in_python(self, tmp_path):
+        """An int8 file as README's, and a float32 file that expects [-1, 1]."""
+        paths = [
+            own(tmp_path / OWN_NAME),
+            own(
+                tmp_path / "normalized.tflite",
+                quantize=None,
+                input_type="float32",
+                normalization=(127.5, 127.5),
+            ),
+        ]
+        example.write_page_of_files(tmp_path / "page", paths)
+        images = pixels(3, 32, 32, 3).astype("uint8")
+        with benchmark.opened(linked(tmp_path / "page")) as page:
+            for number, image in enumerate(images):
+                path = tmp_path / f"{number}.png"
+                keras.utils.save_img(path, image, scale=False)
+                seen = benchmark.classify(page, path, "timed")
+                for index, given in enumerate((image, image / 127.5 - 1)):
+                    (expected,) = LiteRTModel(paths[index]).predict(given[None])
+                    assert seen[index].argmax() == expected.argmax()
+                    np.testing.assert_allclose(seen[index], expected, atol=1e-5)
+                    shown = page.evaluate(
+                        f"document.querySelectorAll('.classes')[{index}]"
+                        ".querySelector('.name').textContent"
+                    )
+                    assert shown == CLASSES[expected.argmax()]
+            assert page.errors == []
+            assert page.evaluate("document.title") == (
+                "my model #1, 50% beside normalized"
+            )
+            worth = page.evaluate("document.getElementById('worth').textContent")
+            assert "one of its 3 classes" in worth and "null" not in worth
+
+    def test_one_file_without_a_softmax(self, tmp_path):
+        keras.utils.set_random_seed(0)
+        network = three_shifts(3)
+        network.layers[-1].activation = keras.activations.linear
+        network.layers[-1].set_weights([np.zeros((8, 3)), np.array([-1, 12, 3])])
+        to_tflite(network, tmp_path / "model.tflite", labels=CLASSES)
+        example.write_page_of_files(tmp_path, [tmp_path / "model.tflite"])
+        keras.utils.save_img(tmp_path / "noise.png", pixels(1, 32, 32, 3)[0])
+        with benchmark.opened(linked(tmp_path)) as page:
+            benchmark.classify(page, tmp_path / "noise.png", "timed")
+            shown = page.evaluate(
+                "[...document.querySelectorAll('.classes li')].map("
+                "item => [...item.children].map(part => part.textContent))"
+            )
+            assert shown == [["dog", "12.00"], ["Löwe", "3.00"], ["cat", "-1.00"]]
+            heading = page.evaluate("document.getElementById('title').textContent")
+            assert heading == "What does it see?"
+            assert page.evaluate("document.getElementById('ratio').hidden")
+            assert page.errors == []
 
     def test_shows_five_classes_and_times(self, fresh, tmp_path):
         path = tmp_path / "noise.png"

@@ -35,13 +35,12 @@ export class Network {
   /**
    * Runs it on a picture.
    *
-   * @param {Uint8Array} pixels rows of RGB values from 0 to 255, which go into the file
-   *     as they are: preprocessing is a part of it
+   * @param {Uint8Array} pixels rows of RGB values from 0 to 255
    * @return {Promise<{scores: Float32Array, milliseconds: number}>} probabilities of
-   *     all classes, and how long the network alone took
+   *     all classes (or whatever the file ends with), and how long the network alone took
    */
   async run(pixels) {
-    const values = this.isFloat ? Float32Array.from(pixels) : pixels;
+    const values = this.isFloat ? this.normalized(pixels) : pixels;
     const input = new Tensor(values, this.shape);
     try {
       const start = performance.now();
@@ -53,5 +52,17 @@ export class Network {
     } finally {
       input.delete();
     }
+  }
+
+  /**
+   * Pixel values as a float32 file expects them. An uint8 file takes them as they are:
+   * the steps of its input are those of pixels.
+   */
+  normalized(pixels) {
+    const {mean, std} = this.about;
+    return Float32Array.from(
+      pixels,
+      (pixel, place) => (pixel - mean[place % mean.length]) / std[place % std.length],
+    );
   }
 }

@@ -37,7 +37,8 @@ function complain(text) {
 }
 
 async function get(file) {
-  const response = await fetch(file).catch(() => null);
+  // Names of files may have characters that mean something in an address.
+  const response = await fetch(encodeURIComponent(file)).catch(() => null);
   if (!response?.ok) {
     throw new Error(
       `The file ${file} is missing beside this page. ` +
@@ -85,13 +86,28 @@ async function start() {
 /** Fills in what is known before any picture. */
 function describe() {
   const size = `${about.image_size}×${about.image_size}`;
+  const one = about.networks.length === 1;
+  document.title = about.networks.map(({name}) => name).join(" beside ");
+  if (one) {
+    element("title").textContent = "What does it see?";
+    element("intro").textContent =
+      "A network looks at a picture, in this browser. No picture leaves it.";
+    // There is nothing to compare its time with.
+    element("ratio").hidden = true;
+  }
   element("input-caption").textContent =
-    `What the networks get of it: ${size} pixels`;
+    `What the ${one ? "network gets" : "networks get"} of it: ${size} pixels`;
   element("networks").replaceChildren(...about.networks.map(card));
   element("times").replaceChildren(...about.networks.map(row));
   element("how").textContent =
-    `One ${about.kind} picture of ${size} pixels at a time, on one thread of the ` +
-    "processor, by LiteRT.js in WebAssembly. The networks take turns.";
+    `One ${about.kind ? `${about.kind} ` : ""}picture of ${size} pixels at a time, on ` +
+    "one thread of the processor, by LiteRT.js in WebAssembly." +
+    (one ? "" : " The networks take turns.");
+  element("worth").textContent = about.dataset ? worthOfWeights() : worthOfFiles();
+}
+
+/** What published weights are worth. */
+function worthOfWeights() {
   const accuracies = about.networks
     .map(({name, top1}) => `${name} ${top1 === null ? "not measured" : percent(top1)}`)
     .join(", ");
@@ -100,12 +116,22 @@ function describe() {
       ? ""
       : ` They learned from pictures of ${about.trained_size} pixels, and see those of ` +
         `${about.image_size} worse.`;
-  element("worth").textContent =
+  return (
     `The networks know ${labels.length} classes and nothing else, learned from the ` +
     `small pictures of ${about.dataset} in a short training. Their first guess is ` +
     `right for this share of ${about.held_out_images.toLocaleString("en")} pictures ` +
     `that they had not seen: ${accuracies}. Whatever else they are shown, they name one ` +
-    `of these classes.${other}`;
+    `of these classes.${other}`
+  );
+}
+
+/** What files are worth of which nobody told how they were trained. */
+function worthOfFiles() {
+  return (
+    `Whatever is in a picture, a network names one of its ${labels.length} classes. ` +
+    "keras-shift verify tells how often that is right for pictures of yours, which it " +
+    "should not have seen in its training."
+  );
 }
 
 /** An element with a class name and content. */
@@ -129,7 +155,11 @@ function card(network) {
     "section",
     "network",
     make("h2", "", network.name),
-    make("p", "note", `${network.weights}, ${(network.bytes / 1e6).toFixed(1)} MB`),
+    make(
+      "p",
+      "note",
+      `${network.weights ?? network.file}, ${(network.bytes / 1e6).toFixed(1)} MB`,
+    ),
     list,
   );
   section.setAttribute("aria-label", `What ${network.name} sees`);
@@ -146,6 +176,8 @@ function row(network) {
 /** Shows the best classes of every network. */
 function showScores(scores) {
   document.querySelectorAll(".classes").forEach((list, index) => {
+    // Files without a softmax have other numbers.
+    const areShares = scores[index].every((score) => score >= 0 && score < 1.001);
     const order = [...scores[index].keys()]
       .sort((one, other) => scores[index][other] - scores[index][one])
       .slice(0, TOP);
@@ -155,9 +187,9 @@ function showScores(scores) {
         "li",
         "",
         make("span", "name", labels[place]),
-        make("span", "share", percent(share)),
+        make("span", "share", areShares ? percent(share) : share.toFixed(2)),
       );
-      item.style.setProperty("--share", share);
+      item.style.setProperty("--share", areShares ? share : 0);
       return item;
     });
     list.replaceChildren(...items);
@@ -201,7 +233,7 @@ function nextFrame() {
   return new Promise((resolve) => requestAnimationFrame(resolve));
 }
 
-/** Classifies a file with a picture, and times both networks on it. */
+/** Classifies a file with a picture, and times the networks on it. */
 async function classifyFile(file) {
   stopCamera();
   const own = ++turn;
