@@ -8,7 +8,8 @@
 # For Debian on x86-64, with root (debootstrap wants it) and
 #   apt-get install debootstrap qemu-user-static
 # It keeps an AArch64 Python in .build/litert_aarch64 (330 MB). LITERT names the version
-# on both sides, which is the newest that runs under qemu 7.2: 2.2.0 and 2.3.0 crash.
+# on both sides. That is the newest that runs under qemu 7.2, where 2.2.0 and 2.3.0 crash;
+# 2.3.0 runs under qemu 10. RUNNER names the emulator, as for tools/cc_tests.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2} PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -106,7 +107,7 @@ PYTHON
 
 PYTHONPATH=$here "$python" "$work/answers.py" "$work/here.npz" "${files[@]}"
 PYTHONHOME=$root/usr PYTHONPATH=$site PYTHONDONTWRITEBYTECODE=1 \
-  qemu-aarch64-static -cpu cortex-a76 -L "$root" "$root/usr/bin/python3.11" \
+  ${RUNNER:-qemu-aarch64-static} -cpu cortex-a76 -L "$root" "$root/usr/bin/python3.11" \
   "$work/answers.py" "$work/there.npz" "${files[@]}"
 
 "$python" - "$work/here.npz" "$work/there.npz" <<'PYTHON'
@@ -123,14 +124,16 @@ for path in here:
     largest = np.abs(one - other).max()
     share = largest / np.abs(one).max()
     same = (one.reshape(len(one), -1).argmax(1) == other.reshape(len(one), -1).argmax(1))
-    print(
-        f"{Path(path).name}: largest difference {largest:.2g} ({share:.2g} of the "
-        f"largest output), same top-1 in {same.sum()} of {same.size}"
-    )
     # Processors may round a half differently, and a step of int8 is large. With weights
     # of float16, only AArch64 computes in half precision.
     types = {tensor["dtype"] for tensor in Interpreter(path).get_tensor_details()}
     bound = 0.1 if np.int8 in types else 0.02 if np.float16 in types else 1e-4
-    failed |= share > bound or not same.all()
+    # What is not a number is not below a bound.
+    ok = share <= bound and same.all()
+    failed |= not ok
+    print(
+        f"{Path(path).name}: {'' if ok else 'FAILED: '}largest difference {largest:.2g} "
+        f"({share:.2g} of the largest output), same top-1 in {same.sum()} of {same.size}"
+    )
 sys.exit(int(failed))
 PYTHON
