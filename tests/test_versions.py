@@ -34,7 +34,7 @@ def numbers(version):
 
 
 def test_results_are_those_of_the_combinations():
-    rows = tool.read()
+    rows = tool.read(tool.RESULTS)
     assert [tool.name_of(row) for row in rows] == [*map(str, tool.COMBINATIONS)]
     for row in rows:
         native = row["backend"].startswith("tensorflow")
@@ -48,7 +48,7 @@ def test_results_are_those_of_the_combinations():
 
 def ranges(config):
     """Yields names, the versions of them in the table, and their range in setup.cfg."""
-    rows = tool.read()
+    rows = tool.read(tool.RESULTS)
     pythons = [row["python"] for row in rows]
     yield "python", pythons, config["options"]["python_requires"]
     texts = [config["options"]["install_requires"]]
@@ -84,6 +84,17 @@ def test_pythons_are_those_of_the_classifiers(config):
     assert listed == sorted({c.python for c in tool.COMBINATIONS}, key=numbers)
 
 
+def test_results_on_aarch64_are_those_of_all_programs_and_files():
+    rows = tool.read(tool.AARCH64_RESULTS)
+    assert [tool.name_of(row) for row in rows] == tool.aarch64_names()
+    for row in rows:
+        assert row["failure"] == ""
+        assert row["said"] and row["emulator"] and row["date"] and row["machine"]
+    script = (ROOT / "tools" / "litert_aarch64.sh").read_text()
+    assert "f\"fenet_{quantize or 'float32'}.tflite\"" in script
+    assert 'for quantize in (None, "int8")' in script
+
+
 # How it is made
 
 
@@ -93,9 +104,9 @@ def test_rows_are_replaced_and_in_order():
         return tool.row(combination, found | {"failure": failure})
 
     last = tool.COMBINATIONS[-1]
-    rows = tool.with_row([], row(last, ""))
-    rows = tool.with_row(rows, row(FIRST, "too slow"))
-    rows = tool.with_row(rows, row(last, "too fast"))
+    rows = []
+    for new in (row(last, ""), row(FIRST, "too slow"), row(last, "too fast")):
+        rows = tool.with_row(rows, new, [*map(str, tool.COMBINATIONS)])
     assert [row["failure"] for row in rows] == ["fit: too slow", "fit: too fast"]
     assert [row["keras"] for row in rows] == [FIRST.keras, last.keras]
 
@@ -153,7 +164,66 @@ def test_pythons_that_are_not_there(monkeypatch, tmp_path):
     assert tool.interpreter(version) == link
 
 
-@pytest.mark.parametrize("arguments", [["--only", "jax9"], ["--wheel", "none.whl"]])
+def script(status, said):
+    return subprocess.CompletedProcess([], status, stdout=said)
+
+
+@pytest.mark.parametrize(
+    "status, said, last, failure",
+    [
+        (
+            0,
+            "5 checks, 0 failed\n1 C++ test programs passed\n",
+            "5 checks, 0 failed",
+            "",
+        ),
+        (
+            1,
+            "== a_test\nFAILED: a sum\nFAILED: a product\n5 checks, 2 failed\n",
+            "5 checks, 2 failed",
+            "FAILED: a sum",
+        ),
+        (127, "a.sh: g++: not found\n", "a.sh: g++: not found", "a.sh: g++: not found"),
+        (1, "", "", "status 1"),
+        (137, "== a_test\n", "== a_test", "killed: not done after 600 s, or out of "),
+    ],
+)
+def test_programs_on_aarch64(status, said, last, failure):
+    row = tool.program_row("a_test", "GCC 12", script(status, said))
+    assert (row["check"], row["made_by"], row["said"]) == ("a_test", "GCC 12", last)
+    assert row["failure"].startswith(failure)
+    assert bool(row["failure"]) == bool(status)
+
+
+def test_files_on_aarch64():
+    said = "x86_64 LiteRT 2.1\naarch64 LiteRT 2.1\na: difference 0\nb: FAILED: 3\n"
+    one, other = (tool.file_row(name, script(1, said)) for name in "ab")
+    assert (one["said"], one["failure"]) == ("difference 0", "")
+    assert (other["said"], other["failure"]) == ("FAILED: 3", "FAILED: 3")
+    assert one["made_by"] == other["made_by"] == "LiteRT 2.1"
+    # Neither has run.
+    row = tool.file_row(
+        "a", script(139, "x86_64 LiteRT 2.1\n/a.sh: line 9: 8 Segfault\n")
+    )
+    assert (row["made_by"], row["said"]) == ("LiteRT", "")
+    assert row["failure"] == "Segfault"
+
+
+def test_emulators_that_are_not_there(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tool, "AARCH64_RESULTS", tmp_path / "aarch64.csv")
+    with pytest.raises(SystemExit):
+        tool.main(["--aarch64", "--qemu", str(tmp_path / "qemu")])
+    assert f"needs {tmp_path / 'qemu'}, which is not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--only", "jax9"],
+        ["--only", "jax", "--aarch64"],
+        ["--wheel", "none.whl"],
+    ],
+)
 def test_command_lines_that_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         tool.main(arguments)

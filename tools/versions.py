@@ -1,6 +1,7 @@
 """Has one wheel meet each Python, Keras and backend that setup.cfg admits.
 
 python tools/versions.py [--work FOLDER] [--only TEXT ...] [--wheel FILE]
+python tools/versions.py --aarch64 [--qemu FILE] [--only TEXT ...]
 
 Builds one wheel of this checkout, or takes that of tools/manylinux.sh, installs it in
 an environment for each of `COMBINATIONS` (1 to 2 GB each, kept in the folder, so that
@@ -14,6 +15,15 @@ benchmarks/results/versions.csv has a row for each combination, of its latest ru
 - failure: the first part that did not, and why, in one line
 - seconds: what these parts took
 - wheel: for which systems it is, by its name
+
+With --aarch64, kernels' tests and .tflite files run on that processor instead, under
+qemu, by tools/cc_tests.sh and tools/litert_aarch64.sh (LITERT names its version). On
+Debian, as root: apt-get install debootstrap g++-aarch64-linux-gnu qemu-user-static.
+benchmarks/results/aarch64.csv has a row for each program and file, of its latest run:
+
+- made_by: what compiled the program, or runs the file
+- said: the last line of what it said
+- failure: the first check that failed, in one line
 """
 
 import argparse
@@ -21,6 +31,7 @@ import csv
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +47,7 @@ import records  # noqa: E402
 from keras_shift.environment import machine  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "versions.csv"
+AARCH64_RESULTS = RESULTS.with_name("aarch64.csv")
 CHECK = ROOT / "tools" / "check_installation.py"
 LONGEST_FAILURE = 200
 
@@ -69,6 +81,19 @@ COMBINATIONS = [
 # The extras of setup.cfg that ask for each of the backends.
 EXTRAS = {"tensorflow-cpu": "cpu", "tensorflow": "tf", "jax": "jax", "torch": "torch"}
 
+# What runs on AArch64: programs, by the paths of their sources, and the files that
+# tools/litert_aarch64.sh makes.
+PROGRAMS = [
+    *sorted(ROOT.glob("custom_ops/cc/*_test.cc")),
+    *sorted(ROOT.glob("custom_ops/fuzz/*_fuzz.cc")),
+]
+FILES = ["fenet_float32.tflite", "fenet_int8.tflite"]
+COMPILER = "aarch64-linux-gnu-g++"
+# Of one program, which takes a minute at most. A process of qemu that hangs may ignore
+# all signals but SIGKILL, after which a shell's status is 137.
+LONGEST_RUN = 600
+KILLED = 137
+
 
 def main(arguments=None):
     """Checks all combinations, or those that are named, and writes their rows."""
@@ -78,28 +103,43 @@ def main(arguments=None):
         "--only", nargs="+", default=[""], help="parts of names such as jax0.12"
     )
     parser.add_argument("--wheel", type=Path, help="one that was built before")
+    parser.add_argument(
+        "--aarch64", action="store_true", help="kernels and files on AArch64 instead"
+    )
+    parser.add_argument(
+        "--qemu", default="qemu-aarch64-static", help="the emulator of --aarch64"
+    )
     arguments = parser.parse_args(arguments)
-    chosen = [
-        combination
-        for combination in COMBINATIONS
-        if any(text in f"{combination}" for text in arguments.only)
-    ]
+    names = aarch64_names() if arguments.aarch64 else [*map(str, COMBINATIONS)]
+    chosen = [name for name in names if any(text in name for text in arguments.only)]
     if not chosen:
-        names = ", ".join(map(str, COMBINATIONS))
-        parser.error(f"Argument --only must be a part of one of: {names}")
+        parser.error(f"Argument --only must be a part of one of: {', '.join(names)}")
     if arguments.wheel and not arguments.wheel.is_file():
         parser.error(f"Argument --wheel must be a file. Received: {arguments.wheel}")
-    work = arguments.work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    wheel = arguments.wheel or build(work)
+    if arguments.aarch64:
+        for tool in (arguments.qemu, COMPILER):
+            if not shutil.which(tool):
+                parser.error(f"Argument --aarch64 needs {tool}, which is not there")
+        path, rows = AARCH64_RESULTS, aarch64_rows(chosen, arguments.qemu)
+    else:
+        path, rows = RESULTS, version_rows(chosen, arguments.work, arguments.wheel)
     failed = False
-    for combination in chosen:
-        row = run(combination, wheel.resolve(), work / f"{combination}")
+    for row in rows:
         row |= {"date": f"{datetime.date.today()}", "machine": machine()}
         print(", ".join(f"{key}={value}" for key, value in row.items()), flush=True)
         failed |= bool(row["failure"])
-        records.write(with_row(read(), row), RESULTS)
+        records.write(with_row(read(path), row, names), path)
     return int(failed)
+
+
+def version_rows(names, work, wheel):
+    """Yields the rows of combinations, as soon as each of them was checked."""
+    work = work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    wheel = wheel or build(work)
+    for combination in COMBINATIONS:
+        if f"{combination}" in names:
+            yield run(combination, wheel.resolve(), work / f"{combination}")
 
 
 def build(work):
@@ -213,29 +253,109 @@ def row(combination, found):
     }
 
 
-def with_row(rows, new):
-    """Returns the rows of the table, of which one is added or replaced, in order."""
+def with_row(rows, new, names):
+    """Returns the rows of a table, of which one is added or replaced, in order."""
     by_name = {name_of(old): old for old in [*rows, new]}
-    names = [*map(str, COMBINATIONS)]
     return [by_name[name] for name in names if name in by_name]
 
 
 def name_of(row):
-    """Returns the name of the combination that a row of the table is of."""
+    """Returns the name of what a row of either table is of."""
+    if "check" in row:
+        return row["check"]
     python = ".".join(row["python"].split(".")[:2])
     return f"{Combination(python, row['keras'], row['backend'], row['version'])}"
 
 
-def read():
-    """Returns the rows of benchmarks/results/versions.csv, as texts."""
-    if not RESULTS.exists():
+def read(path):
+    """Returns the rows of a file of benchmarks/results, as texts."""
+    if not path.exists():
         return []
-    with open(RESULTS, newline="") as file:
+    with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
 
+def aarch64_names():
+    """Returns the names of programs and files that run on AArch64."""
+    return [*(path.stem for path in PROGRAMS), *FILES]
+
+
+def aarch64_rows(names, qemu):
+    """Yields the rows of programs and files, as soon as each of them has run."""
+    said = _run(qemu, "--version")
+    emulator = {"emulator": "qemu " + re.search(r"version ([\d.]+)", said)[1]}
+    compiler = f"GCC {_run(COMPILER, '-dumpfullversion').strip()}"
+    runner = f"timeout --signal KILL {LONGEST_RUN} {qemu}"
+    for path in PROGRAMS:
+        if path.stem in names:
+            print(f"{path.stem} ...", flush=True)
+            cxx = f"{COMPILER} -static"
+            process = _script("cc_tests.sh", path, CXX=cxx, RUNNER=runner)
+            yield program_row(path.stem, compiler, process) | emulator
+    files = [name for name in FILES if name in names]
+    if files:
+        print(f"{' '.join(files)} ...", flush=True)
+        process = _script("litert_aarch64.sh", PYTHON=sys.executable, RUNNER=runner)
+        for name in files:
+            yield file_row(name, process) | emulator
+
+
+def _script(name, *arguments, **variables):
+    """Runs one of tools/, whose messages come in the order in which they were said."""
+    return subprocess.run(
+        [ROOT / "tools" / name, *arguments],
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def program_row(name, compiler, process):
+    """Returns the row of a program, from the process of tools/cc_tests.sh."""
+    said = process.stdout
+    if not process.returncode:
+        said = said.strip().rpartition("\n")[0]  # the last line is the script's own
+    return {
+        "check": name,
+        "made_by": compiler,
+        "said": last_line(said),
+        "failure": aarch64_failure(process, process.stdout),
+    }
+
+
+def file_row(name, process):
+    """Returns the row of a .tflite file, from the process of litert_aarch64.sh."""
+    lines = process.stdout.splitlines()
+    own = [line for line in lines if line.startswith(f"{name}: ")]
+    version = re.search(r"^aarch64 (LiteRT \S+)$", process.stdout, re.MULTILINE)
+    said = last_line("".join(own)).removeprefix(f"{name}: ")
+    # The other file may have failed.
+    passed = own and "FAILED" not in said
+    return {
+        "check": name,
+        "made_by": version[1] if version else "LiteRT",
+        "said": said,
+        "failure": "" if passed else aarch64_failure(process, said or process.stdout),
+    }
+
+
+def aarch64_failure(process, text):
+    """Returns what failed, in one line, from what a script said."""
+    if not process.returncode:
+        return ""
+    if process.returncode == KILLED:
+        return f"killed: not done after {LONGEST_RUN} s, or out of memory"
+    lines = text.splitlines()
+    found = [line for line in lines if line.startswith("FAILED: ")] or lines[-1:]
+    # Bash says first where the script lies, and the number of a process that crashed.
+    failure = re.sub(r"^\S+: line \d+: +(\d+ +)?", "", "".join(found[:1]))
+    return failure[:LONGEST_FAILURE] or f"status {process.returncode}"
+
+
 def _run(*command):
-    subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 if __name__ == "__main__":

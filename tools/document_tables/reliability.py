@@ -56,4 +56,27 @@ def versions():
     return header, rows
 
 
-TABLES = {"faults": faults, "fuzzing": fuzzing, "versions": versions}
+def aarch64():
+    """Returns what ran on AArch64 under qemu, and what it said."""
+    rows = [
+        (
+            f"`{cell['check']}`",
+            cell["made_by"],
+            cell["said"],
+            cell["failure"] or "none",
+            cell["emulator"],
+            cell["machine"],
+            cell["date"],
+        )
+        for cell in read_results("aarch64.csv")
+    ]
+    header = ("check", "by", "said", "failed", "emulator", "machine", "date")
+    return header, rows
+
+
+TABLES = {
+    "aarch64": aarch64,
+    "faults": faults,
+    "fuzzing": fuzzing,
+    "versions": versions,
+}
