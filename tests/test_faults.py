@@ -38,11 +38,22 @@ def test_killed_processes_leave_files_old_or_whole(place, tmp_path):
     assert tool.kill(place, tmp_path) > 0
 
 
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("place", tool.PLACES)
+def test_processes_without_memory_leave_files_old_or_whole(place, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    end, _ = tool.starve(place, folder)
+    assert re.fullmatch(r"refused|written|ended by SIG\w+", end)
+
+
 def test_results_are_those_of_places_and_faults():
     with open(tool.RESULTS, newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["place"], row["fault"]) for row in rows] == [
-        (place, fault) for place in tool.PLACES for fault in (*tool.FAULTS, tool.KILLED)
+        (place, fault)
+        for place in tool.PLACES
+        for fault in (*tool.FAULTS, tool.KILLED, tool.STARVED)
     ]
 
 

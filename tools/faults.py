@@ -13,6 +13,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -165,6 +166,7 @@ FAULTS = {
     for function in (file_sizes_limited, folder_read_only, disk_full)
 }
 KILLED = "kill -9"
+STARVED = "a limit on memory"
 
 
 def suffer(place, fault, folder):
@@ -288,6 +290,45 @@ def kill(place, folder):
     return MOST_KILLS
 
 
+def starve(place, folder):
+    """Writes in a process that gets no further memory.
+
+    Libraries that ask for some may end it. Nothing is left of its files then, or what
+    `kill` leaves.
+
+    Args:
+        place: Key of `PLACES`.
+        folder: `pathlib.Path` of an empty folder. The one above it is used, too.
+
+    Returns:
+        How it ended, and what the user was told, as texts.
+    """
+    prepare(place, folder)
+    command = [sys.executable, __file__, "--starve", place, folder]
+    process = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    check(folder)
+    if PLACES[place] is publish:
+        check_published(folder)
+    PLACES[place](folder)
+    if PLACES[place] is train:
+        check(folder, allowed=())
+    if process.returncode < 0:
+        return f"ended by {signal.Signals(-process.returncode).name}", ""
+    said = process.stderr.strip().rpartition("\n")[2].replace(f"{folder}", "FOLDER")
+    said = said.replace(f"{folder.parent}", "FOLDER/..")
+    return ("refused", said) if process.returncode else ("written", "")
+
+
+def write_starving(place, folder):
+    """Writes, after this process has all libraries, in the memory that it has."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as other:
+        PLACES[place](Path(other))
+    size = re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())
+    most = 1024 * int(size[1])
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    PLACES[place](folder)
+
+
 def main():
     """Has everything fail, and writes what happened."""
     rows = []
@@ -300,6 +341,10 @@ def main():
             times = kill(place, Path(folder))
             end = "killed once" if times == 1 else f"killed {times} times"
             rows.append(row(place, KILLED, end, ""))
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / "folder"
+            folder.mkdir()
+            rows.append(row(place, STARVED, *starve(place, folder)))
         records.write(rows, RESULTS)
 
 
@@ -327,5 +372,8 @@ if __name__ == "__main__":
         _, _, place, folder, moment = sys.argv
         with die_at(int(moment)):
             PLACES[place](Path(folder))
+    elif sys.argv[1:2] == ["--starve"]:
+        _, _, place, folder = sys.argv
+        write_starving(place, Path(folder))
     else:
         main()
