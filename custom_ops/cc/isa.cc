@@ -29,8 +29,11 @@ bool MachineHasF16c() {
 // the flags in kernels_avx2.cc, kernels_avx512.cc and kernels_avx512bf16.cc).
 bool MachineHas(Isa isa) {
 #if defined(__x86_64__)
+  // In a virtual machine, the instruction leaves to the hypervisor, which takes
+  // longer than some units do.
+  static const bool f16c = MachineHasF16c();
   const bool avx2 = __builtin_cpu_supports("avx2") &&
-                    __builtin_cpu_supports("fma") && MachineHasF16c();
+                    __builtin_cpu_supports("fma") && f16c;
   const bool avx512 =
       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
