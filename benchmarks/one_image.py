@@ -11,8 +11,10 @@ into
 - a row for each unit, and one for the classifier: in a C++ program (one_image.cc),
   which calls one after the other as the network does, each on the output of the one
   before;
-- `between units`: what remains of a call, which is TensorFlow's dispatch of the units
-  and the memory that it hands out for maps.
+- `between units`: what remains of a call. TensorFlow's own code is no longer in the
+  cache after the weights of a network went through it, so that a call takes longer than
+  one that adds one to a number. The network has its units in one op, which copies less
+  than the C++ program does.
 
 So the parts add up to `whole`. `multiply_adds` and `weight_bytes` are those of a part;
 `peak_share` is the share of its time that its multiply-adds would take at the
@@ -46,7 +48,7 @@ from records import write  # noqa: E402
 from keras_shift import custom_ops, deploy  # noqa: E402
 from keras_shift.deploy.timing import time_alternately  # noqa: E402
 from keras_shift.environment import machine  # noqa: E402
-from keras_shift.layers import FusedUnit2D  # noqa: E402
+from keras_shift.layers import FusedChain2D, FusedUnit2D  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "one_image.csv"
@@ -63,8 +65,18 @@ def network():
 
 
 def units_of(model):
-    """Returns the layers that are units, in the order of their calls."""
-    return [layer for layer in model.layers if isinstance(layer, FusedUnit2D)]
+    """Returns the layers that are units, and those that chains are made of."""
+    units = []
+    for layer in model.layers:
+        if isinstance(layer, FusedUnit2D):
+            units.append(layer)
+        elif isinstance(layer, FusedChain2D):
+            x = keras.Input(layer.input.shape[1:])
+            for unit, weights in zip(layer.units, layer.unit_weights()):
+                x = unit(x)
+                unit.set_weights(weights)
+                units.append(unit)
+    return units
 
 
 def described(layer):

@@ -1,8 +1,8 @@
 """Calls the compiled TensorFlow op, and tells TensorFlow its gradients."""
 
 import contextlib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 
@@ -11,6 +11,9 @@ from keras_shift.typing import Shape, Tensor
 
 # The op refuses more threads.
 _MOST_THREADS = 256
+
+# The numbers that stand for them in the op of a chain are their indices.
+_POOLINGS = ("none", "valid", "same", "global")
 
 
 class Kernels:
@@ -103,6 +106,46 @@ class Kernels:
         )
         # The op cannot infer this shape itself: in the C API, shape inference sees only
         # those attributes that are types.
+        y.set_shape(output_shape)
+        return y
+
+    def fused_chain(
+        self,
+        x: Tensor,
+        panels: Tensor,
+        displacements: Tensor,
+        *,
+        wide_channels: Sequence[int],
+        options: Sequence[Mapping[str, Any]],
+        output_shape: Shape,
+    ) -> Tensor:
+        """Computes `keras_shift.layers.FusedChain2D` from images and its weights.
+
+        `options` are for each unit the keyword arguments of `fused_unit`, without the
+        shape.
+        """
+        import tensorflow as tf
+
+        units = [
+            number
+            for wide, unit in zip(wide_channels, options)
+            for number in (
+                unit["channels"],
+                wide,
+                unit["filters"],
+                *unit["strides"],
+                _POOLINGS.index(unit["pooling"]),
+                int(unit["output_relu"]),
+                int(unit["residual"]),
+            )
+        ]
+        y = self._op.keras_shift_fused_chain2d(
+            x=x,
+            panels=panels,
+            displacements=displacements,
+            units=units,
+            num_threads=_threads(tf),
+        )
         y.set_shape(output_shape)
         return y
 

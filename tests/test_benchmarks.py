@@ -146,6 +146,13 @@ def test_the_account_of_one_image_knows_every_multiply_add(monkeypatch):
     line = one_image.described(classifier).split()
     assert line[1:12] == "3 4 7 7 10 3 1 1 global 0 0".split()
     assert line[12:] == ["0"] * 20
+    chain = keras_shift.layers.FusedChain2D([unit.arguments(), classifier.arguments()])
+    chained = one_image.units_of(keras.Model(inputs, chain(inputs)))
+    for one, alone in zip(chained, (unit, classifier)):
+        assert one_image.multiply_adds(one) == one_image.multiply_adds(alone)
+        assert one_image.described(one).split()[1:] == (
+            one_image.described(alone).split()[1:]
+        )
 
 
 def test_training_compares_every_network_with_the_first(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from keras_shift import custom_ops, dispatch, ops, tracing
 from keras_shift.layers import (
     ActiveShift2D,
+    FusedChain2D,
     FusedUnit2D,
     GroupedShift2D,
     SparseShift2D,
@@ -74,6 +75,7 @@ def test_reasons(monkeypatch):
         GroupedShift2D(),
         SparseShift2D(),
         FusedUnit2D(filters=9, wide_channels=9),
+        FusedChain2D([{"filters": 9, "wide_channels": 9}] * 2),
     ],
     ids=lambda layer: type(layer).__name__,
 )

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from keras_shift import dispatch
-from keras_shift.deploy import find_units, fuse, to_tflite
+from keras_shift.deploy import find_units, fuse, fusing, to_tflite
 from keras_shift.deploy.agreement import compare
 from keras_shift.layers import (
     ActiveShift2D,
+    FusedChain2D,
     FusedUnit2D,
     SliceChannels,
     SparseShift2D,
@@ -32,7 +33,13 @@ def assert_same(outputs, expected, bound=1e-5):
 
 
 def fused_units(model):
-    return [layer for layer in model.layers if isinstance(layer, FusedUnit2D)]
+    units = []
+    for layer in model.layers:
+        if isinstance(layer, FusedUnit2D):
+            units.append(layer)
+        elif isinstance(layer, FusedChain2D):
+            units += layer.units
+    return units
 
 
 def small_fenet(seed=0, **options):
@@ -312,6 +319,51 @@ def expected(model, images):
     return predict(model, images)
 
 
+@pytest.fixture
+def without_chains(monkeypatch):
+    monkeypatch.setattr(fusing, "_chains", lambda model: [])
+
+
+def chains_of(model):
+    return [len(each.units) for each in model.layers if isinstance(each, FusedChain2D)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("make", [one_block, small_fenet])
+def test_chains_compute_what_their_units_do(
+    make, precision, implementation, without_chains, monkeypatch
+):
+    model = make()
+    apart = fuse(model, precision)
+    monkeypatch.undo()
+    if implementation == "keras.ops":
+        without_the_op(monkeypatch)
+    made = fuse(model, precision)
+    assert chains_of(apart) == []
+    assert chains_of(made) == [len(fused_units(apart))]
+    for images in (
+        pixels(1, *model.input_shape[1:]),
+        pixels(9, *model.input_shape[1:]),
+    ):
+        np.testing.assert_array_equal(predict(made, images), predict(apart, images))
+
+
+def test_chains_end_where_maps_are_used_elsewhere():
+    images = x = keras.Input((9, 7, 5))
+    maps = []
+    for i in range(5):
+        for layer in unit_layers().values():
+            layer.name += f"_{i}"
+            x = layer(x)
+        maps.append(x)
+    model = randomize(keras.Model(images, [maps[1], keras.layers.ReLU()(x)]))
+    made = fuse(model)
+    assert chains_of(made) == [2, 3]
+    batch = pixels(2, 9, 7, 5) / 255
+    for found, expected in zip(predict(made, batch), predict(model, batch)):
+        assert_same(found, expected)
+
+
 @pytest.mark.tensorflow
 class TestUse:
     """As servers use it."""
@@ -322,7 +374,7 @@ class TestUse:
         assert_same(fused.predict(images, batch_size=4, verbose=0), expected)
         graph = tf.function(fused).get_concrete_function(images).graph
         types = [operation.type for operation in graph.get_operations()]
-        assert types.count("KerasShift>FusedUnit2D") == 3
+        assert types.count("KerasShift>FusedChain2D") == 1
 
     @pytest.mark.parametrize("jit_compile", [False, True])
     def test_jit(self, fused, images, expected, jit_compile):

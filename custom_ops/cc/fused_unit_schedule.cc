@@ -314,7 +314,26 @@ bool FitsIntoSharedCache(const FusedUnitPlan& plan) {
   return plan.RowBytes() <= kSharedBytes / plan.wide_height;
 }
 
+// With as many images as threads, each thread has an image to itself.
+bool InPhases(const FusedUnitPlan& plan, int64_t threads) {
+  return threads > 1 && plan.x_shape.batch < threads &&
+         FitsIntoSharedCache(plan);
+}
+
 }  // namespace
+
+bool MayRunInPlace(const FusedUnitPlan& plan, int64_t num_threads) {
+  const FusedUnit& unit = plan.unit;
+  // Channels that are copied need images that keep their size.
+  const bool keeps_shape = !plan.pooled && unit.strides[0] == 1 &&
+                           unit.strides[1] == 1 &&
+                           unit.filters == unit.expanded;
+  if (!keeps_shape) return false;
+  // Bands may expand what others have written already. A band alone, as well as
+  // phases, expands a row before it writes it.
+  const int64_t threads = ThreadsForProducts(plan, num_threads);
+  return InPhases(plan, threads) || BandsPerImage(plan, threads) == 1;
+}
 
 Status RunFusedUnit(const FusedUnitPlan& plan, const float* x,
                     int64_t num_threads, float* y) {
@@ -322,11 +341,7 @@ Status RunFusedUnit(const FusedUnitPlan& plan, const float* x,
   if (plan.unit.pooling == Pooling::kGlobal) {
     return RunGlobalPooling(plan, x, threads, y);
   }
-  // With as many images as threads, each thread has an image to itself.
-  if (threads > 1 && plan.x_shape.batch < threads &&
-      FitsIntoSharedCache(plan)) {
-    return RunInPhases(plan, x, threads, y);
-  }
+  if (InPhases(plan, threads)) return RunInPhases(plan, x, threads, y);
   return RunInBands(plan, x, threads, y);
 }
 

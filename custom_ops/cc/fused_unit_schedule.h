@@ -10,6 +10,9 @@
 
 namespace keras_shift {
 
+// Whether RunFusedUnit() may write y where x is, with these threads.
+bool MayRunInPlace(const FusedUnitPlan& plan, int64_t num_threads);
+
 // Runs the unit in the way that suits its shape. `num_threads` bounds the
 // threads, and 0 stands for one per core.
 Status RunFusedUnit(const FusedUnitPlan& plan, const float* x,

@@ -208,7 +208,8 @@ void ProjectRows(const FusedUnitPlan& plan, const float* x, Range rows,
 
 void CopyRows(const FusedUnitPlan& plan, const float* x, Range rows, float* y) {
   const int64_t copied = plan.x_shape.channels - plan.unit.expanded;
-  if (copied == 0) return;
+  // In place, they are where they belong.
+  if (copied == 0 || x == y) return;
   const int64_t first_pixel = rows.first * plan.x_shape.width;
   const int64_t pixels = (rows.last - rows.first) * plan.x_shape.width;
   plan.kernel.copy(x + first_pixel * plan.x_shape.channels + plan.unit.expanded,

@@ -32,8 +32,8 @@ bool MachineHas(Isa isa) {
   // In a virtual machine, the instruction leaves to the hypervisor, which takes
   // longer than some units do.
   static const bool f16c = MachineHasF16c();
-  const bool avx2 = __builtin_cpu_supports("avx2") &&
-                    __builtin_cpu_supports("fma") && f16c;
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
   const bool avx512 =
       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");

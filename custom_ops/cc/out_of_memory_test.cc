@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "custom_ops/cc/fused_chain.h"
 #include "custom_ops/cc/fused_unit.h"
 #include "custom_ops/cc/shift.h"
 #include "custom_ops/cc/thread_pool.h"
@@ -150,6 +151,27 @@ int Main() {
               return FusedUnit2D(shape, unit, x.data(), expand.data(),
                                  project.data(), moves.data(), kThreads,
                                  y.data());
+            },
+            &y) > 0,
+        "refused");
+
+  FusedUnit classifier = unit;
+  classifier.filters = 24;
+  classifier.residual = false;
+  classifier.pooling = Pooling::kGlobal;
+  const std::vector<FusedUnit> units = {unit, unit, classifier};
+  std::vector<float> weights;
+  std::vector<int32_t> all_moves(6 * unit.hidden, 0);
+  for (int i = 0; i < 3; ++i) {
+    weights.insert(weights.end(), expand.begin(), expand.end());
+    weights.insert(weights.end(), project.begin(), project.end());
+  }
+  y.resize(shape.batch * classifier.filters);
+  Check(Exhaust(
+            "fused chain",
+            [&] {
+              return FusedChain2D(shape, units, x.data(), weights.data(),
+                                  all_moves.data(), kThreads, y.data());
             },
             &y) > 0,
         "refused");

@@ -1,6 +1,7 @@
 // The core as TensorFlow ops. This is the only file that knows TensorFlow, and
 // it knows it through the C API alone (see tf_c_api.h). The ops are for CPUs.
 
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <initializer_list>
@@ -8,8 +9,10 @@
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "custom_ops/cc/arguments.h"
+#include "custom_ops/cc/fused_chain.h"
 #include "custom_ops/cc/fused_unit.h"
 #include "custom_ops/cc/isa.h"
 #include "custom_ops/cc/kernels.h"
@@ -41,6 +44,7 @@ namespace {
 
 constexpr char kShift2D[] = "KerasShift>Shift2D";
 constexpr char kFusedUnit2D[] = "KerasShift>FusedUnit2D";
+constexpr char kFusedChain2D[] = "KerasShift>FusedChain2D";
 constexpr char kSparseShift2DGrad[] = "KerasShift>SparseShift2DGrad";
 
 template <auto Delete>
@@ -167,23 +171,31 @@ Pooling PoolingAttribute(TF_OpKernelConstruction* context) {
   return Pooling::kNone;
 }
 
-void StridesAttribute(TF_OpKernelConstruction* context, int64_t* strides) {
+std::vector<int64_t> IntsAttribute(TF_OpKernelConstruction* context,
+                                   const char* name) {
   int32_t count = 0;
   int32_t total_size = 0;
   CallTensorFlow([&](TF_Status* status) {
-    TF_OpKernelConstruction_GetAttrSize(context, "strides", &count, &total_size,
+    TF_OpKernelConstruction_GetAttrSize(context, name, &count, &total_size,
                                         status);
   });
-  if (count != 2) {
+  std::vector<int64_t> values(count);
+  CallTensorFlow([&](TF_Status* status) {
+    TF_OpKernelConstruction_GetAttrInt64List(context, name, values.data(),
+                                             count, status);
+  });
+  return values;
+}
+
+void StridesAttribute(TF_OpKernelConstruction* context, int64_t* strides) {
+  const std::vector<int64_t> values = IntsAttribute(context, "strides");
+  if (values.size() != 2) {
     throw InvalidArgument(
         "Attribute `strides` must be two numbers, for rows and columns. "
         "Received: " +
-        std::to_string(count) + " of them");
+        std::to_string(values.size()) + " of them");
   }
-  CallTensorFlow([&](TF_Status* status) {
-    TF_OpKernelConstruction_GetAttrInt64List(context, "strides", strides, 2,
-                                             status);
-  });
+  std::copy(values.begin(), values.end(), strides);
 }
 
 // The attributes of the shift and of its gradient.
@@ -214,6 +226,46 @@ FusedUnitAttributes MakeFusedUnitAttributes(TF_OpKernelConstruction* context) {
   unit.pooling = PoolingAttribute(context);
   unit.relu = BoolAttribute(context, "relu");
   unit.residual = BoolAttribute(context, "residual");
+  return attributes;
+}
+
+struct FusedChainAttributes {
+  int64_t num_threads;
+  // Without the type of the matrices.
+  std::vector<FusedUnit> units;
+};
+
+// In the C API, there are no lists of lists. So the attribute `units` has eight
+// numbers for each unit: channels, hidden channels, filters, both strides,
+// pooling (a number from 0 on, in the order of the op FusedUnit2D), relu and
+// residual.
+FusedChainAttributes MakeFusedChainAttributes(
+    TF_OpKernelConstruction* context) {
+  constexpr size_t kNumbers = 8;
+  const std::vector<int64_t> numbers = IntsAttribute(context, "units");
+  if (numbers.empty() || numbers.size() % kNumbers != 0) {
+    throw InvalidArgument(
+        "Attribute `units` must have " + std::to_string(kNumbers) +
+        " numbers for each unit. Received: " + std::to_string(numbers.size()) +
+        " numbers");
+  }
+  FusedChainAttributes attributes = {.num_threads = NumThreads(context),
+                                     .units = {}};
+  for (size_t i = 0; i < numbers.size(); i += kNumbers) {
+    const int64_t* const n = &numbers[i];
+    if (n[5] < 0 || n[5] > static_cast<int64_t>(Pooling::kGlobal)) {
+      throw InvalidArgument(
+          "Attribute `units` must have a pooling from 0 to 3. Received: " +
+          std::to_string(n[5]));
+    }
+    attributes.units.push_back({.expanded = n[0],
+                                .hidden = n[1],
+                                .filters = n[2],
+                                .strides = {n[3], n[4]},
+                                .pooling = static_cast<Pooling>(n[5]),
+                                .relu = n[6] != 0,
+                                .residual = n[7] != 0});
+  }
   return attributes;
 }
 
@@ -437,6 +489,12 @@ void ComputeSparseShift2DGrad(void* kernel, TF_OpKernelContext* context) {
   });
 }
 
+TensorPtr ImageOutput(TF_OpKernelContext* context, const ImageShape& shape) {
+  const int64_t dims[] = {shape.batch, shape.height, shape.width,
+                          shape.channels};
+  return Output(context, 0, TF_FLOAT, dims, 4);
+}
+
 void ComputeFusedUnit2D(void* kernel, TF_OpKernelContext* context) {
   Compute(context, [&] {
     const TensorPtr x = Input(context, 0);
@@ -455,12 +513,43 @@ void ComputeFusedUnit2D(void* kernel, TF_OpKernelContext* context) {
                    "hidden channels (the rows of `project`)", unit.hidden);
     CheckPanelsFor("project", project.get(), "filters", unit.filters);
     CheckDisplacements(displacements.get(), unit.hidden, "the hidden tensor");
-    const int64_t dims[] = {y_shape.batch, y_shape.height, y_shape.width,
-                            y_shape.channels};
-    const TensorPtr y = Output(context, 0, TF_FLOAT, dims, 4);
+    const TensorPtr y = ImageOutput(context, y_shape);
     ThrowUnlessOk(FusedUnit2D(
         shape, unit, static_cast<const float*>(TF_TensorData(x.get())),
         TF_TensorData(expand.get()), TF_TensorData(project.get()),
+        static_cast<const int32_t*>(TF_TensorData(displacements.get())),
+        attributes->num_threads, static_cast<float*>(TF_TensorData(y.get()))));
+  });
+}
+
+void CheckCount(const char* name, const TF_Tensor* tensor, int64_t count) {
+  if (TF_NumDims(tensor) != 1 || TF_Dim(tensor, 0) != count) {
+    throw InvalidArgument(std::string("Argument `") + name +
+                          "` must have shape (" + std::to_string(count) +
+                          ",), for all units. Received: " + name +
+                          " of shape " + ShapeText(tensor));
+  }
+}
+
+void ComputeFusedChain2D(void* kernel, TF_OpKernelContext* context) {
+  Compute(context, [&] {
+    const TensorPtr x = Input(context, 0);
+    const TensorPtr panels = Input(context, 1);
+    const TensorPtr displacements = Input(context, 2);
+    const auto* attributes = static_cast<const FusedChainAttributes*>(kernel);
+    const ImageShape shape = CheckImage(x.get());
+    const TF_DataType type = TF_TensorType(panels.get());
+    std::vector<FusedUnit> units = attributes->units;
+    for (FusedUnit& unit : units) unit.bfloat16 = type == TF_BFLOAT16;
+    FusedChainShapes shapes;
+    ThrowUnlessOk(FusedChainShape(shape, units, &shapes));
+    CheckCount("panels", panels.get(),
+               shapes.weight_bytes / TF_DataTypeSize(type));
+    CheckCount("displacements", displacements.get(), shapes.displacements);
+    const TensorPtr y = ImageOutput(context, shapes.y);
+    ThrowUnlessOk(FusedChain2D(
+        shape, units, static_cast<const float*>(TF_TensorData(x.get())),
+        TF_TensorData(panels.get()),
         static_cast<const int32_t*>(TF_TensorData(displacements.get())),
         attributes->num_threads, static_cast<float*>(TF_TensorData(y.get()))));
   });
@@ -619,6 +708,16 @@ void CheckWeightShapes(TF_ShapeInferenceContext* context, TF_ShapeHandle* x,
   }
 }
 
+// Sets the shape of a fused unit's output. All but the batch is unknown, as it
+// follows from attributes, and the C API shows a shape inference no attributes
+// but types.
+void SetBatchOf(TF_ShapeInferenceContext* context, TF_ShapeHandle* x) {
+  SetOutputShape(
+      context, 0,
+      Concatenated(context, Dimension(context, x, 0), UnknownShape(context, 3))
+          .get());
+}
+
 void InferFusedUnit2D(TF_ShapeInferenceContext* context, TF_Status* result) {
   Infer(result, [&] {
     const ShapePtr x = InputShape(context, 0, 4);
@@ -627,13 +726,12 @@ void InferFusedUnit2D(TF_ShapeInferenceContext* context, TF_Status* result) {
     const ShapePtr displacements = InputShape(context, 3, 2);
     CheckWeightShapes(context, x.get(), expand.get(), project.get(),
                       displacements.get());
-    // All but the batch is unknown, as it follows from attributes, and the C
-    // API shows a shape inference no attributes but types.
-    SetOutputShape(context, 0,
-                   Concatenated(context, Dimension(context, x.get(), 0),
-                                UnknownShape(context, 3))
-                       .get());
+    SetBatchOf(context, x.get());
   });
+}
+
+void InferFusedChain2D(TF_ShapeInferenceContext* context, TF_Status* result) {
+  Infer(result, [&] { SetBatchOf(context, InputShape(context, 0, 4).get()); });
 }
 
 // ---------------------------------------------------------------------------
@@ -754,6 +852,23 @@ void RegisterFusedUnit2D() {
   }
 }
 
+void RegisterFusedChain2D() {
+  const bool registered =
+      RegisterOp({.name = kFusedChain2D,
+                  .attributes = {"W: {float, bfloat16} = DT_FLOAT",
+                                 "units: list(int)", "num_threads: int = 0"},
+                  .inputs = {"x: float", "panels: W", "displacements: int32"},
+                  .outputs = {"y: float"},
+                  .infer = InferFusedChain2D});
+  if (!registered) return;
+  const KernelFunctions functions = {.create = Create<MakeFusedChainAttributes>,
+                                     .compute = ComputeFusedChain2D,
+                                     .destroy = Destroy<FusedChainAttributes>};
+  for (TF_DataType type : {TF_FLOAT, TF_BFLOAT16}) {
+    RegisterKernel(kFusedChain2D, functions, {{"W", type}});
+  }
+}
+
 // Nobody can be told of errors while a library is being loaded: an op that
 // could not be registered is missed when load_op_library looks for it, and a
 // kernel when it is called. (That includes a kernel that a second copy of this
@@ -762,6 +877,7 @@ void RegisterAll() {
   RegisterShift2D();
   RegisterSparseShift2DGrad();
   RegisterFusedUnit2D();
+  RegisterFusedChain2D();
 }
 
 __attribute__((constructor)) void RegisterWhenLoaded() noexcept {

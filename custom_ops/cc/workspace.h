@@ -15,6 +15,9 @@ namespace keras_shift {
 // memory.
 class Workspace {
  public:
+  // The most that ReleaseIfLarge() leaves.
+  static constexpr int64_t kKeptBytes = 4 << 20;
+
   Workspace() = default;
   ~Workspace() { std::free(memory_); }
 
@@ -42,7 +45,6 @@ class Workspace {
 
  private:
   static constexpr int64_t kAlignment = 64;
-  static constexpr int64_t kKeptBytes = 4 << 20;
 
   void Release() {
     std::free(memory_);

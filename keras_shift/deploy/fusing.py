@@ -15,8 +15,8 @@ from keras_shift.deploy.folding import (
 )
 from keras_shift.deploy.lowering import shift_as_convolution
 from keras_shift.deploy.units import find_units
-from keras_shift.graph import Graph
-from keras_shift.layers import FusedUnit2D
+from keras_shift.graph import Call, Graph
+from keras_shift.layers import FusedChain2D, FusedUnit2D
 from keras_shift.rewriting import Replacement, models_inside, rewrite
 
 
@@ -30,9 +30,10 @@ def fuse(
     which shifts cost next to nothing. In an FE-block, it takes the whole map and hands
     on the channels that the unit does not change, so that no slices or concatenations
     remain. A classifier (a 1x1 convolution with ReLU, global average pooling and a
-    dense layer) becomes such a layer, too. Other layers and units with ReLU6 remain,
-    but batch normalization is folded into the convolution before it, and shifts become
-    depthwise convolutions.
+    dense layer) becomes such a layer, too. Where such layers follow each other, they
+    become one `keras_shift.layers.FusedChain2D`, which is a single op. Other layers and
+    units with ReLU6 remain, but batch normalization is folded into the convolution
+    before it, and shifts become depthwise convolutions.
 
     The result is a Keras model for `predict`, with weights of its own. It takes and
     returns float32, whatever the dtype policy of the model was, and cannot be trained.
@@ -72,6 +73,9 @@ def fuse(
         for path, part in models_inside(model).items()
     }
     fused = rewrite(model, shift_as_convolution, replacements)
+    chains = {path: _chains(part) for path, part in models_inside(fused).items()}
+    if any(chains.values()):
+        fused = rewrite(fused, _as_it_is, chains, dtype=None)
     reason = dispatch.choose("float32", in_graph=True).reason
     if reason is not None:
         warnings.warn(
@@ -127,6 +131,46 @@ def _replacements(model, precision):
 
 def _same(x):
     return x
+
+
+def _as_it_is(layer, shapes):
+    return None
+
+
+def _chains(model):
+    """Returns what takes the place of units that follow each other."""
+    graph = Graph(model)
+    chains = []
+    taken = set()
+    for call in graph.calls:
+        units: list[FusedUnit2D] = []
+        following: Call | None = call
+        while (
+            following is not None
+            and isinstance(following.layer, FusedUnit2D)
+            and following.layer.name not in taken
+            and graph.is_simple(following)
+        ):
+            units.append(following.layer)
+            taken.add(following.layer.name)
+            following = graph.only_user(following)
+        if len(units) > 1:
+            names = tuple(unit.name for unit in units)
+            write = functools.partial(_write_chain, units)
+            chains.append(Replacement(names, write))
+    return chains
+
+
+def _write_chain(units, x):
+    """Returns the output of units for an input, both tensors of a Keras graph."""
+    layer = FusedChain2D(
+        [{"name": unit.name, **unit.arguments()} for unit in units],
+        precision=units[0].precision,
+        name=f"{units[0].name}_chain",
+    )
+    y = layer(x)
+    layer.set_units(units)
+    return y
 
 
 def _write_unit(unit, precision, x):

@@ -12,6 +12,7 @@ from keras_shift.deploy.shift_kernels import bilinear_kernel, shift_convolutions
 from keras_shift.deploy.units import find_units
 from keras_shift.layers import (
     ActiveShift2D,
+    FusedChain2D,
     FusedUnit2D,
     GroupedShift2D,
     SparseShift2D,
@@ -119,11 +120,11 @@ def lower_units(
 
 
 def _refuse_fused(model):
-    if any(isinstance(layer, FusedUnit2D) for layer in model.layers):
+    if any(isinstance(layer, (FusedChain2D, FusedUnit2D)) for layer in model.layers):
         raise ValueError(
             "Phones have no compiled op for the units of a fused model: pass the "
             "model that it was made of. "
-            f"Received: a model of FusedUnit2D layers, {model.name!r}"
+            f"Received: a model of FusedUnit2D or FusedChain2D layers, {model.name!r}"
         )
 
 

@@ -149,6 +149,24 @@ class FusedUnit2D(keras.layers.Layer):
             self.supports_jit = False
 
     def build(self, input_shape: Shape) -> None:
+        self.fit(input_shape)
+        expand, project, displacements = self.weight_shapes()
+        self.expand_panels = self._panels("expand_panels", expand)
+        self.project_panels = self._panels("project_panels", project)
+        self.displacements = self.add_weight(
+            name="displacements",
+            shape=displacements,
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+        )
+
+    def fit(self, input_shape: Shape) -> None:
+        """Checks that the layer fits an input, and fixes the number of its channels.
+
+        Args:
+            input_shape: Shape of the input.
+        """
         image_channels = input_shape[-1]
         channels = image_channels if self.channels is None else self.channels
         if image_channels is None or image_channels < channels:
@@ -173,27 +191,54 @@ class FusedUnit2D(keras.layers.Layer):
             )
         self.channels = channels
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: image_channels})
-        self.expand_panels = self._panels("expand_panels", channels, self.wide_channels)
-        self.project_panels = self._panels(
-            "project_panels", self.wide_channels, self.filters
+
+    def weight_shapes(self) -> tuple[Shape, Shape, Shape]:
+        """Returns the shapes of all weights, once the layer has been fit to an input.
+
+        They are `expand_panels`, `project_panels` and `displacements`.
+        """
+        return (
+            self._panel_shape(self.channels, self.wide_channels),
+            self._panel_shape(self.wide_channels, self.filters),
+            (2, self.wide_channels),
         )
-        self.displacements = self.add_weight(
-            name="displacements",
-            shape=(2, self.wide_channels),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-        )
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the layer's own arguments, but for `precision`."""
+        return {
+            "filters": self.filters,
+            "wide_channels": self.wide_channels,
+            "channels": self.channels,
+            "strides": self.strides,
+            "pool_padding": self.pool_padding,
+            "output_relu": self.output_relu,
+            "residual": self.residual,
+            "global_pool": self.global_pool,
+        }
+
+    def options(self) -> dict[str, Any]:
+        """Returns what the compiled op is told besides the weights."""
+        return {
+            "channels": self.channels,
+            "filters": self.filters,
+            "strides": self.strides,
+            "pooling": self._pooling(),
+            "output_relu": self.output_relu,
+            "residual": self.residual,
+        }
 
     def _pooling(self):
         return "global" if self.global_pool else self.pool_padding or "none"
 
-    def _panels(self, name, rows, columns):
+    def _panel_shape(self, rows, columns):
         pairs = self.precision == "bfloat16"
         rows, width = (-(-rows // 2), 2 * _PANEL) if pairs else (rows, _PANEL)
+        return (-(-columns // _PANEL), 1 + rows, width)
+
+    def _panels(self, name, shape):
         return self.add_weight(
             name=name,
-            shape=(-(-columns // _PANEL), 1 + rows, width),
+            shape=shape,
             dtype=self.precision,
             autocast=False,
             initializer="zeros",
@@ -244,27 +289,38 @@ class FusedUnit2D(keras.layers.Layer):
                 self.expand_panels,
                 self.project_panels,
                 self.displacements,
-                channels=self.channels,
-                filters=self.filters,
-                strides=self.strides,
-                pooling=self._pooling(),
-                output_relu=self.output_relu,
-                residual=self.residual,
+                **self.options(),
                 output_shape=self.compute_output_shape(inputs.shape),
             )
-        return self._compute(inputs)
+        return self.compute(
+            inputs, self.expand_panels, self.project_panels, self.displacements
+        )
 
-    def _compute(self, inputs):
+    def compute(
+        self,
+        inputs: Tensor,
+        expand_panels: Tensor,
+        project_panels: Tensor,
+        displacements: Tensor,
+    ) -> Tensor:
+        """Returns the layer's output with these weights, by `keras.ops`.
+
+        Args:
+            inputs: A tensor of images.
+            expand_panels: What takes the place of the weight of this name.
+            project_panels: What takes the place of the weight of this name.
+            displacements: What takes the place of the weight of this name.
+        """
         x = inputs[..., : self.channels]
         wide = ops.relu(
-            self._product(x, self.expand_panels, self.channels, self.wide_channels)
+            self._product(x, expand_panels, self.channels, self.wide_channels)
         )
         if self.precision == "bfloat16":
             wide = _rounded(wide)
         if self.global_pool:
             wide = ops.mean(wide, axis=(1, 2), keepdims=True)
         elif self.pool_padding is None:
-            displacements = ops.cast(self.displacements, "float32")
+            displacements = ops.cast(displacements, "float32")
             wide = shift_ops.shift(
                 wide, displacements, data_format="channels_last", native=False
             )
@@ -277,7 +333,7 @@ class FusedUnit2D(keras.layers.Layer):
                 data_format="channels_last",
             )
         wide = wide[:, :: self.strides[0], :: self.strides[1]]
-        y = self._product(wide, self.project_panels, self.wide_channels, self.filters)
+        y = self._product(wide, project_panels, self.wide_channels, self.filters)
         y = ops.relu(y) if self.output_relu else y
         y = x + y if self.residual else y
         if self.channels == inputs.shape[-1]:
@@ -310,15 +366,8 @@ class FusedUnit2D(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "filters": self.filters,
-            "wide_channels": self.wide_channels,
-            "channels": self.channels,
-            "strides": self.strides,
-            "pool_padding": self.pool_padding,
-            "output_relu": self.output_relu,
-            "residual": self.residual,
+            **self.arguments(),
             "precision": self.precision,
-            "global_pool": self.global_pool,
         }
 
     @classmethod
