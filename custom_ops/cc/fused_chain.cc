@@ -209,7 +209,7 @@ Status RunInGroups(const MapShapes& shapes, const Chain& chain, const float* x,
   // wait for others between them.
   const bool apart = threads > 1 && batch >= 4 * threads;
   int64_t groups = CeilDiv(batch, ImagesAtOnce(shapes));
-  if (apart) groups = CeilDiv(groups, threads) * threads;
+  if (apart) groups = std::min(batch, CeilDiv(groups, threads) * threads);
   const MapShapes fewer = ForImages(shapes, batch / groups);
   const MapShapes more = ForImages(shapes, CeilDiv(batch, groups));
   std::atomic<bool> out_of_memory{false};
