@@ -17,6 +17,7 @@ from document_tables import (
     examples,
     frontier,
     guides,
+    newcomer,
     readme,
     reliability,
     studies,
@@ -30,13 +31,23 @@ DOCUMENTS = (
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "examples.md",
     ROOT / "docs" / "frontier.md",
+    ROOT / "docs" / "newcomer.md",
     ROOT / "docs" / "reliability.md",
     ROOT / "docs" / "studies.md",
     *sorted((ROOT / "docs" / "guides").glob("*.md")),
 )
 MARKED = re.compile(r"(<!-- (table|value): (.+?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
-MODULES = (benchmarks, examples, frontier, guides, readme, reliability, studies)
+MODULES = (
+    benchmarks,
+    examples,
+    frontier,
+    guides,
+    newcomer,
+    readme,
+    reliability,
+    studies,
+)
 # Functions without arguments: a table's returns its header and its rows.
 TABLES = {name: table for module in MODULES for name, table in module.TABLES.items()}
 TEXTS = readme.TEXTS
