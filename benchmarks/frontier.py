@@ -2,14 +2,14 @@
 
     python benchmarks/frontier.py
 
-Every network of the zoo with published weights for Tiny-ImageNet or CIFAR-100 becomes a
-float32 and an int8 .tflite file for images of 224x224 pixels at total stride 32, with
-the displacements that it learned, whatever image size it was trained at. The files of
-one type are timed in turns in one process, on one thread and on two, one image at a
-time. Ratios are to MobileNetV2 1.0's file of the same type: medians, and first and
-third quartiles, round by round. A shift network is also timed with all of its
-displacements at zero, which tells what its shifts cost. Accuracies are those of the
-weights' records.
+Every FE-Net and MobileNetV2 with published weights for Tiny-ImageNet or CIFAR-100
+becomes a float32 and an int8 .tflite file for images of 224x224 pixels at total stride
+32, with the displacements that it learned, whatever image size it was trained at.
+(ShiftResNets have other recipes, and are for images of 32x32 pixels.) The files of one
+type are timed in turns in one process, on one thread and on two, one image at a time.
+Ratios are to MobileNetV2 1.0's file of the same type: medians, and first and third
+quartiles, round by round. A shift network is also timed with all of its displacements
+at zero, which tells what its shifts cost. Accuracies are those of the weights' records.
 
 Writes benchmarks/results/frontier.csv, which keeps what was measured on other machines,
 and draws this one's times in docs/frontier.png (this needs matplotlib); `--draw` draws
@@ -48,13 +48,18 @@ KINDS = ("float32", "int8")
 THREADS = (1, 2)
 BASELINE = "mobilenet_v2_1.0.tiny_imagenet"
 
+# The networks that are compared.
 COLOURS = {"FENet": "#1f6fb4", "MobileNetV2": "#999999"}
 
 
 def records():
     """Returns the records of the weights to compare, the baseline first."""
     found = [zoo.get_record(name) for name in zoo.list_weights()]
-    found = [record for record in found if record.dataset in DATASETS]
+    found = [
+        record
+        for record in found
+        if record.dataset in DATASETS and record.constructor in COLOURS
+    ]
     return sorted(found, key=lambda record: record.name != BASELINE)
 
 
