@@ -21,6 +21,7 @@
 // summed up. Without slices that would only add work.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <deque>
 #include <exception>
@@ -454,7 +455,13 @@ Status Gradients(const ImageShape& shape, FloatType type, bool relu,
   if (!status.ok()) return status;
   const int64_t bytes = NumElements(shape) * element_size;
   if (bytes == 0) {
-    std::fill_n(displacement_gradient, 2 * shape.channels, Number{0});
+    // Sums without terms, between which the displacement along the other axis
+    // interpolates, as far as it is a number.
+    for (int64_t k = 0; k < 2 * shape.channels; ++k) {
+      const Number other =
+          displacements[(k + shape.channels) % (2 * shape.channels)];
+      displacement_gradient[k] = std::isnan(other) ? other : Number{0};
+    }
     return status;
   }
   const GradientPlan plan(shape, type, relu,
