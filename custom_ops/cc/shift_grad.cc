@@ -495,10 +495,13 @@ Status SparseShift2DGrad(const ImageShape& shape, FloatType type, const void* x,
         return gradients(float());
       case FloatType::kDouble:
         return gradients(double());
-      default:
-        return Status::InvalidArgument(
-            "Argument `displacements` must hold float or double.");
+      case FloatType::kHalf:
+      case FloatType::kBfloat16:
+        break;
     }
+    return Status::InvalidArgument(
+        "Argument `displacements` must hold float or double. Received: half or "
+        "bfloat16");
   } catch (const std::exception&) {
     // This is std::bad_alloc, or a vector's std::length_error.
     return Status::OutOfMemory();
