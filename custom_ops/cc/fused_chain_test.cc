@@ -7,54 +7,18 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "custom_ops/cc/fused_unit.h"
-#include "custom_ops/cc/isa.h"
+#include "custom_ops/cc/testing.h"
 
 namespace keras_shift {
 namespace {
-
-constexpr unsigned kSeed = 20190312;
-
-int checks = 0;
-int failures = 0;
-
-void Check(bool ok, const std::string& what) {
-  ++checks;
-  if (ok) return;
-  ++failures;
-  std::printf("FAILED (%s): %s\n", IsaName(BestIsa()), what.c_str());
-}
-
-// Memory with exactly so many floats, so that the address sanitizer sees every
-// access beyond them.
-struct Floats {
-  explicit Floats(int64_t size)
-      : size(size), data(new float[std::max<int64_t>(size, 1)]) {}
-  int64_t size;
-  std::unique_ptr<float[]> data;
-};
-
-bool SameBits(const Floats& a, const Floats& b) {
-  return a.size == b.size &&
-         std::memcmp(a.data.get(), b.data.get(), a.size * sizeof(float)) == 0;
-}
-
-int64_t Draw(int64_t least, int64_t most, std::mt19937* random) {
-  return least + static_cast<int64_t>((*random)() % (most - least + 1));
-}
-
-int64_t Size(const ImageShape& s) {
-  return s.batch * s.height * s.width * s.channels;
-}
 
 // The words of a matrix in panels.
 int64_t Words(const FusedUnit& unit, int64_t rows, int64_t columns) {
@@ -123,7 +87,8 @@ Inputs DrawInputs(const Case& c, std::mt19937* random) {
       displacements.push_back(moves ? Draw(-2, 2, random) : 0);
     }
   }
-  Inputs in = {Floats(Size(c.shape)), Floats(words), std::move(displacements)};
+  Inputs in = {Floats(NumElements(c.shape)), Floats(words),
+               std::move(displacements)};
   DrawWeights(c.units[0].bfloat16, &in.weights, random);
   std::uniform_real_distribution<float> reals(-1, 1);
   for (int64_t i = 0; i < in.x.size; ++i) in.x.data[i] = reals(*random);
@@ -140,7 +105,7 @@ Floats OneByOne(const Case& c, const Inputs& in) {
   for (const FusedUnit& unit : c.units) {
     ImageShape y_shape;
     Check(FusedUnitShape(shape, unit, &y_shape).ok(), Text(c) + ": unit");
-    Floats y(Size(y_shape));
+    Floats y(NumElements(y_shape));
     const float* const project =
         weights + Words(unit, unit.expanded, unit.hidden);
     Check(FusedUnit2D(shape, unit, x.data.get(), weights, project,
@@ -162,7 +127,7 @@ Floats Run(const Case& c, const Inputs& in, int64_t threads) {
   Check(shapes.weight_bytes == 4 * in.weights.size, Text(c) + ": weights");
   Check(shapes.displacements == static_cast<int64_t>(in.displacements.size()),
         Text(c) + ": displacements");
-  Floats y(Size(shapes.y));
+  Floats y(NumElements(shapes.y));
   std::fill_n(y.data.get(), y.size, std::numeric_limits<float>::quiet_NaN());
   status =
       FusedChain2D(c.shape, c.units, in.x.data.get(), in.weights.data.get(),
@@ -343,13 +308,6 @@ void TestEmpty() {
         "nothing is left of a row");
 }
 
-void CheckRefused(const Status& status, const std::string& part) {
-  Check(status.code() == StatusCode::kInvalidArgument &&
-            status.message().find(part) != std::string::npos &&
-            status.message().find("Received: ") != std::string::npos,
-        "refused for " + part + ", but got: " + status.message());
-}
-
 void TestArguments() {
   const ImageShape shape = {.batch = 1, .height = 2, .width = 2, .channels = 3};
   const FusedUnit good = {.expanded = 3, .hidden = 2, .filters = 3};
@@ -380,22 +338,14 @@ void TestArguments() {
 }
 
 int Main() {
-  std::printf("seed %u\n", kSeed);
-  const Isa best = BestIsa();
-  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
-    if (isa > best) continue;
-    LimitIsaForTesting(isa);
-    if (BestIsa() != isa) continue;
-    const int before = checks;
+  ForEachIsa([] {
     TestRandom();
     TestChosen();
     TestSeveralCallers();
-    std::printf("%s: %d checks\n", IsaName(isa), checks - before);
-  }
+  });
   TestEmpty();
   TestArguments();
-  std::printf("%d checks, %d failed\n", checks, failures);
-  return failures == 0 ? 0 : 1;
+  return Report();
 }
 
 }  // namespace

@@ -9,10 +9,8 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <random>
 #include <string>
 #include <thread>
@@ -22,32 +20,12 @@
 #include <xmmintrin.h>
 #endif
 
-#include "custom_ops/cc/isa.h"
+#include "custom_ops/cc/testing.h"
 
 namespace keras_shift {
 namespace {
 
-constexpr unsigned kSeed = 20190312;
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-int checks = 0;
-int failures = 0;
-
-void Check(bool ok, const std::string& what) {
-  ++checks;
-  if (ok) return;
-  ++failures;
-  std::printf("FAILED (%s): %s\n", IsaName(BestIsa()), what.c_str());
-}
-
-// Memory with exactly so many floats, so that the address sanitizer sees every
-// access beyond them.
-struct Floats {
-  explicit Floats(int64_t size)
-      : size(size), data(new float[std::max<int64_t>(size, 1)]) {}
-  int64_t size;
-  std::unique_ptr<float[]> data;
-};
 
 struct Matrix {
   int64_t rows;
@@ -142,10 +120,6 @@ std::string Text(const Case& c) {
   return text;
 }
 
-int64_t Size(const ImageShape& s) {
-  return s.batch * s.height * s.width * s.channels;
-}
-
 struct Inputs {
   Floats x;
   Matrix expand;
@@ -184,7 +158,7 @@ Inputs DrawInputs(const Case& c, std::mt19937* random) {
                     .columns = unit.filters,
                     .values = draw(unit.hidden * unit.filters, 3),
                     .bias = draw(unit.filters, 1000)};
-  Floats x(Size(c.shape));
+  Floats x(NumElements(c.shape));
   const std::vector<float> values = draw(x.size, 1000);
   std::copy(values.begin(), values.end(), x.data.get());
   Floats expand_panels = Packed(expand, unit.bfloat16);
@@ -283,7 +257,7 @@ Floats Run(const Case& c, const Inputs& in, int64_t threads) {
   ImageShape y_shape;
   Status status = FusedUnitShape(c.shape, c.unit, &y_shape);
   Check(status.ok(), Text(c) + ": " + status.message());
-  Floats y(Size(y_shape));
+  Floats y(NumElements(y_shape));
   std::fill_n(y.data.get(), y.size, kNan);
   status =
       FusedUnit2D(c.shape, c.unit, in.x.data.get(), in.expand_panels.data.get(),
@@ -291,11 +265,6 @@ Floats Run(const Case& c, const Inputs& in, int64_t threads) {
                   y.data.get());
   Check(status.ok(), Text(c) + ": " + status.message());
   return y;
-}
-
-bool SameBits(const Floats& a, const Floats& b) {
-  return a.size == b.size &&
-         std::memcmp(a.data.get(), b.data.get(), a.size * sizeof(float)) == 0;
 }
 
 // What sums are off by at most, as a share of the sum of absolute values. Means
@@ -330,10 +299,6 @@ void TestCase(const Case& c, std::mt19937* random) {
 
 // ---------------------------------------------------------------------------
 // What is drawn.
-
-int64_t Draw(int64_t least, int64_t most, std::mt19937* random) {
-  return least + static_cast<int64_t>((*random)() % (most - least + 1));
-}
 
 enum class Moves { kNone, kSorted, kSmall, kLarge, kExtreme, kRowsOnly, kAway };
 
@@ -650,13 +615,6 @@ void TestEmpty() {
         "nothing is left of a row");
 }
 
-void CheckRefused(const Status& status, const std::string& part) {
-  Check(status.code() == StatusCode::kInvalidArgument &&
-            status.message().find(part) != std::string::npos &&
-            status.message().find("Received: ") != std::string::npos,
-        "refused for " + part + ", but got: " + status.message());
-}
-
 void TestArguments() {
   const ImageShape shape = {.batch = 1, .height = 2, .width = 2, .channels = 3};
   const FusedUnit good = {.expanded = 3, .hidden = 2, .filters = 3};
@@ -740,25 +698,17 @@ void TestArguments() {
 }
 
 int Main() {
-  std::printf("seed %u\n", kSeed);
-  const Isa best = BestIsa();
-  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
-    if (isa > best) continue;
-    LimitIsaForTesting(isa);
-    if (BestIsa() != isa) continue;
-    const int before = checks;
+  ForEachIsa([] {
     TestRandom();
     TestChosen();
     TestSeveralCallers();
     TestSubnormals();
     for (bool bfloat16 : {false, true}) TestNotANumber(bfloat16);
     TestInfinityStaysInItsChannel();
-    std::printf("%s: %d checks\n", IsaName(isa), checks - before);
-  }
+  });
   TestEmpty();
   TestArguments();
-  std::printf("%d checks, %d failed\n", checks, failures);
-  return failures == 0 ? 0 : 1;
+  return Report();
 }
 
 }  // namespace

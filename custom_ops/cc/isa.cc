@@ -11,9 +11,6 @@
 namespace keras_shift {
 namespace {
 
-constexpr Isa kAscending[] = {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512,
-                              Isa::kAvx512Bf16};
-
 #if defined(__x86_64__)
 // Whether there are conversions of 16-bit floats, which older compilers, such
 // as Clang 14, have no name for in __builtin_cpu_supports(). They work on the
@@ -85,7 +82,7 @@ const char* IsaName(Isa isa) {
 
 Isa BestIsa(const char* limit) {
   Isa best = Isa::kBaseline;
-  for (Isa isa : kAscending) {
+  for (Isa isa : kAscendingIsas) {
     if (KernelsOf(isa) != nullptr) best = isa;
     if (limit != nullptr && std::strcmp(limit, IsaName(isa)) == 0) break;
   }
@@ -98,7 +95,7 @@ void LimitIsaForTesting(Isa isa) { Decision() = BestIsa(IsaName(isa)); }
 
 const ShiftKernel& BestShiftKernel(int64_t pixel_bytes) {
   for (int i = static_cast<int>(BestIsa()); i > 0; --i) {
-    const KernelSet* kernels = KernelsOf(kAscending[i]);
+    const KernelSet* kernels = KernelsOf(kAscendingIsas[i]);
     for (int64_t k = 0; kernels != nullptr && k < kernels->num_shift; ++k) {
       if (kernels->shift[k].vector_bytes <= pixel_bytes) {
         return kernels->shift[k];
@@ -114,7 +111,7 @@ const ShiftKernel& BestShiftKernel(int64_t pixel_bytes) {
 const SumKernel& BestSumKernel(FloatType type, int64_t channels) {
   const int t = static_cast<int>(type);
   for (int i = static_cast<int>(BestIsa()); i > 0; --i) {
-    const KernelSet* kernels = KernelsOf(kAscending[i]);
+    const KernelSet* kernels = KernelsOf(kAscendingIsas[i]);
     for (int64_t k = 0; kernels != nullptr && k < kernels->num_sum; ++k) {
       if (kernels->sum[t][k].lanes <= channels) return kernels->sum[t][k];
     }
@@ -130,7 +127,7 @@ const GemmKernel& BestGemmKernel(bool bfloat16) {
     return bfloat16 ? kernels->gemm_bfloat16 : kernels->gemm;
   };
   for (int i = static_cast<int>(BestIsa()); i > 0; --i) {
-    const KernelSet* kernels = KernelsOf(kAscending[i]);
+    const KernelSet* kernels = KernelsOf(kAscendingIsas[i]);
     if (kernels != nullptr && kernel_of(kernels) != nullptr) {
       return *kernel_of(kernels);
     }

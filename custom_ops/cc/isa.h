@@ -13,6 +13,8 @@ namespace keras_shift {
 // The instruction sets in ascending order. The baseline is what the compiler
 // takes for granted: SSE2 on x86-64, NEON on AArch64.
 enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Bf16 };
+inline constexpr Isa kAscendingIsas[] = {Isa::kBaseline, Isa::kAvx2,
+                                         Isa::kAvx512, Isa::kAvx512Bf16};
 
 const char* IsaName(Isa isa);
 

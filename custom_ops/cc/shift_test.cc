@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -21,30 +20,15 @@
 
 #include "custom_ops/cc/filters.h"
 #include "custom_ops/cc/isa.h"
+#include "custom_ops/cc/testing.h"
 
 namespace keras_shift {
 namespace {
-
-constexpr unsigned kSeed = 20190312;
-
-int checks = 0;
-int failures = 0;
-
-void Check(bool ok, const std::string& what) {
-  ++checks;
-  if (ok) return;
-  ++failures;
-  std::printf("FAILED (%s): %s\n", IsaName(BestIsa()), what.c_str());
-}
 
 std::string Text(const ImageShape& s) {
   return "[" + std::to_string(s.batch) + ", " + std::to_string(s.height) +
          ", " + std::to_string(s.width) + ", " + std::to_string(s.channels) +
          "]";
-}
-
-int64_t Size(const ImageShape& s) {
-  return s.batch * s.height * s.width * s.channels;
 }
 
 // Memory with exactly so many bytes, so that the address sanitizer sees every
@@ -147,7 +131,7 @@ void TestShift() {
   std::mt19937 random(kSeed);
   for (const ImageShape& shape : Shapes()) {
     for (int64_t element_size : {1, 2, 4, 8}) {
-      const int64_t bytes = Size(shape) * element_size;
+      const int64_t bytes = NumElements(shape) * element_size;
       const Bytes x = RandomBytes(bytes, &random);
       for (Draw draw : kDraws) {
         const std::vector<int32_t> d =
@@ -207,7 +191,7 @@ void TestReluShift() {
   for (const ImageShape& shape : Shapes()) {
     for (FloatType type : kFloatTypes) {
       const int64_t element = ElementSize(type);
-      const int64_t bytes = Size(shape) * element;
+      const int64_t bytes = NumElements(shape) * element;
       const Bytes x = RandomBytes(bytes, &random);
       for (Draw draw : kDraws) {
         const std::vector<int32_t> d =
@@ -272,7 +256,7 @@ void TestShiftsInTurns() {
   std::mt19937 random(kSeed);
   const ImageShape shape = {
       .batch = 2, .height = 5, .width = 4, .channels = 40};
-  const int64_t bytes = Size(shape) * 4;
+  const int64_t bytes = NumElements(shape) * 4;
   const Bytes x = RandomBytes(bytes, &random);
   std::vector<std::vector<int32_t>> patterns;
   for (int k = 0; k < 100; ++k) {
@@ -303,26 +287,26 @@ void TestLargeShift() {
   for (int64_t channels : {64, 72}) {
     const ImageShape shape = {
         .batch = 6, .height = 112, .width = 112, .channels = channels};
-    const int64_t bytes = Size(shape) * 4;
+    const int64_t bytes = NumElements(shape) * 4;
     // As TensorFlow aligns its tensors.
-    const auto x = std::make_unique<float[]>(Size(shape) + 16);
-    const auto y = std::make_unique<float[]>(Size(shape) + 16);
+    const auto x = std::make_unique<float[]>(NumElements(shape) + 16);
+    const auto y = std::make_unique<float[]>(NumElements(shape) + 16);
     const auto align = [](float* p) {
       return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / 4;
     };
-    for (int64_t k = 0; k < Size(shape); ++k) {
+    for (int64_t k = 0; k < NumElements(shape); ++k) {
       align(x.get())[k] = static_cast<float>(random()) - 0x1p31f;
     }
     const std::vector<int32_t> d =
         DrawDisplacements(Draw::kSmall, channels, &random);
-    std::vector<float> expected(Size(shape));
+    std::vector<float> expected(NumElements(shape));
     ForEachMoved(shape, {d.begin(), d.begin() + channels},
                  {d.begin() + channels, d.end()},
                  [&](int64_t to, int64_t from, int64_t) {
                    expected[to] = align(x.get())[from];
                  });
     for (int64_t threads : {1, 2, 5}) {
-      std::fill_n(y.get(), Size(shape) + 16, 1.0f);
+      std::fill_n(y.get(), NumElements(shape) + 16, 1.0f);
       const Status status =
           Shift2D(shape, 4, align(x.get()), d.data(), threads, align(y.get()));
       Check(status.ok() &&
@@ -445,7 +429,7 @@ template <typename Number>
 void TestGradient(const ImageShape& shape, FloatType type,
                   FloatType displacement_type, double spread,
                   std::mt19937* random, bool relu) {
-  const int64_t size = Size(shape);
+  const int64_t size = NumElements(shape);
   const int64_t bytes = size * ElementSize(type);
   const int64_t channels = shape.channels;
   Image x = RandomImage(size, type, random);
@@ -592,12 +576,6 @@ void TestSpecialValues(FloatType type) {
 // ---------------------------------------------------------------------------
 // Arguments.
 
-void CheckRefused(const Status& status, const std::string& part) {
-  Check(status.code() == StatusCode::kInvalidArgument &&
-            status.message().find(part) != std::string::npos,
-        "refused for " + part + ", but got: " + status.message());
-}
-
 void TestArguments() {
   float x[4] = {}, y[4] = {};
   const int32_t d[2] = {};
@@ -708,14 +686,8 @@ void TestSubnormals() {
 }
 
 int Main() {
-  std::printf("seed %u\n", kSeed);
   TestLimits();
-  const Isa best = BestIsa();
-  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
-    if (isa > best) continue;
-    LimitIsaForTesting(isa);
-    if (BestIsa() != isa) continue;
-    const int before = checks;
+  ForEachIsa([] {
     TestShift();
     TestShiftsInTurns();
     TestLargeShift();
@@ -727,14 +699,12 @@ int Main() {
     TestAccuracyOfLongSums();
     TestSpecialValues(FloatType::kHalf);
     TestSpecialValues(FloatType::kBfloat16);
-    std::printf("%s: %d checks\n", IsaName(isa), checks - before);
-  }
+  });
   TestSubnormals();
   TestArguments();
   TestNonFinite();
   TestEmpty();
-  std::printf("%d checks, %d failed\n", checks, failures);
-  return failures == 0 ? 0 : 1;
+  return Report();
 }
 
 }  // namespace

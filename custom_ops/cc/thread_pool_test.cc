@@ -9,24 +9,15 @@
 
 #include <atomic>
 #include <cstdint>
-#include <cstdio>
 #include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "custom_ops/cc/testing.h"
+
 namespace keras_shift {
 namespace {
-
-int checks = 0;
-int failures = 0;
-
-void Check(bool ok, const std::string& what) {
-  ++checks;
-  if (ok) return;
-  ++failures;
-  std::printf("FAILED: %s\n", what.c_str());
-}
 
 // Whether each index was visited once, by workers that did not overlap.
 bool VisitsEachOnce(int64_t count, int64_t max_threads) {
@@ -140,8 +131,7 @@ int Main() {
   TestSeveralCallers();
   TestNestedLoops();
   TestFork();
-  std::printf("%d checks, %d failed\n", checks, failures);
-  return failures == 0 ? 0 : 1;
+  return Report();
 }
 
 }  // namespace
