@@ -270,6 +270,16 @@ def die_at(count):
     return mock.patch.object(files.os, "replace", replace_or_die)
 
 
+def mend(place, folder):
+    """Checks what a process that was ended has left, and writes once more."""
+    check(folder)
+    if PLACES[place] is publish:
+        check_published(folder)
+    PLACES[place](folder)
+    if PLACES[place] is train:
+        check(folder, allowed=())
+
+
 def kill(place, folder):
     """Kills processes that write, and returns how many of them."""
     for moment in range(1, MOST_KILLS + 1):
@@ -281,12 +291,7 @@ def kill(place, folder):
         if process.returncode == 0:
             return moment - 1
         assert process.returncode == -signal.SIGKILL, process.stderr
-        check(own)
-        if PLACES[place] is publish:
-            check_published(own)
-        PLACES[place](own)
-        if PLACES[place] is train:
-            check(own, allowed=())
+        mend(place, own)
     return MOST_KILLS
 
 
@@ -306,12 +311,7 @@ def starve(place, folder):
     prepare(place, folder)
     command = [sys.executable, __file__, "--starve", place, folder]
     process = subprocess.run([*map(str, command)], capture_output=True, text=True)
-    check(folder)
-    if PLACES[place] is publish:
-        check_published(folder)
-    PLACES[place](folder)
-    if PLACES[place] is train:
-        check(folder, allowed=())
+    mend(place, folder)
     if process.returncode < 0:
         return f"ended by {signal.Signals(-process.returncode).name}", ""
     said = process.stderr.strip().rpartition("\n")[2].replace(f"{folder}", "FOLDER")
