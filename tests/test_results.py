@@ -228,6 +228,41 @@ class TestWhatTheStudiesSay:
         assert np.argmax(ours) == 0 and np.argmax(paper) != 0
         assert moved["1_3"][1] == 0 < moved["1_3"][0]
 
+    def test_of_table_2_on_cifar100(self, numbers):
+        paper, ours = (
+            {
+                row.removeprefix("block"): both[index]
+                for (table, row, dataset, _), both in numbers.items()
+                if (table, dataset) == ("SSL Table 2", "cifar100") and row != "total"
+            }
+            for index in (0, 1)
+        )
+        assert paper["2_1"] == ours["2_1"] == 0
+        assert max(ours, key=ours.get) == "3_2"
+        # Does not agree: two of 192 channels.
+        assert max(paper, key=paper.get) == "2_2" and ours["2_2"] == 1 - 190 / 192
+        log = ROOT / "zoo/weights/shiftresnet20.cifar100.ssl_lambda5e-4.short.log.csv"
+        with open(log, encoding="utf-8") as file:
+            first = next(csv.DictReader(file))
+        assert first["epoch"] == "1"
+        assert float(first["shift_sparsity"]) == pytest.approx(0.99, abs=0.005)
+
+    def test_of_table_3(self, numbers):
+        top1 = {
+            int(row.split()[0]): np.array(both)
+            for (table, row, dataset, _), both in numbers.items()
+            if (table, dataset) == ("SSL Table 3", "cifar10")
+        }
+        losses = {removed: top1[0] - found for removed, found in top1.items()}
+        # Agrees.
+        assert all(losses[4] < 2) and all(losses[6] < 2)
+        assert losses[9][1] / losses[6][1] == pytest.approx(10, abs=1)
+        last = top1[8] - top1[9]
+        assert all(last > losses[8])
+        assert last == pytest.approx([8, 11], abs=0.5)
+        # Does not agree.
+        assert losses[8][1] / losses[8][0] == pytest.approx(3, abs=0.2)
+
     def test_of_table_8(self, numbers):
         weights = {}
         for (table, row, _, quantity), (_, ours) in numbers.items():
