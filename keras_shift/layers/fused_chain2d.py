@@ -89,7 +89,7 @@ class FusedChain2D(keras.layers.Layer):
     def build(self, input_shape: Shape) -> None:
         panels = displacements = 0
         for unit in self.units:
-            unit.fit(input_shape)
+            unit.set_channels(input_shape)
             shapes = [int(np.prod(shape)) for shape in unit.weight_shapes()]
             panels += sum(shapes[:2])
             displacements += shapes[2]

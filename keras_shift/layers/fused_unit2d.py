@@ -149,7 +149,7 @@ class FusedUnit2D(keras.layers.Layer):
             self.supports_jit = False
 
     def build(self, input_shape: Shape) -> None:
-        self.fit(input_shape)
+        self.set_channels(input_shape)
         expand, project, displacements = self.weight_shapes()
         self.expand_panels = self._panels("expand_panels", expand)
         self.project_panels = self._panels("project_panels", project)
@@ -161,7 +161,7 @@ class FusedUnit2D(keras.layers.Layer):
             trainable=False,
         )
 
-    def fit(self, input_shape: Shape) -> None:
+    def set_channels(self, input_shape: Shape) -> None:
         """Checks that the layer fits an input, and fixes the number of its channels.
 
         Args:
@@ -193,7 +193,7 @@ class FusedUnit2D(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: image_channels})
 
     def weight_shapes(self) -> tuple[Shape, Shape, Shape]:
-        """Returns the shapes of all weights, once the layer has been fit to an input.
+        """Returns the shapes of all weights, after `set_channels`.
 
         They are `expand_panels`, `project_panels` and `displacements`.
         """
