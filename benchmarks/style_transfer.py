@@ -8,10 +8,13 @@ picture, all else but the learning rate alike. Takes the losses of held-out phot
 as they are and as both networks paint them, and the bytes and times of both networks'
 files for images of 256x256 pixels: float32 and int8, one image, one thread, in turns.
 DIR then holds the networks, their files, and pictures of photographs beside what became
-of them. Writes benchmarks/results/style_transfer.csv, with the machine in it.
+of them. Writes benchmarks/results/style_transfer.csv, with the machine in it, and
+docs/style_transfer.jpg: what both networks make of scikit-learn's photographs, which,
+unlike Imagenette's, may be shown.
 """
 
 import argparse
+import dataclasses
 import importlib.util
 import os
 import sys
@@ -21,11 +24,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROOT = Path(__file__).resolve().parent.parent
 
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
 from records import write  # noqa: E402
+from sklearn import datasets  # noqa: E402
 
 import keras_shift  # noqa: E402
+from keras_shift.files import replacing  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "style_transfer.csv"
+PICTURE = ROOT / "docs" / "style_transfer.jpg"
 SIZE, CROP_SIZE = 256, 96
 
 
@@ -94,7 +103,27 @@ def main(arguments):
             }
         rows.append(row)
     write(rows, arguments.output)
-    print(f"Written to {arguments.output}")
+    photographs = np.stack([*squares()])
+    painted = {
+        network: example.paint(
+            keras.saving.load_model(arguments.run / f"style_{network}.keras"),
+            photographs,
+        )
+        for network in example.NETWORKS
+    }
+    with replacing(arguments.picture) as path:
+        shown = dataclasses.replace(data, held_out=photographs)
+        example.draw(shown, painted, path)
+    print(f"Written to {arguments.output} and {arguments.picture}")
+
+
+def squares():
+    """Yields the left and the right of scikit-learn's photographs."""
+    for photograph in datasets.load_sample_images().images:
+        height, width, _ = photograph.shape
+        for left in (0, width - height):
+            square = Image.fromarray(photograph[:, left : left + height])
+            yield example.resized(square, SIZE)
 
 
 def parse(arguments=None):
@@ -106,13 +135,14 @@ def parse(arguments=None):
     parser.add_argument("style", type=Path, metavar="STYLE")
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--features", default="mobilenet_v2", choices=example.FEATURES)
-    parser.add_argument("--images", type=int, default=112)
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--images", type=int, default=312)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument(
         "--run", type=Path, default=Path("runs/style_transfer"), help="its folder"
     )
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--picture", type=Path, default=PICTURE)
     return parser.parse_args(arguments)
 
 

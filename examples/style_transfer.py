@@ -411,7 +411,7 @@ def parse(arguments=None):
     parser.add_argument(
         "--style-size", type=int, default=192, help="the style's shorter side in pixels"
     )
-    parser.add_argument("--style-weight", type=float, default=1e10)
+    parser.add_argument("--style-weight", type=float, default=1e9)
     parser.add_argument("--content-weight", type=float, default=1e5)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=1)

@@ -493,6 +493,7 @@ def test_shifts_replace_depthwise_convolutions(monkeypatch, tmp_path):
 
 def test_style_transfer_writes_what_the_example_measures(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
     benchmark = load("style_transfer", monkeypatch)
     example = benchmark.example
     photographs = np.zeros((5, 16, 16, 3), "uint8")
@@ -517,9 +518,14 @@ def test_style_transfer_writes_what_the_example_measures(monkeypatch, tmp_path):
     monkeypatch.setattr(
         keras_shift.training, "perceptual_features", lambda name: features
     )
-    output = tmp_path / "results.csv"
-    options = ["--run", str(tmp_path), "--output", str(output)]
-    benchmark.main(benchmark.parse(["the_style.jpg", "folder", *options]))
+    output, picture = tmp_path / "results.csv", tmp_path / "picture.jpg"
+    for network in example.NETWORKS:
+        images = keras.Input((None, None, 3))
+        grey = keras.layers.Rescaling(0.0, offset=127.0)(images)
+        keras.Model(images, grey).save(tmp_path / f"style_{network}.keras")
+    options = ["--run", tmp_path, "--output", output, "--picture", picture]
+    benchmark.main(benchmark.parse(["the_style.jpg", "folder", *map(str, options)]))
+    assert picture.read_bytes().startswith(b"\xff\xd8")
     with (
         open(output, newline="") as made,
         open(benchmark.RESULTS, newline="") as committed,

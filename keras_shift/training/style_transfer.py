@@ -54,9 +54,10 @@ class StyleTransfer(keras.Model):
             `features`. Defaults to `None`.
         content_weight: Float, the factor of the content's loss. Defaults to `1e5`, the
             paper's.
-        style_weight: Float, the factor of the style's loss. Defaults to `1e10`, the
-            lowest of the paper's, which also has `5e10` and `1e11`. The paper prints
-            no units. Ours make both losses independent of a feature extractor's scale.
+        style_weight: Float, the factor of the style's loss. Defaults to `1e9`. The
+            paper has `1e10`, `5e10` and `1e11`, and prints no units. Ours make both
+            losses independent of a feature extractor's scale; in them, `1e10` leaves
+            strokes in which nobody finds the photograph.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Raises:
@@ -77,7 +78,7 @@ class StyleTransfer(keras.Model):
         style_image: ArrayLike,
         content_map: str | None = None,
         content_weight: float = 1e5,
-        style_weight: float = 1e10,
+        style_weight: float = 1e9,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
