@@ -149,6 +149,7 @@ def draw(rows, path):
     figure = Figure((9, height), dpi=100, facecolor="white", layout="constrained")
     plots = figure.subplots(len(datasets), len(KINDS), squeeze=False)
     for axes, (dataset, kind) in zip(plots.flat, itertools.product(datasets, KINDS)):
+        points = {}
         for row in rows:
             record = zoo.get_record(row["weights"])
             chosen = (record.dataset, row["kind"], row["threads"])
@@ -157,18 +158,31 @@ def draw(rows, path):
             top1 = record.top1 if kind == "float32" else record.int8_top1
             place = (float(row["ratio"]), 100 * top1)
             axes.plot(*place, "o", color=COLOURS[record.constructor])
-            label = record.name.replace(f".{dataset}", "", 1)
-            axes.annotate(
-                label, place, xytext=(0, 6), textcoords="offset points", ha="center"
-            )
+            points[record.name.replace(f".{dataset}", "", 1)] = place
         axes.set_title(f"{DATASETS[dataset]}, {kind}")
         axes.set_xlabel("time / MobileNetV2 1.0's")
         axes.set_ylabel("top-1, %")
-        axes.margins(0.4, 0.25)
+        axes.margins(0.1, 0.15)
+        left, right = axes.get_xlim()
+        axes.set_xlim(left, right + 0.5 * (right - left))
+        label(axes, points)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as temporary:
         figure.savefig(temporary)
+
+
+def label(axes, points):
+    """Writes names to the right of points, none of them over another."""
+    low, high = axes.get_ylim()
+    left, right = axes.get_xlim()
+    written = []
+    for name, (x, y) in sorted(points.items(), key=lambda point: point[1][1]):
+        for other_x, other_y in written:
+            if abs(x - other_x) < 0.4 * (right - left):
+                y = max(y, other_y + 0.04 * (high - low))
+        written.append((x, y))
+        axes.text(x + 0.02 * (right - left), y, name, va="center", size="small")
 
 
 def main(arguments):

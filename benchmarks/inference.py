@@ -5,7 +5,7 @@
 Every row is the time of a network as a share of its peer's from keras.applications, in
 turns in one process: the median of the ratios round by round, and their quartiles.
 Images are 224x224; networks take them as they are, without preprocessing. FE-Net 1.0
-has 60% of its wide channels unshifted, 1.375 has 69.5% (SSL paper, Table 6), and the
+has 60% of its wide channels unshifted, 1.375 has 69.5% (SSL paper, Table 8), and the
 others displaced at random by one pixel at most.
 
 TensorFlow, as functions of `tf.function`, `form` says of which kind:

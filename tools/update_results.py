@@ -168,7 +168,11 @@ def document(records):
             parts.append(COMPARISON.format("; ".join(texts)))
         parts.append(_table_of_weights(some))
         parts += [
-            CONTINUED.format(record.weights, start, record.recipe["epochs"])
+            CONTINUED.format(
+                record.name,
+                record.name.replace(record.weights, start),
+                record.recipe["epochs"],
+            )
             for record in some
             if (start := record.recipe.get("initial_weights"))
         ]

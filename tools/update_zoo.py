@@ -53,9 +53,10 @@ How the figures are counted:
 `MobileNetV2`, to compare with, is made by its constructor's name alone; its counts are
 those of `keras.applications.MobileNetV2`.
 
-Not here: the style transfer networks of the ShiftNet paper (they are no classifiers),
-and its ShiftFaceNet, which is `keras_shift.zoo.ShiftFaceNet`: the parameters that the
-paper prints for it take `embedding_dim=1000`, as ShiftNet-C with 1000 classes has them.
+Not in these tables: the ShiftNet paper's style transfer networks, which are no
+classifiers (`keras_shift.zoo.StyleTransferNet`), and its ShiftFaceNet
+(`keras_shift.zoo.ShiftFaceNet`): the parameters that the paper prints for that take
+`embedding_dim=1000`, as ShiftNet-C with 1000 classes has them.
 No table has networks of SC2 modules; `module="sc2"` makes them. Table 5 of the ShiftNet
 paper has two more ResNets of each depth, reduced net-wise by factors that nobody
 recorded; `alpha=factor**-0.5` makes them.
