@@ -114,7 +114,7 @@ $(STAMP):
 	  echo "No virtual environment: on Debian and Ubuntu, apt-get install python3-venv."; exit 1; }
 	@echo "Installing into $(VENV), which takes some minutes (TensorFlow is large) ..."
 # setup.py runs in this environment, in which Python 3.11 puts an older setuptools, and
-# later ones put none
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" --editable ".[$(EXTRAS)]"
+# later ones put none; of pip's, it puts one with a known vulnerability
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" "pip>=23.3" --editable ".[$(EXTRAS)]"
 	@rm -f $(VENV)/.installed-*
 	@touch $@

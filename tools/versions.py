@@ -69,12 +69,12 @@ class Combination(NamedTuple):
 # such wheels: tests/test_versions.py compares. PyPI's torch for Linux brings CUDA's
 # libraries; of that version, one without them was at hand.
 COMBINATIONS = [
-    Combination("3.11", "3.13.0", "tensorflow-cpu", "2.18.0"),
+    Combination("3.11", "3.13.2", "tensorflow-cpu", "2.18.0"),
     Combination("3.12", "3.14.1", "tensorflow-cpu", "2.19.1"),
     Combination("3.11", "3.15.1", "tensorflow-cpu", "2.21.0"),
     Combination("3.13", "3.15.1", "tensorflow-cpu", "2.21.0"),
-    Combination("3.13", "3.13.2", "tensorflow", "2.20.0"),
-    Combination("3.11", "3.13.0", "jax", "0.4.38"),
+    Combination("3.13", "3.14.0", "tensorflow", "2.20.0"),
+    Combination("3.11", "3.13.2", "jax", "0.4.38"),
     Combination("3.13", "3.15.1", "jax", "0.12.0.1"),
     Combination("3.11", "3.15.1", "torch", "2.13.0"),
 ]
