@@ -58,6 +58,12 @@ class TestEvaluate:
         accuracy = evaluate(model, images, np.arange(7))
         assert (accuracy.top1, accuracy.top5) == (1 / 7, 5 / 7)
 
+    @pytest.mark.parametrize("dtype, least", [("uint8", 0), ("int8", -128)])
+    def test_scores_of_integer_files(self, dtype, least):
+        scores = np.array([[least, least + 200, least + 55]], dtype)
+        for label, top1 in ((1, 1), (0, 0), (2, 0)):
+            assert evaluate(lambda x: scores, np.zeros((1, 1)), [label]).top1 == top1
+
     def test_what_is_not_a_number_is_wrong(self):
         def model(images):
             return np.full((len(images), 3), np.nan)
@@ -89,6 +95,13 @@ class TestEvaluate:
     def test_errors(self, images, labels, message):
         with pytest.raises(ValueError, match=f"(?s){message}"):
             evaluate(lambda x: np.zeros((len(x), 3)), np.zeros((images, 1)), labels)
+
+    @pytest.mark.parametrize("images", [1, 2])
+    def test_labels_that_are_no_numbers(self, images):
+        batches = [(np.zeros((images, 1)), np.eye(3)[:images])]
+        message = f"one label.*Received: {3 * images} labels.*{images}, 3"
+        with pytest.raises(ValueError, match=f"(?s){message}"):
+            evaluate(lambda x: np.zeros((len(x), 3)), batches)
 
     def test_no_batches_and_no_labels(self):
         with pytest.raises(ValueError, match="one image at least"):

@@ -33,6 +33,12 @@ def test_largest_first():
     assert [name for _, name, _ in decoded[0]][1:] == ["truck", "ship", "horse", "frog"]
 
 
+def test_scores_of_integer_files():
+    scores = np.array([[-128, 100, -127], [0, 3, 127]], "int8")
+    decoded = decode_predictions(scores, 1, ["a", "b", "c"])
+    assert decoded == [[("b", "b", 100.0)], [("c", "c", 127.0)]]
+
+
 @pytest.mark.parametrize("dataset, classes", [("cifar10", 10), ("cifar100", 100)])
 def test_every_class_has_a_name_of_its_own(dataset, classes):
     (decoded,) = decode_predictions(-np.arange(classes)[None], classes, dataset)

@@ -84,7 +84,8 @@ def decode_predictions(
             f"dataset's {len(classes)} classes. Received: an array of shape "
             f"{preds.shape}"
         )
-    order = np.argsort(-preds, axis=1, kind="stable")[:, :top]
+    # The negative of an integer that int8 or uint8 holds may be another one's.
+    order = np.argsort(-preds.astype("float64"), axis=1, kind="stable")[:, :top]
     return [
         [(*classes[index], float(scores[index])) for index in indices]
         for indices, scores in zip(order, preds)

@@ -116,12 +116,19 @@ def _scores(model, images):
 
 def _right(scores, labels):
     """Counts the images whose class has the best score, or one of the five best."""
-    if scores.ndim != 2 or not (0 <= labels).all() or labels.max() >= scores.shape[1]:
+    if scores.ndim != 2 or len(scores) != len(labels):
+        raise ValueError(
+            "There must be one label, a number, and one row of scores for each image. "
+            f"Received: {len(labels)} labels, and outputs of shape {scores.shape}"
+        )
+    if not (0 <= labels).all() or labels.max() >= scores.shape[1]:
         raise ValueError(
             "Argument `labels` must hold numbers of the model's classes. Received: "
             f"labels from {labels.min()} to {labels.max()}, and a model with outputs "
             f"of shape {scores.shape}"
         )
+    # The negative of an integer that int8 or uint8 holds may be another one's.
+    scores = scores.astype("float64")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
     hits = best == labels[:, None]
     # Scores that are not finite count as a wrong answer.
