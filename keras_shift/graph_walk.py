@@ -72,6 +72,22 @@ def source_inputs(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     return sources
 
 
+def maker(tensor: keras.KerasTensor) -> keras.Operation:
+    """Returns the layer that computes a symbolic tensor.
+
+    Args:
+        tensor: A `keras.KerasTensor`.
+
+    Returns:
+        A layer, or an operation of `keras.ops`; where a functional model is called in
+        another one, its own layer.
+    """
+    operation, _, index = tensor._keras_history
+    if isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
+        return maker(operation.outputs[index])
+    return operation
+
+
 class _Call(keras.Operation):
     """Takes a layer's place in the copy, since to call the layer changes its model."""
 

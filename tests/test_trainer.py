@@ -432,6 +432,15 @@ def test_logits_are_told_from_probabilities():
     layer = keras.Model(model.inputs, keras.layers.Softmax()(model.outputs[0]))
     compile_model(layer, RECIPE, 10)
     assert not layer.loss.from_logits
+    for inner, from_logits in ((softmax, False), (tiny_model(), True)):
+        images = keras.Input(inner.input_shape[1:])
+        scaled = keras.layers.Rescaling(0.5)(images)
+        for outer in (
+            keras.Model(images, inner(scaled)),
+            keras.Sequential([images, keras.layers.Rescaling(0.5), inner]),
+        ):
+            compile_model(outer, RECIPE, 10)
+            assert outer.loss.from_logits is from_logits
 
 
 class TestShiftSGD:

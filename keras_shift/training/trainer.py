@@ -16,6 +16,7 @@ import keras
 from keras_shift.callbacks import FreezeShifts, ShiftSparsityLogger
 from keras_shift.environment import environment
 from keras_shift.files import only_writer, replacing
+from keras_shift.graph_walk import maker
 from keras_shift.image_files import naming_unreadable
 from keras_shift.recipe import Recipe
 from keras_shift.training import checkpoint
@@ -82,12 +83,9 @@ def compile_model(
 
 
 def _gives_probabilities(model):
-    for layer in model.layers:
-        if getattr(layer, "output", None) is model.outputs[0]:
-            activation = getattr(layer, "activation", None)
-            softmax = activation is keras.activations.softmax
-            return softmax or isinstance(layer, keras.layers.Softmax)
-    return False
+    last = maker(model.outputs[0])
+    softmax = getattr(last, "activation", None) is keras.activations.softmax
+    return softmax or isinstance(last, keras.layers.Softmax)
 
 
 def check_directory(directory: str | os.PathLike[str], resume: bool) -> None:
