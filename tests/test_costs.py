@@ -180,6 +180,17 @@ def test_refuses_what_cannot_be_exported_before_it_reads_images(clock):
     assert clock == [] and len(list(images)) == 2
 
 
+def test_refuses_layers_of_one_name(clock):
+    images = keras.Input((8, 8, 3))
+    twins = [give_shifts(two_units(), unit1_shift=5) for _ in range(2)]
+    for name, twin in zip("ab", twins):
+        twin.name = name
+    x = keras.layers.Average()([twin(images) for twin in twins])
+    with pytest.raises(ValueError, match="different names.*unit1_shift"):
+        shift_costs(keras.Model(images, x))
+    assert clock == []
+
+
 def test_refuses_a_model_without_learned_shifts():
     layers = [keras.Input((8, 8, 9)), keras_shift.layers.GroupedShift2D()]
     model = keras.Sequential(layers)

@@ -160,11 +160,13 @@ def shift_costs(
     """
     check_export(model, "model.tflite", quantize, representative_data, batch_size=1)
     copy = duplicate(model)
-    layers = {
-        layer.name: layer
-        for layer in shift_layers(copy)
-        if isinstance(layer, LearnedShift)
-    }
+    learned = [layer for layer in shift_layers(copy) if isinstance(layer, LearnedShift)]
+    layers = {layer.name: layer for layer in learned}
+    if len(layers) < len(learned):
+        raise ValueError(
+            "Argument `model` must have shift layers of different names. "
+            f"Received: {[layer.name for layer in learned]}"
+        )
     if not layers:
         raise ValueError(
             "Argument `model` has no layers with learned shifts. "
