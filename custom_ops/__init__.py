@@ -104,6 +104,7 @@ def _load() -> types.ModuleType:
         "keras_shift_shift2d",
         "keras_shift_sparse_shift2d_grad",
         "keras_shift_fused_unit2d",
+        "keras_shift_fused_chain2d",
     ):
         if not hasattr(module, name):
             raise _Broken(f"{_LIBRARY} does not register {name}")

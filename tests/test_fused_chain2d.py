@@ -86,6 +86,10 @@ def test_invalid_arguments():
         FusedChain2D([])
     with pytest.raises(ValueError, match="(?s)`precision`.*precision=half"):
         FusedChain2D(UNITS, "half")
+    with pytest.raises(ValueError, match="float32 only.*dtype=mixed_float16"):
+        FusedChain2D(UNITS, dtype="mixed_float16")
+    with pytest.raises(ValueError, match="(?s)`precision` of their own.*Received"):
+        FusedChain2D([{**UNITS[0], "precision": "bfloat16"}])
     with pytest.raises(ValueError, match="(?s)`filters`"):
         FusedChain2D([{**UNITS[0], "filters": 0}])
     chain = FusedChain2D(UNITS)

@@ -67,9 +67,19 @@ class FusedChain2D(keras.layers.Layer):
         # Images are float32 only, so the global dtype policy is ignored.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        if self.compute_dtype != "float32":
+            raise ValueError(
+                "FusedChain2D computes in float32 only, but for what `precision` "
+                f"rounds. Received: dtype={self.dtype_policy.name}"
+            )
         if not units:
             raise ValueError(
                 f"Argument `units` must have a unit at least. Received: units={units}"
+            )
+        if any("precision" in unit for unit in units):
+            raise ValueError(
+                "Argument `units` must not have a `precision` of their own: it is that "
+                f"of all. Received: units={units}"
             )
         self.precision = precision
         made = [FusedUnit2D(**unit, precision=precision) for unit in units]
