@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from keras_shift import zoo
+from keras_shift import analysis, zoo
 from networks import ROOT, load_tool
 
 pytest.importorskip("matplotlib").use("agg")
@@ -51,6 +51,17 @@ def test_kinds_of_shifts_are_those_of_one_layer(tool):
         counts = [int(text.get_text().replace(",", "")) for text in panel.texts]
         assert sum(counts) == channels
     assert unshifted[2] > 5 * max(unshifted[:2])
+
+
+def test_contributions_are_as_the_document_says(tool):
+    found = analysis.channel_contribution(
+        tool.network(tool.EXPANDED), tool.EXPANDED_LAYER
+    ).by_displacement
+    horizontal = found[0, -1], found[0, 1]
+    vertical = found[-1, 0], found[1, 0]
+    assert min(horizontal) > max(vertical) and min(vertical) > found[0, 0]
+    # In a cross, corners would contribute less.
+    assert {(-1, 1), (1, 1)} == {*sorted(found, key=found.get)[-2:]}
 
 
 def test_intensity_shows_every_operation_that_was_measured(tool):

@@ -28,7 +28,9 @@ IMAGES = 500
 # Fig. 5 of the SSL paper shows this layer of this training. It calls it block2_2.
 LAYER = "group2_module2_shift"
 PENALIZED = "shiftresnet20.cifar100.ssl_lambda5e-4.short"
-# The ShiftNet paper's Fig. 7 and 8 show a layer in the first group.
+# The ShiftNet paper's Fig. 7 and 8 show a module of 16 channels of this network.
+EXPANDED = "shiftresnet20.cifar100.e9.short"
+EXPANDED_LAYER = "group1_module2_shift"
 WITHOUT_PENALTY = "shiftresnet20.cifar10.ssl.short"
 LEARNED = "shiftresnet20.cifar10.ssl_lambda1e-4.short"
 GROUPED = "shiftresnet20.cifar10.ssl_grouped.short"
@@ -104,13 +106,13 @@ def history(data_dir):
 
 def contribution(data_dir):
     """Draws which neighbours count (ShiftNet paper, Fig. 7)."""
-    return analysis.channel_contribution(network(GROUPED), LAYER).plot()
+    return analysis.channel_contribution(network(EXPANDED), EXPANDED_LAYER).plot()
 
 
 def correlation(data_dir):
     """Draws which channels of a displacement tell the same (ShiftNet paper, Fig. 8)."""
     found = analysis.channel_correlation(
-        network(GROUPED), LAYER, images("cifar10", data_dir)
+        network(EXPANDED), EXPANDED_LAYER, images("cifar100", data_dir)
     )
     return found.plot()
 
