@@ -165,6 +165,15 @@ class TestTrain:
                 pattern = keras.ops.convert_to_numpy(layer.displacements)
                 np.testing.assert_array_equal(pattern, np.rint(pattern))
 
+    @pytest.mark.parametrize("epochs", [1, 2])
+    def test_displacements_freeze_in_short_trainings(self, epochs, tmp_path):
+        recipe = dataclasses.replace(
+            RECIPE, epochs=epochs, freeze_shifts=0.75, least_shifted=0.99
+        )
+        model = tiny_model()
+        train(model, recipe, tiny_data(), tmp_path, verbose=0)
+        assert not model.get_layer("module_shift").displacement_array().any()
+
     @pytest.mark.parametrize(
         "epoch, batch", [exhaustive(0, 2), (1, 3), exhaustive(3, 1)]
     )

@@ -221,7 +221,7 @@ def _train(model, recipe, data, directory, divided, callbacks, verbose, **option
     arguments = data.fit_arguments(recipe, done.epoch, divided)
     recorder = Recorder(directory, done, divided.writes)
     followers = [
-        *_recipe_callbacks(recipe, data, epochs),
+        *_recipe_callbacks(recipe, data, epochs, steps_per_epoch),
         *arguments.pop("callbacks"),
         ShiftSparsityLogger(),
         *callbacks,
@@ -268,7 +268,7 @@ def _write_origin(directory, recipe, begins):
             temporary.write_text(text, encoding="utf-8")
 
 
-def _recipe_callbacks(recipe, data, epochs):
+def _recipe_callbacks(recipe, data, epochs, steps_per_epoch):
     """Returns the callbacks that do to shifts what a recipe says."""
     if recipe.unshifted is not None:
         sparsify = SparsifyShifts(
@@ -279,8 +279,14 @@ def _recipe_callbacks(recipe, data, epochs):
         )
         return [sparsify]
     if recipe.freeze_shifts is not None:
-        freeze = round(recipe.freeze_shifts * epochs)
-        return [FreezeShifts(at_epoch=freeze, least_shifted=recipe.least_shifted)]
+        if epochs == 1:
+            # There is no other epoch before which shifts could freeze.
+            when = {"at_step": round(recipe.freeze_shifts * steps_per_epoch)}
+        else:
+            # Shifts would never freeze if that were rounded to the end.
+            last = epochs - (recipe.freeze_shifts < 1)
+            when = {"at_epoch": min(round(recipe.freeze_shifts * epochs), last)}
+        return [FreezeShifts(**when, least_shifted=recipe.least_shifted)]
     return []
 
 
