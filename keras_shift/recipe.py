@@ -247,6 +247,12 @@ class Recipe:
             self._refuse("epochs", "or `steps` must be given, and not both")
         if self.displacement_penalty and self.displacement_decay:
             self._refuse("displacement_decay", "excludes `displacement_penalty`")
+        if self.displacement_decay and self._never_learn():
+            self._refuse(
+                "displacement_decay",
+                "needs shifts that learn: a `freeze_shifts` of more than 0, or neither "
+                "`freeze_shifts` nor `unshifted`",
+            )
         if self.displacement_costs != "uniform" and not self.displacement_decay:
             self._refuse("displacement_costs", "belongs to `displacement_decay`")
         if self.least_shifted and self.freeze_shifts is None:
@@ -262,6 +268,12 @@ class Recipe:
             self._refuse("boundaries", "must increase, between 0 and 1")
         if (self.schedule == "step") != bool(self.boundaries):
             self._refuse("boundaries", 'belong to schedule="step", which needs them')
+
+    def _never_learn(self):
+        """Returns whether displacements stay as they are from the first step on."""
+        if self.unshifted is not None:
+            return not self.freeze_shifts
+        return self.freeze_shifts == 0
 
     def epochs_of(self, images: int) -> int:
         """Returns the number of passes over the training images.

@@ -61,6 +61,14 @@ class TestLearningRate:
             assert values[49] == pytest.approx(0.05)
             assert values[50] == pytest.approx(0.005)
 
+    @pytest.mark.parametrize("schedule", ["linear", "cosine"])
+    def test_a_short_training_does_not_only_warm_up(self, schedule):
+        recipe = dataclasses.replace(RECIPE, warmup=0.9, schedule=schedule)
+        rates = learning_rate(recipe, 4)
+        values = [float(rates(step)) for step in range(4)]
+        np.testing.assert_allclose(values, 0.05 * np.arange(4) / 3, rtol=1e-6)
+        assert float(learning_rate(recipe, 1)(0)) == pytest.approx(0.05)
+
     def test_config_round_trip(self):
         recipe = dataclasses.replace(RECIPE, warmup=0.2, schedule="linear")
         schedule = learning_rate(recipe, 100)

@@ -93,6 +93,15 @@ def test_a_penalty_is_stated_in_one_way():
         dataclasses.replace(RECIPE, displacement_decay=5, displacement_penalty=1e-4)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"freeze_shifts": 0}, {"unshifted": 0.9}, {"freeze_shifts": 0, "unshifted": 0.9}],
+)
+def test_only_shifts_that_learn_decay(fields):
+    with pytest.raises(ValueError, match="`displacement_decay` .* shifts that learn"):
+        dataclasses.replace(RECIPE, displacement_decay=5, **fields)
+
+
 def test_shifts_that_are_taken_away_leave_no_layer_to_be_emptied():
     with pytest.raises(ValueError, match="`least_shifted` .* excludes `unshifted`"):
         dataclasses.replace(RECIPE, freeze_shifts=0.5, unshifted=0.9, least_shifted=0.1)

@@ -21,7 +21,8 @@ def learning_rate(
         A `keras.optimizers.schedules.LearningRateSchedule`.
     """
     schedules = keras.optimizers.schedules
-    warmup = round(recipe.warmup * steps)
+    # Schedules need one step at least that the warmup leaves.
+    warmup = min(round(recipe.warmup * steps), steps - 1)
     peak = recipe.learning_rate
     if recipe.schedule == "cosine":
         if not warmup:
