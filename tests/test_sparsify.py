@@ -360,6 +360,7 @@ def test_a_recipe_may_begin_with_published_weights(alpha, suffix):
         ({"unshifted": 0.5, "begin": -1}, "`begin` must be a share"),
         ({"unshifted": 0.5, "begin": 0.6, "end": 0.5}, "`begin` must not be larger"),
         ({"unshifted": 0.5, "layer_cost": -1}, "`layer_cost` must be zero or more"),
+        ({"cost": 0.5, "layer_cost": float("inf")}, "`layer_cost` must be .* finite"),
         ({"unshifted": 0.5, "stages": 0}, "`stages` must be a positive integer"),
     ],
 )

@@ -1,5 +1,6 @@
 """Takes shifts away from a model while it trains."""
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -110,9 +111,9 @@ class SparsifyShifts(keras.callbacks.Callback):
                     f"Argument `{name}` must be a share, from 0 to 1. "
                     f"Received: {name}={share}"
                 )
-        if not layer_cost >= 0:
+        if not 0 <= layer_cost < math.inf:
             raise ValueError(
-                "Argument `layer_cost` must be zero or more. "
+                "Argument `layer_cost` must be zero or more, and finite. "
                 f"Received: layer_cost={layer_cost}"
             )
         if begin > end:
