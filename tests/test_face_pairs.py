@@ -116,6 +116,11 @@ class TestRoc:
         # Similarities that are the wrong way round: all pairs count as one, or none.
         assert best_threshold([0.1, 0.9, 0.8], [True, False, False]) > 0.9
         assert best_threshold([0.1, 0.9, 0.2], [True, False, True]) <= 0.1
+        assert best_threshold([1, 9, 8], [True, False, False]) > 9
+
+    def test_a_threshold_lies_above_the_neighbouring_float(self):
+        above = np.nextafter(0.5, 1)
+        assert best_threshold([above, 0.5], [True, False]) == above
 
 
 class TestEvaluatePairs:

@@ -370,7 +370,11 @@ def best_threshold(similarities: ArrayLike, same: ArrayLike) -> float:
     # The threshold lies below the last level that counts as one person, and above the
     # next.
     here, below = levels[index], levels[min(index + 1, len(levels) - 1)]
-    return float((here + below) / 2 if np.isfinite(here) else np.nextafter(below, 2))
+    if not np.isfinite(here):
+        return float(np.nextafter(below, np.inf))
+    middle = (here + below) / 2
+    # The middle of neighbouring floats may be the lower one, whose pairs must not pass.
+    return float(middle if middle > below else here)
 
 
 def roc_curve(
