@@ -234,9 +234,12 @@ class TestTypes:
             ({"output_name": ""}, "`output_name`.*''"),
             ({"labels": ["a", "b"]}, "3 classes.*2 names"),
             ({"labels": "abc"}, "`labels`.*labels='abc'"),
+            ({"labels": 5}, "`labels`.*labels=5"),
             ({"labels": ["a", "b", "c\nd"]}, "one line"),
             ({"labels": ["a", "b", ""]}, "one line"),
             ({"normalization": 255}, "`normalization`.*255"),
+            ({"normalization": "12"}, "`normalization`.*'12'"),
+            ({"normalization": ("127.5", "127.5")}, "pair of numbers.*'127.5'"),
             ({"normalization": (0, 0)}, r"positive number.*\(0, 0\)"),
             ({"normalization": (-1, 1)}, r"0 to 255.*\(-1, 1\)"),
             ({"normalization": (0, 1, 2)}, r"pair.*\(0, 1, 2\)"),
@@ -259,6 +262,12 @@ class TestReading:
         path = tmp_path / "model.tflite"
         to_tflite(classifier(), path, normalization=(127.5, 63.75), labels=labels)
         assert read_metadata(path) == Metadata((127.5,), (63.75,), labels)
+
+    def test_arguments_that_can_be_read_once(self, tmp_path):
+        path = tmp_path / "model.tflite"
+        normalization = iter((127.5, 63.75))
+        to_tflite(classifier(), path, normalization=normalization, labels=iter(LABELS))
+        assert read_metadata(path) == Metadata((127.5,), (63.75,), LABELS)
 
     def test_without_metadata(self, tmp_path):
         path = tmp_path / "model.tflite"

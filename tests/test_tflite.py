@@ -177,6 +177,10 @@ class TestVariants:
         assert report.input_shape == (3, 12, 12, 9)
         check(report, images, model, BOUNDS[quantize])
 
+    def test_a_whole_number_of_any_type_is_a_batch_size(self, small_model, tmp_path):
+        report = to_tflite(small_model, tmp_path / "model.tflite", batch_size=2.0)
+        assert LiteRTModel(report.path).input_shape[0] == 2
+
     def test_fewer_images_than_a_batch_still_make_an_int8_file(self, tmp_path):
         model = shift_only(keras.layers.Conv2D(4, 3))
         path = tmp_path / "model.tflite"

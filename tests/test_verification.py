@@ -1,5 +1,6 @@
 """A .tflite file beside the Keras model that it was made from."""
 
+import functools
 import sys
 
 import keras
@@ -13,6 +14,7 @@ from keras_shift.deploy import (
     to_tflite,
     verify,
 )
+from keras_shift.deploy.metadata import read_metadata
 from keras_shift.layers import GroupedShift2D
 from networks import pixels, predict, randomize
 
@@ -218,5 +220,7 @@ def test_without_litert_an_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     (tmp_path / "model.tflite").write_bytes(b"\0\0\0\0TFL3")
-    with pytest.raises(ImportError, match="pip install ai-edge-litert"):
-        LiteRTModel(tmp_path / "model.tflite")
+    write = functools.partial(to_tflite, classifier())
+    for use in (LiteRTModel, read_metadata, write):
+        with pytest.raises(ImportError, match="pip install ai-edge-litert"):
+            use(tmp_path / "model.tflite")

@@ -158,7 +158,7 @@ def shift_costs(
         ValueError: If the model has no learned shifts, and as `to_tflite` does.
         RuntimeError: As `to_tflite` does.
     """
-    check_export(model, "model.tflite", quantize, representative_data, batch_size=1)
+    check_export(model, "model.tflite", quantize, representative_data)
     copy = duplicate(model)
     learned = [layer for layer in shift_layers(copy) if isinstance(layer, LearnedShift)]
     layers = {layer.name: layer for layer in learned}

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_shift.integers import positive_integer
+from keras_shift.deploy.interpreter import interpreter_class
 from keras_shift.rewriting import is_its_graph
 
 _QUANTIZE = (None, "float16", "dynamic", "int8")
@@ -22,13 +22,13 @@ def check_export(
     path: str | os.PathLike[str],
     quantize: str | None,
     representative_data: Any,
-    batch_size: int,
 ) -> None:
     """Refuses what `to_tflite` cannot export, before it reads any images.
 
     The arguments are those of `to_tflite`.
 
     Raises:
+        ImportError: If LiteRT's interpreter is not installed.
         ValueError: If an argument is not one that `to_tflite` takes.
     """
     if keras.backend.backend() != "tensorflow":
@@ -37,6 +37,7 @@ def check_export(
             "and load it in a process with KERAS_BACKEND=tensorflow. "
             f"Received: backend {keras.backend.backend()}"
         )
+    interpreter_class()
     if quantize not in _QUANTIZE:
         raise ValueError(
             f"Argument `quantize` must be one of {_QUANTIZE}. "
@@ -47,7 +48,6 @@ def check_export(
             'quantize="int8" learns the ranges of activations from images. '
             "Received: representative_data=None. Pass some of the training images."
         )
-    positive_integer("batch_size", batch_size)
     if not os.fspath(path).endswith(".tflite"):
         raise ValueError(
             f"Argument `path` must end in .tflite. Received: path={os.fspath(path)}"
@@ -107,18 +107,24 @@ def check_interface(
             )
 
 
-def check_normalization(normalization: tuple[float, float]) -> None:
+def check_normalization(normalization: tuple[float, float]) -> tuple[float, float]:
     """Refuses a normalization that is none, or that LiteRT crashes on.
 
     Args:
         normalization: As in `to_tflite`.
 
+    Returns:
+        The pair as floats.
+
     Raises:
         ValueError: If it is something else.
     """
     try:
-        mean, std = map(float, normalization)
-        right = 0 <= mean <= 255 and _LEAST_STD <= std <= _LARGEST_STD
+        given = tuple(normalization)
+        # A text would become a number, too.
+        texts = any(isinstance(value, (str, bytes)) for value in given)
+        mean, std = map(float, given)
+        right = 0 <= mean <= 255 and _LEAST_STD <= std <= _LARGEST_STD and not texts
     except (TypeError, ValueError):
         right = False
     if not right:
@@ -127,6 +133,7 @@ def check_normalization(normalization: tuple[float, float]) -> None:
             f"value from 0 to 255 and a positive number from {_LEAST_STD:g} to "
             f"{_LARGEST_STD:g}. Received: normalization={normalization!r}"
         )
+    return mean, std
 
 
 def check_labels(labels: Sequence[str] | None, model: keras.Model) -> list[str] | None:
@@ -142,7 +149,10 @@ def check_labels(labels: Sequence[str] | None, model: keras.Model) -> list[str] 
     if labels is None:
         return None
     classes = model.outputs[0].shape[-1]
-    names = [] if isinstance(labels, (str, dict)) else list(labels)
+    try:
+        names = [] if isinstance(labels, (str, dict)) else list(labels)
+    except TypeError:
+        names = []
     lines = all(isinstance(name, str) and len(name.splitlines()) == 1 for name in names)
     if not lines or len(names) != classes:
         raise ValueError(

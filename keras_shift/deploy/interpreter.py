@@ -46,7 +46,7 @@ class LiteRTModel:
     """
 
     def __init__(self, path: str | os.PathLike[str], num_threads: int = 1) -> None:
-        _interpreter_class()  # Reading the file needs the same package.
+        interpreter_class()  # Reading the file needs the same package.
         self._load(TFLiteFile.read(path), path, num_threads)
 
     @classmethod
@@ -75,7 +75,7 @@ class LiteRTModel:
         num_threads = check_threads(num_threads)
         self.path = os.fspath(path)
         try:
-            self._interpreter = _interpreter_class()(
+            self._interpreter = interpreter_class()(
                 model_content=file.content, num_threads=num_threads
             )
             self._interpreter.allocate_tensors()
@@ -171,12 +171,19 @@ class LiteRTModel:
         return output.astype("float32")
 
 
-def _interpreter_class():
+def interpreter_class() -> type:
+    """Returns LiteRT's interpreter.
+
+    Reading and writing .tflite files needs the same package.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise ImportError(
-            "Running .tflite files needs LiteRT's interpreter: "
+            "Reading, writing or running .tflite files needs LiteRT's interpreter: "
             "`pip install ai-edge-litert`, which is also in the extras "
             '`"keras-shift[cpu]"` and `"keras-shift[tf]"`.'
         ) from error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_shift.deploy import flatbuffer
+from keras_shift.deploy.interpreter import interpreter_class
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import ModelT
@@ -85,9 +86,11 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
         they are.
 
     Raises:
+        ImportError: If LiteRT's interpreter is not installed.
         OSError: If there is no such file.
         ValueError: If it is no .tflite file, or a damaged one.
     """
+    interpreter_class()  # Reading the file needs the same package.
     file = flatbuffer.TFLiteFile.read(path)
     try:
         mean, std = _read_normalization(file.model)

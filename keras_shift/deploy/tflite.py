@@ -27,6 +27,7 @@ from keras_shift.deploy.metadata import annotate
 from keras_shift.deploy.verification import Verification, compare_with_model
 from keras_shift.files import replacing
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect, random_pixels
+from keras_shift.integers import positive_integer
 
 # This number of images is compared, which is small enough for a large network.
 _COMPARED_IMAGES = 32
@@ -155,14 +156,16 @@ def to_tflite(
         A `TFLiteReport`, which prints as a table.
 
     Raises:
+        ImportError: If LiteRT's interpreter is not installed.
         ValueError: If an argument is none of the above, a layer was quantized or
             has LoRA, or displacements of an `ActiveShift2D` are not numbers.
         RuntimeError: If the model cannot be converted: it needs operations that
             are not builtin, or one of its activations is always zero (int8).
     """
-    check_export(model, path, quantize, representative_data, batch_size)
+    check_export(model, path, quantize, representative_data)
+    batch_size = positive_integer("batch_size", batch_size)
     check_interface(quantize, input_type, output_type, input_name, output_name)
-    check_normalization(normalization)
+    normalization = check_normalization(normalization)
     labels = check_labels(labels, model)
     # Models of keras.applications have a list around their one input. Without it, the
     # model can be called with a tensor.

@@ -69,7 +69,7 @@ def write_report(
             complete steps and the number of all steps, or `None`. Defaults to `None`.
 
     Raises:
-        ImportError: If Matplotlib, tf-keras-vis or Jinja2 is not installed.
+        ImportError: If Matplotlib, tf-keras-vis, Jinja2 or LiteRT is not installed.
         ValueError: If an argument is none of the above, or as `to_tflite` does.
         RuntimeError: As `to_tflite` does for a float32 file.
     """
@@ -97,7 +97,7 @@ def _nothing(step, done, total):
 
 def _check(subject, path, costs, repeats):
     """Refuses what would fail after minutes of work."""
-    check_export(subject.model, "model.tflite", None, None, 1)
+    check_export(subject.model, "model.tflite", None, None)
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))) or os.path.isdir(path):
         raise ValueError(
             "Argument `path` must name a file in a folder that exists. "
