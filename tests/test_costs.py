@@ -142,6 +142,23 @@ def test_times_files_of_what_was_adapted(clock, monkeypatch):
     assert any(np.array_equal(answer, expected) for answer in answers)
 
 
+def test_displacements_count_as_their_layer_reads_them(clock):
+    """A layer that does not round moves a channel by any part of a pixel."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 16)),
+            keras_shift.layers.ActiveShift2D(name="unit1_shift"),
+            keras.layers.Conv2D(24, 1),
+            keras_shift.layers.SparseShift2D(name="unit2_shift"),
+        ]
+    )
+    for name, channels in CHANNELS.items():
+        model.get_layer(name).displacements.assign(np.full((2, channels), 0.3))
+    first, second = shift_costs(model, repeats=7).layers.values()
+    assert (first.shifted, second.shifted) == (16, 0)
+    assert first.own == pytest.approx(0.06 + 16 * 0.004) and second.own == 0
+
+
 def test_penalties_take_the_costs(clock):
     model = two_units()
     per_channel = shift_costs(model, repeats=7).per_channel
@@ -164,7 +181,7 @@ def test_times_real_files():
     )
     images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 9))
     before = predict(model, images.astype("float32"))
-    found = shift_costs(model, repeats=2)
+    found = shift_costs(model, repeats=2.0)
     assert list(found.layers) == list(COSTS)
     np.testing.assert_array_equal(before, predict(model, images.astype("float32")))
 
@@ -177,6 +194,9 @@ def test_refuses_what_cannot_be_exported_before_it_reads_images(clock):
         shift_costs(of_any_size, "int8", images)
     with pytest.raises(ValueError, match="Received: representative_data=None"):
         shift_costs(two_units(), "int8")
+    for repeats in (0, 1.5):
+        with pytest.raises(ValueError, match="`repeats` must be a positive integer"):
+            shift_costs(two_units(), "int8", images, repeats=repeats)
     assert clock == [] and len(list(images)) == 2
 
 

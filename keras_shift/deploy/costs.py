@@ -17,6 +17,7 @@ from keras_shift.deploy.interpreter import LiteRTModel
 from keras_shift.deploy.tflite import to_tflite
 from keras_shift.deploy.timing import machine, time_alternately, warm_up
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect
+from keras_shift.integers import positive_integer
 from keras_shift.layers.shift_layer import LearnedShift, shift_layers
 from keras_shift.rewriting import duplicate
 from keras_shift.table import to_text
@@ -155,9 +156,12 @@ def shift_costs(
         A `ShiftCosts`.
 
     Raises:
-        ValueError: If the model has no learned shifts, and as `to_tflite` does.
+        ImportError: As `to_tflite` does.
+        ValueError: If the model has no learned shifts, if `repeats` is not a positive
+            integer, and as `to_tflite` does.
         RuntimeError: As `to_tflite` does.
     """
+    repeats = positive_integer("repeats", repeats)
     check_export(model, "model.tflite", quantize, representative_data)
     copy = duplicate(model)
     learned = [layer for layer in shift_layers(copy) if isinstance(layer, LearnedShift)]
@@ -178,7 +182,12 @@ def shift_costs(
         representative_data = collect(
             representative_data, shape, name, CALIBRATION_IMAGES
         )
-    own = {name: layer.displacement_array() for name, layer in layers.items()}
+    own = {
+        name: (
+            layer.whole_displacements() if layer.rounds else layer.displacement_array()
+        )
+        for name, layer in layers.items()
+    }
     # Every file has displacements for some of the layers. The others have none.
     variants: dict[Any, dict] = {("none", ""): {}, ("all", ""): own}
     for name, displacements in own.items():
@@ -217,7 +226,7 @@ def shift_costs(
 
 
 def _shifted(displacements):
-    return int(np.count_nonzero(np.rint(displacements).any(axis=0)))
+    return int(np.count_nonzero(displacements.any(axis=0)))
 
 
 def _scattered(channels, share):
