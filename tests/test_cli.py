@@ -279,9 +279,18 @@ class TestList:
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"name": 1}'])
     def test_damaged_record(self, text, tmp_path, capsys, monkeypatch):
         monkeypatch.setenv("KERAS_SHIFT_WEIGHTS_DIR", str(tmp_path))
-        assert "none yet in" in fails(["list", "--weights"], capsys)
         (tmp_path / "a.json").write_text(text)
+        # Without weights beside it, a JSON file may be about anything.
+        assert "none yet in" in fails(["list", "--weights"], capsys)
+        (tmp_path / "a.weights.h5").touch()
         assert "a.json is no record" in fails(["list", "--weights"], capsys)
+
+    def test_folder_of_weights_that_is_none(self, capsys, monkeypatch):
+        monkeypatch.setenv("KERAS_SHIFT_WEIGHTS_DIR", "nowhere")
+        message = fails(["list", "--weights"], capsys)
+        assert (
+            "must name a folder. Received: KERAS_SHIFT_WEIGHTS_DIR=nowhere" in message
+        )
 
 
 class TestSummary:

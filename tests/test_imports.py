@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up. What stands on one floor does not know each other.
 FLOORS = (
     {"custom_ops", "integers", "tracing", "typing", "version"},
-    {"files", "former_names", "image_files", "json_text", "table"},
+    {"files", "former_names", "image_files", "json_text", "table", "weights_folder"},
     {
         "constraints",
         "environment",

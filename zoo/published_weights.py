@@ -2,9 +2,9 @@
 
 import fnmatch
 import hashlib
-import os
 from pathlib import Path
 
+from keras_shift.weights_folder import folder, published, recorded, weights_of
 from keras_shift.zoo.record import Record
 
 _NO_IMAGENET = (
@@ -12,25 +12,6 @@ _NO_IMAGENET = (
     'yet; `keras_shift.zoo.recipes.list_recipes("imagenet2012.*")` lists the recipes '
     "that there are. "
 )
-
-
-def folder() -> Path:
-    """Returns the path of the folder with the published weights.
-
-    Returns:
-        A `Path`: the environment variable KERAS_SHIFT_WEIGHTS_DIR, or the folder inside
-        this package.
-
-    Raises:
-        ValueError: If the environment variable does not name a folder.
-    """
-    chosen = os.environ.get("KERAS_SHIFT_WEIGHTS_DIR")
-    if chosen and not os.path.isdir(chosen):
-        raise ValueError(
-            "The environment variable KERAS_SHIFT_WEIGHTS_DIR must name a folder. "
-            f"Received: KERAS_SHIFT_WEIGHTS_DIR={chosen}"
-        )
-    return Path(chosen or Path(__file__).parent / "weights")
 
 
 def list_weights(pattern: str = "*") -> list[str]:
@@ -51,18 +32,7 @@ def list_weights(pattern: str = "*") -> list[str]:
     Returns:
         A list of strings.
     """
-    # The folder may hold other JSON files, too.
-    names = [name for name in _recorded() if _weights_of(name).exists()]
-    return fnmatch.filter(names, pattern)
-
-
-def _recorded():
-    """Returns the names of all files that may be records."""
-    return sorted(path.name.removesuffix(".json") for path in folder().glob("*.json"))
-
-
-def _weights_of(name):
-    return folder() / f"{name}.weights.h5"
+    return fnmatch.filter(published(), pattern)
 
 
 def get_record(name: str) -> Record:
@@ -112,7 +82,7 @@ def checked_file(record: Record) -> Path:
     Raises:
         ValueError: If the file is missing, damaged, or not the record's.
     """
-    path = _weights_of(record.name)
+    path = weights_of(record.name)
     if not path.is_file():
         wrong = "is missing"
     elif (size := path.stat().st_size) != record.bytes:
@@ -144,16 +114,16 @@ def find(constructor: str, weights: str, alpha: float) -> Record:
     Raises:
         ValueError: If there are no such weights.
     """
-    published, damaged = [], []
-    for name in _recorded():
+    records, damaged = [], []
+    for name in recorded():
         try:
             record = get_record(name)
         except ValueError as error:
             damaged.append(str(error))
             continue
         if record.constructor == constructor:
-            published.append(record)
-    named = [record for record in published if record.weights == weights]
+            records.append(record)
+    named = [record for record in records if record.weights == weights]
     for record in named:
         if record.arguments["alpha"] == alpha:
             return record
@@ -165,7 +135,7 @@ def find(constructor: str, weights: str, alpha: float) -> Record:
             f"alpha={' and '.join(map(str, widths))}. {unread}"
             f"Received: alpha={alpha}, weights={weights!r}"
         )
-    names = sorted({record.weights for record in published})
+    names = sorted({record.weights for record in records})
     why_not = _NO_IMAGENET if weights in ("imagenet", "imagenet2012") else ""
     raise ValueError(
         "Argument `weights` must be None (random weights), the path of a .weights.h5 "

@@ -7,10 +7,12 @@ import argparse
 import csv
 import fnmatch
 import json
-import os
 from pathlib import Path
 
+from keras_shift import weights_folder
 from keras_shift.table import simple_table, to_text
+
+_COUNTS = Path(__file__).resolve().parents[1] / "zoo" / "counts.csv"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -20,12 +22,13 @@ def run(arguments: argparse.Namespace) -> None:
         arguments: Arguments of the command line.
 
     Raises:
-        ValueError: If there are no networks or weights of this name.
+        ValueError: If there are no networks or weights of this name, or if the
+            environment variable KERAS_SHIFT_WEIGHTS_DIR does not name a folder.
     """
     if arguments.weights:
         print(_table_of_weights(arguments.pattern))
         return
-    with open(_zoo() / "counts.csv", newline="") as file:
+    with open(_COUNTS, newline="") as file:
         counts = {row["name"]: row for row in csv.DictReader(file)}
     names = fnmatch.filter(counts, arguments.pattern)
     if not names:
@@ -52,33 +55,27 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def _zoo():
-    return Path(__file__).resolve().parents[1] / "zoo"
-
-
 def _table_of_weights(pattern):
-    folder = Path(os.environ.get("KERAS_SHIFT_WEIGHTS_DIR") or _zoo() / "weights")
-    paths = {path.stem: path for path in folder.glob("*.json")}
-    names = sorted(fnmatch.filter(paths, pattern))
-    if not names:
+    folder, names = weights_folder.folder(), weights_folder.published()
+    matching = fnmatch.filter(names, pattern)
+    if not matching:
         raise ValueError(
             "No published weights have a name like this. There are "
-            f"{sorted(paths) or 'none yet'} in {folder}. Received: pattern={pattern!r}"
+            f"{names or 'none yet'} in {folder}. Received: pattern={pattern!r}"
         )
     table = simple_table(
         ("Name", "Constructor", "weights="),
         numbers=("Input", "Top-1", "Top-5", "int8", "MB"),
     )
     terms: dict[str, list[str]] = {}
-    for name in names:
+    for name in matching:
+        path = folder / f"{name}.json"
         try:
-            record = json.loads(paths[name].read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
             table.add_row(*_row_of_weights(record))
             terms.setdefault(record["licence"], []).append(name)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{paths[name]} is no record of weights: {error!r}"
-            ) from error
+            raise ValueError(f"{path} is no record of weights: {error!r}") from error
     lines = [f"{', '.join(weights)}: {licence}" for licence, weights in terms.items()]
     return "\n".join([to_text(table), "", "Terms", *lines])
 
