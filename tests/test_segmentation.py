@@ -224,8 +224,15 @@ class TestNetwork:
             SegmentationNet(pyramid(levels, size), 2)
 
     def test_refuses_what_has_no_maps(self):
+        class Subclassed(keras.Model):
+            def call(self, x):
+                return {"P1": x}
+
         images = keras.Input((32, 32, 1))
-        for backbone in (keras.Model(images, images), "fenet"):
+        not_built = keras.Sequential([keras.layers.ReLU()])
+        called = Subclassed()
+        called(images)
+        for backbone in (keras.Model(images, images), "fenet", not_built, called):
             with pytest.raises(ValueError, match="(?s)`backbone`.*include_top=False"):
                 SegmentationNet(backbone, 2)
 

@@ -190,6 +190,8 @@ class TestDistribution:
             analysis.displacement_distribution(small(), 0)
         with pytest.raises(ValueError, match="`target` must be a layer with learned"):
             analysis.displacement_distribution(built(GroupedShift2D()))
+        with pytest.raises(ValueError, match="`target` must be .* and built"):
+            analysis.displacement_distribution(SparseShift2D())
         endless = built(shift([[np.inf, 0], [0, 0]]), 2)
         with pytest.raises(ValueError, match="Received: 1 that are not"):
             analysis.displacement_distribution(endless)
@@ -447,6 +449,20 @@ class TestContribution:
                 analysis.channel_contribution(model, "shift")
         with pytest.raises(ValueError, match="followed by nothing"):
             analysis.channel_contribution(keras.Model(images, moved), "shift")
+
+    def test_refuses_subclassed_models(self):
+        class Subclassed(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.shift = shift()
+
+            def call(self, x):
+                return self.shift(x)
+
+        model = Subclassed()
+        model(np.zeros((1, 8, 8, 9)))
+        with pytest.raises(ValueError, match="`model` must be a functional"):
+            analysis.channel_contribution(model, "shift")
 
     def test_a_kernel_of_zeros(self):
         found = analysis.channel_contribution(small(kernel=np.zeros((9, 2))), "shift")

@@ -170,7 +170,7 @@ def _checked_maps(backbone):
     maps = getattr(backbone, "output", None)
     if (
         not isinstance(backbone, keras.Model)
-        or len(backbone.inputs) != 1
+        or len(getattr(backbone, "inputs", None) or ()) != 1
         or not isinstance(maps, dict)
         or not maps
         or not all(re.fullmatch(r"P\d", str(key)) for key in maps)

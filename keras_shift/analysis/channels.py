@@ -296,6 +296,11 @@ def channel_contribution(
     - [Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions](
         https://arxiv.org/abs/1711.08141), Section 4.2 and Fig. 7
     """
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            "Argument `model` must be a functional or sequential model that is built. "
+            f"Received: model={model}"
+        )
     shift = _shift_of(model, layer)
     convolution = _following(model, shift)
     kernel = keras.ops.convert_to_numpy(keras.ops.cast(convolution.kernel, "float32"))

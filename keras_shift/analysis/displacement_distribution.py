@@ -81,8 +81,8 @@ def displacement_distribution(
         A `DisplacementDistribution`, which `plot` draws.
 
     Raises:
-        ValueError: If there are no learned shifts, if some are not finite, or if
-            `bin_width` is not positive.
+        ValueError: If there are no learned shifts, if some are not built or not finite,
+            or if `bin_width` is not positive.
 
     References:
 
@@ -94,10 +94,10 @@ def displacement_distribution(
         )
     layers = shift_layers(target) if isinstance(target, keras.Model) else [target]
     learned = [layer for layer in layers if isinstance(layer, LearnedShift)]
-    if not learned:
+    if not learned or not all(layer.built for layer in learned):
         raise ValueError(
             "Argument `target` must be a layer with learned shifts, or a model with "
-            f"such layers. Received: target={target}"
+            f"such layers, and built. Received: target={target}"
         )
     values = np.concatenate([layer.displacement_array().ravel() for layer in learned])
     if not np.isfinite(values).all():
