@@ -294,8 +294,9 @@ class TestErrors:
     def test_datasets_without_labels(self):
         tfds = pytest.importorskip("tensorflow_datasets")
         with tfds.testing.mock_data(num_examples=1):
-            with pytest.raises(ValueError, match="must be one of images with a label"):
-                load_data("imdb_reviews", SIZE, augmentation="inception")
+            for augmentation in ("inception", "none"):
+                with pytest.raises(ValueError, match="of images with a label"):
+                    load_data("imdb_reviews", SIZE, augmentation=augmentation)
 
 
 def test_interrupted_training_ends_alike(folders, tmp_path):

@@ -378,8 +378,8 @@ def _from_tfds(name, image_size, data_dir, streamed):
     builder.download_and_prepare()
     # The builder knows no splits when tests replace its data with made-up examples.
     held_out = next((s for s in _HELD_OUT if s in builder.info.splits), "test")
+    splits = [TFDSSplit(builder, split) for split in ("train", held_out)]
     if streamed:
-        splits = [TFDSSplit(builder, split) for split in ("train", held_out)]
         return StreamedData(name, image_size, splits[0].class_names, *splits)
 
     def fit(image, label):
@@ -387,13 +387,11 @@ def _from_tfds(name, image_size, data_dir, streamed):
 
     def read(split):
         dataset = builder.as_dataset(split=split, as_supervised=True)
-        if builder.info.features["image"].shape[:2] != image_size:
+        if builder.info.features[splits[0].image].shape[:2] != image_size:
             dataset = dataset.map(fit)
         return _arrays(dataset.batch(_DECODING_BATCH).prefetch(2))
 
-    label = builder.info.features["label"]
-    names = label.names or [str(index) for index in range(label.num_classes)]
-    return _checked(name, read("train"), read(held_out), names)
+    return _checked(name, read("train"), read(held_out), splits[0].class_names)
 
 
 def _fitted(image, image_size):
