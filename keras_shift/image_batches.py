@@ -46,7 +46,7 @@ def batches(
 
     Yields:
         Pairs of a float32 array of shape `(count, *shape)` and an array of `count`
-        labels, or `None`.
+        labels, or `None`. Labels that are a dict are left out.
 
     Raises:
         ValueError: If there is something else in `data`, an image whose file cannot be
@@ -62,6 +62,8 @@ def _checked(batch, shape, argument):
     labels = None
     if isinstance(batch, (tuple, list)):
         batch, labels = batch[0], batch[1] if len(batch) > 1 else None
+    if isinstance(labels, dict):
+        labels = None  # They are not one label for each image.
     if isinstance(batch, dict):
         raise ValueError(
             f"Argument `{argument}` must hold images or tuples (images, labels). "

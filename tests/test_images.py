@@ -82,6 +82,15 @@ def test_one_image():
     np.testing.assert_array_equal(collect(IMAGES[0], SHAPE, "data", 5), IMAGES[:1])
 
 
+def test_labels_that_are_a_dict_are_ignored():
+    boxes = {"boxes": np.zeros((10, 2, 4))}
+    ((images, labels),) = batches([(IMAGES, boxes)], SHAPE, "data")
+    np.testing.assert_array_equal(images, IMAGES)
+    assert labels is None
+    ((images, labels),) = batches([(IMAGES[0], boxes)], SHAPE, "data")
+    assert images.shape == (1, *SHAPE) and labels is None
+
+
 @pytest.mark.parametrize("endless", [Endless, lambda: itertools.repeat(IMAGES)])
 def test_no_more_is_read_than_is_needed(endless):
     assert collect(endless(), SHAPE, "data", 25).shape == (25, *SHAPE)
