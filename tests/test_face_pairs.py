@@ -211,8 +211,12 @@ class TestSimilarities:
         for arguments in ((first[:0], second), (first[0], second)):
             with pytest.raises(ValueError, match="one frame at least"):
                 video_similarity(*arguments)
-        with pytest.raises(ValueError, match="`frame_pairs` must be an integer, 1"):
-            video_similarity(first, second, 0)
+        assert video_similarity(first, second, 10.0) == video_similarity(
+            first, second, 10
+        )
+        for frame_pairs in (0, 1.5):
+            with pytest.raises(ValueError, match="`frame_pairs` must be a positive"):
+                video_similarity(first, second, frame_pairs)
 
 
 def test_names_are_public():

@@ -118,6 +118,7 @@ def test_50_has_a_module_for_each_3x3_convolution():
     [
         ({"alpha": 0}, "`alpha`.*alpha=0"),
         ({"expansion": 0}, "`expansion`.*expansion=0"),
+        ({"expansion": 2.5}, "`expansion`.*expansion=2.5"),
         ({"wiring": "plain"}, "`wiring`.*wiring=plain"),
         ({"module": "sc"}, "`module`.*module=sc"),
         ({"spatial": "conv"}, "`spatial`.*spatial=conv"),
@@ -129,5 +130,6 @@ def test_message_names_the_argument_and_what_was_received(arguments, message):
 
 
 def test_50_has_the_same_messages():
-    with pytest.raises(ValueError, match="`expansion`.*expansion=-3"):
-        ShiftResNet50(expansion=-3)
+    for expansion in (-3, 2.5):
+        with pytest.raises(ValueError, match=f"`expansion`.*expansion={expansion}"):
+            ShiftResNet50(expansion=expansion)

@@ -176,6 +176,7 @@ def FENet(
     - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285)
     """
     arguments.check_positive("alpha", alpha)
+    output_stride = arguments.integer("output_stride", output_stride)
     arguments.check_choice("output_stride", output_stride, _OUTPUT_STRIDES)
     arguments.check_choice("expand_from", expand_from, ("input", "output"))
     layers = _feature_layers(output_stride, squeeze_excite)
@@ -183,7 +184,7 @@ def FENet(
         features = _checked_features(features, tuple(layers), include_top, pooling)
     if head_filters is None:
         head_filters = _width(1380, alpha)
-    arguments.check_positive("head_filters", head_filters)
+    head_filters = arguments.integer("head_filters", head_filters)
     if squeeze_ratio is None:
         squeeze_ratio = _SQUEEZE_RATIOS.get(squeeze_excite)
     style = blocks.BlockStyle(

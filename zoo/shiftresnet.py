@@ -102,7 +102,7 @@ def _cifar_constructor(depth):
             Section 5.1
         """
         arguments.check_positive("alpha", alpha)
-        arguments.check_positive("expansion", expansion)
+        expansion = arguments.integer("expansion", expansion)
         arguments.check_choice("wiring", wiring, tuple(DEFAULT_SPATIAL))
         arguments.check_choice("module", module, shiftnet.MODULES)
         groups = resnet.cifar_groups(depth)
@@ -247,7 +247,7 @@ def ShiftResNet50(
         https://arxiv.org/abs/1711.08141), Section 3.1
     """
     arguments.check_positive("alpha", alpha)
-    arguments.check_positive("expansion", expansion)
+    expansion = arguments.integer("expansion", expansion)
     style = blocks.BlockStyle(
         spatial=spatial,
         displacement_initializer=displacement_initializer,

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_shift.integers import positive_integer
+
 # For an interval, pairs are drawn anew so many times. It has this part of the results.
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
@@ -256,11 +258,7 @@ def video_similarity(
             "embedding_dim), and one frame at least. Received: first.shape="
             f"{videos[0].shape}, second.shape={videos[1].shape}"
         )
-    if frame_pairs < 1:
-        raise ValueError(
-            "Argument `frame_pairs` must be an integer, 1 or more. "
-            f"Received: frame_pairs={frame_pairs!r}"
-        )
+    frame_pairs = positive_integer("frame_pairs", frame_pairs)
     random = np.random.default_rng(seed)
     chosen = [video[random.integers(len(video), size=frame_pairs)] for video in videos]
     return float(similarities(*chosen).mean())
