@@ -620,6 +620,9 @@ class TestExport:
         labels.write_text("a\nb\n")
         message = fails([*command, "--labels", str(labels)], capsys)
         assert "names of 3 classes" in message and "['a', 'b']" in message
+        labels.write_text("")
+        message = fails([*command, "--labels", str(labels)], capsys)
+        assert "names of 3 classes" in message and "labels=[]" in message
 
     def test_network_of_the_zoo(self, tmp_path, capsys):
         """Its weights are random, but the same ones when the file is verified."""

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
             "--quantize int8 learns the ranges of activations from images: name "
             "a folder of some of the training images with --data."
         )
-    labels = arguments.labels and _lines(arguments.labels)
+    labels = None if arguments.labels is None else _lines(arguments.labels)
     model = models.load_with_weights(arguments)
     check_memory(model, arguments.batch_size)
     images = paths = None
@@ -34,9 +34,10 @@ def run(arguments: argparse.Namespace) -> None:
         dataset = load_images(arguments.data, model, shuffle=True)
         paths = dataset.file_paths
         images = dataset.map(lambda images, labels: images)
-        if not labels and len(dataset.class_names) == model.output_shape[-1]:
+        if labels is None and len(dataset.class_names) == model.output_shape[-1]:
             labels = dataset.class_names
-    labels = labels or _labels_of_weights(arguments, model)
+    if labels is None:
+        labels = _labels_of_weights(arguments, model)
     say(f"Converting {model.name}, running the file and comparing it with Keras.")
     with quiet(arguments.verbose), naming_unreadable(paths):
         report = deploy.to_tflite(
