@@ -59,7 +59,8 @@ def rewrite(
             `"float32"`.
 
     Returns:
-        A `keras.Model` with weights of its own, which is compiled if `model` is.
+        A `keras.Model` with weights of its own. It is compiled if `model` is, unless
+        that is sequential and has replacements outside of the models inside of it.
 
     Raises:
         ValueError: For a subclassed model, whose layers cannot be exchanged, for layers
