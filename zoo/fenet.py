@@ -176,7 +176,7 @@ def FENet(
     - [All You Need is a Few Shifts](https://arxiv.org/abs/1903.05285)
     """
     arguments.check_positive("alpha", alpha)
-    output_stride = arguments.integer("output_stride", output_stride)
+    arguments.integer("output_stride", output_stride)
     arguments.check_choice("output_stride", output_stride, _OUTPUT_STRIDES)
     arguments.check_choice("expand_from", expand_from, ("input", "output"))
     layers = _feature_layers(output_stride, squeeze_excite)
