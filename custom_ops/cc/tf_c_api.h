@@ -31,7 +31,6 @@ const char* TF_Message(const TF_Status*);
 typedef enum TF_DataType {
   TF_FLOAT = 1,
   TF_DOUBLE = 2,
-  TF_INT32 = 3,
   TF_INT8 = 6,
   TF_BFLOAT16 = 14,
   TF_HALF = 19,
@@ -49,7 +48,6 @@ void TF_DeleteTensor(TF_Tensor*);
 TF_DataType TF_TensorType(const TF_Tensor*);
 int TF_NumDims(const TF_Tensor*);
 int64_t TF_Dim(const TF_Tensor*, int index);
-size_t TF_TensorByteSize(const TF_Tensor*);
 void* TF_TensorData(const TF_Tensor*);
 
 // kernels.h
