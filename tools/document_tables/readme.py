@@ -87,7 +87,7 @@ def supported():
     """Returns the oldest and the newest versions in which all has passed."""
     cells = [cell for cell in read_results("versions.csv") if not cell["failure"]]
     backends = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
-    found = [("Python", [cell["python"] for cell in cells])]
+    found = [("Python", [cell["python"].rpartition(".")[0] for cell in cells])]
     found += [("Keras", [cell["keras"] for cell in cells])]
     for backend, name in backends.items():
         some = [cell for cell in cells if cell["backend"].startswith(backend)]
@@ -99,11 +99,10 @@ def supported():
 
 
 def _from_to(versions):
-    # What is below 1.0 may break between its third numbers, too.
-    kept = 3 if versions[0].startswith("0.") else 2
-    first = ".".join(versions[0].split(".")[:kept])
+    # The third number of the oldest is said where earlier ones were left out.
+    first = versions[0].removesuffix(".0")
     last = ".".join(versions[-1].split(".")[:2])
-    return first if first == last else f"{first} to {last}"
+    return last if first.startswith(f"{last}.") or first == last else f"{first} to {last}"
 
 
 def _numbers(version):
