@@ -47,8 +47,8 @@ from keras_shift.files import replacing  # noqa: E402
 
 LEAST_PIXELS = 16  # The shorter side of every picture has at least as many.
 HELD_OUT = 12  # At most so many photographs are held out.
-# The stand-in for a painting has so many strokes. They are broad: of thin ones, networks
-# learn no colour for what is flat in a photograph.
+# The stand-in for a painting has so many strokes. They are broad: of thin ones,
+# networks learn no colour for what is flat in a photograph.
 STROKES = 900
 CALIBRATION_IMAGES = 8
 DRAWN_IMAGES = 4

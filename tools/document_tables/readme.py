@@ -102,7 +102,7 @@ def _from_to(versions):
     # The third number of the oldest is said where earlier ones were left out.
     first = versions[0].removesuffix(".0")
     last = ".".join(versions[-1].split(".")[:2])
-    return last if first.startswith(f"{last}.") or first == last else f"{first} to {last}"
+    return last if f"{first}.".startswith(f"{last}.") else f"{first} to {last}"
 
 
 def _numbers(version):
