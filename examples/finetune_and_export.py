@@ -311,6 +311,9 @@ def report_rows(rows, data, how, console):
 def _text(key, value):
     if "top-1" in key or key == "unshifted":
         return value and f"{value:.1%}"
+    if key == "start":
+        # Names of weights may be longer than a column, and break best at the dot.
+        return value.replace(".", ".\n")
     if key.endswith(" ms"):
         return f"{value:.2f}"
     return f"{value:,.1f}" if isinstance(value, float) else value
