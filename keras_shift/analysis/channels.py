@@ -22,6 +22,7 @@ from keras_shift.analysis.activations import (
 from keras_shift.graph import Graph
 from keras_shift.layers import SqueezeExcite2D
 from keras_shift.layers.shift_layer import ShiftLayer
+from keras_shift.rewriting import is_its_graph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -296,7 +297,7 @@ def channel_contribution(
     - [Shift: A Zero FLOP, Zero Parameter Alternative to Spatial Convolutions](
         https://arxiv.org/abs/1711.08141), Section 4.2 and Fig. 7
     """
-    if not getattr(model, "inputs", None):
+    if not is_its_graph(model):
         raise ValueError(
             "Argument `model` must be a functional or sequential model that is built. "
             f"Received: model={model}"
