@@ -299,3 +299,22 @@ def test_results_are_complete(benchmark):
         ]
         assert [float(r["to_fastest"]) for r in fastest] == [1]
     assert len({(r["machine"], r["versions"]) for r in rows}) == 1
+
+
+def test_one_image_is_as_the_guide_for_servers_says():
+    """In float32 LiteRT is faster than `fuse`, and in bfloat16 `fuse` than LiteRT."""
+    with open(ROOT / "benchmarks" / "results" / "runtimes.csv", newline="") as file:
+        ratios = {
+            tuple(row[key] for key in ("threads", "network", "runtime", "precision")): (
+                float(row["ratio"])
+            )
+            for row in csv.DictReader(file)
+            if row["batch"] == "1"
+        }
+    for threads in "12":
+        for network in ("FE-Net 1.0", "FE-Net 0.75"):
+            fused, half = (
+                ratios[threads, network, "TensorFlow", precision]
+                for precision in ("float32", "bfloat16")
+            )
+            assert half < ratios[threads, network, "LiteRT", "float32"] < fused
