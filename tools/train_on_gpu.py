@@ -537,11 +537,20 @@ def train_one(work, run, arguments):
     if not (folder / CHECKPOINT).exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SOURCES).write_text(sources(), encoding="utf-8")
-    given = ["--seed", str(seed), "--data-dir", str(work / "data"), *arguments]
-    cli.main(["train", recipe, "--output", str(folder), "--resume", *given])
+    if Path(recipe).with_suffix(".network").exists():
+        # It is none of the zoo's.
+        sys.path.insert(0, str(ROOT / "benchmarks"))
+        import peers
+
+        peers.train(Path(recipe), work / "data", folder)
+        model = peers.read_run(folder)
+    else:
+        given = ["--seed", str(seed), "--data-dir", str(work / "data"), *arguments]
+        cli.main(["train", recipe, "--output", str(folder), "--resume", *given])
+        model = publishing.read_run(folder).model
     # The optimizer's momentum is left out, since nothing needs it here.
     with replacing(folder / WEIGHTS) as temporary:
-        publishing.read_run(folder).model.save_weights(temporary)
+        model.save_weights(temporary)
 
 
 def wait_and_collect(work, runs, seconds):

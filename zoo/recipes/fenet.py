@@ -138,6 +138,16 @@ _CIFAR100_SPARSE = dataclasses.replace(
     layer_cost=8.0,
 )
 
+# What a file may take at most (docs/frontier.md) needs layers without any shift here,
+# too.
+_CIFAR100_FEW_SHIFTS = dataclasses.replace(
+    _TINY_IMAGENET_FEW_SHIFTS,
+    name="cifar100.fenet_1.0.few_shifts",
+    arguments={**_CIFAR100.arguments, "max_displacement": 1},
+    dataset="cifar100",
+    crop_padding=4,
+)
+
 
 def _at_other_widths(recipe, widths):
     for alpha in widths:
@@ -157,7 +167,7 @@ RECIPES = (
     _TINY_IMAGENET_SPARSE,
     *_at_other_widths(_TINY_IMAGENET_SPARSE, (0.5, 0.75)),
     _TINY_IMAGENET_WIDE_FEW_SHIFTS,
-    *_at_other_widths(_TINY_IMAGENET_FEW_SHIFTS, (0.75,)),
+    *_at_other_widths(_TINY_IMAGENET_FEW_SHIFTS, (0.5, 0.75)),
     _TINY_IMAGENET_SPARSIFIED,
     *_at_other_widths(_TINY_IMAGENET_EMPTIED, (0.75,)),
     _TINY_IMAGENET_WIDE_EMPTIED,
@@ -165,4 +175,5 @@ RECIPES = (
     _CIFAR100,
     _CIFAR100_SPARSE,
     *_at_other_widths(_CIFAR100_SPARSE, (0.75,)),
+    *_at_other_widths(_CIFAR100_FEW_SHIFTS, (0.75,)),
 )
