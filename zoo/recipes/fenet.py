@@ -148,6 +148,16 @@ _CIFAR100_FEW_SHIFTS = dataclasses.replace(
     crop_padding=4,
 )
 
+_CIFAR100_EMPTIED = dataclasses.replace(
+    _TINY_IMAGENET_EMPTIED,
+    name="cifar100.fenet_1.0.emptied",
+    arguments={**_CIFAR100.arguments, "max_displacement": 1},
+    dataset="cifar100",
+    crop_padding=4,
+    initial_weights="cifar100.sparse",
+    unshifted=0.9,
+)
+
 
 def _at_other_widths(recipe, widths):
     for alpha in widths:
@@ -176,4 +186,5 @@ RECIPES = (
     _CIFAR100_SPARSE,
     *_at_other_widths(_CIFAR100_SPARSE, (0.75,)),
     *_at_other_widths(_CIFAR100_FEW_SHIFTS, (0.75,)),
+    *_at_other_widths(_CIFAR100_EMPTIED, (0.75,)),
 )
