@@ -164,8 +164,9 @@ def start_of(constructor, alpha, weights):
         return None
     # All networks start from the dataset whose images are most like photographs.
     own = [record for record in own if record.dataset == "tiny_imagenet"]
-    fewest = max(own, key=lambda record: record.shift_sparsity or 0.0, default=None)
-    return fewest and fewest.weights
+    few = [record for record in own if (record.shift_sparsity or 0.0) >= 0.8] or own
+    best = max(few, key=lambda record: record.top1, default=None)
+    return best and best.weights
 
 
 def build(constructor, alpha, data, output_stride, weights, seed):

@@ -178,7 +178,7 @@ class TestNetworks:
             model, start = example.build(
                 zoo.FENet, alpha, data, 16, arguments.weights, 3
             )
-            assert start in ("tiny_imagenet.emptied", "tiny_imagenet.sparsified")
+            assert start in ("tiny_imagenet.sparse", "tiny_imagenet.few_shifts")
             assert example.unshifted(model) >= 0.8
         model, start = example.build(
             zoo.MobileNetV2, 1.0, data, 16, arguments.weights, 3

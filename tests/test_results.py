@@ -273,8 +273,11 @@ class TestWhatTheStudiesSay:
                 assert 100 / 9 < found["shift sparsity"] < 15.5
             else:
                 assert found["shift sparsity"] >= 80
-        dense, sparsified = (
-            weights[f"fenet_1.0.tiny_imagenet{end}"]["top-1"]
-            for end in ("", ".sparsified")
+        dense, few, sparsified = (
+            weights[f"fenet_1.0.tiny_imagenet{end}"]
+            for end in ("", ".few_shifts", ".sparsified")
         )
-        assert dense - sparsified == pytest.approx(1, abs=0.3)
+        assert dense["top-1"] - sparsified["top-1"] == pytest.approx(1, abs=0.3)
+        assert few["top-1"] == pytest.approx(dense["top-1"], abs=0.5)
+        times = (100 - dense["shift sparsity"]) / (100 - few["shift sparsity"])
+        assert times == pytest.approx(6, abs=0.5)

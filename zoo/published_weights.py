@@ -93,10 +93,11 @@ def checked_file(record: Record) -> Path:
                 return path
         wrong = "is damaged or another file: its SHA-256 is not that of its record"
     raise ValueError(
-        f"{path} {wrong}. Install keras-shift again (ShiftResNets' weights come with "
-        "keras-shift-studies: `pip install ./studies` in a clone of the repository) or "
-        "let the environment variable KERAS_SHIFT_WEIGHTS_DIR name a folder with "
-        "undamaged weights and their records."
+        f"{path} {wrong}. Install keras-shift again (`pip install ./studies` in a "
+        "clone of the repository brings the weights of keras-shift-studies: those of "
+        "ShiftResNets, and FE-Net 1.0 as sparsified and emptied) or let the "
+        "environment variable KERAS_SHIFT_WEIGHTS_DIR name a folder with undamaged "
+        "weights and their records."
     )
 
 
