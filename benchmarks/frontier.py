@@ -12,8 +12,8 @@ quartiles, round by round. A shift network is also timed with all of its displac
 at zero, which tells what its shifts cost. Accuracies are those of the weights' records.
 
 Writes benchmarks/results/frontier.csv, which keeps what was measured on other machines,
-and draws this one's times in docs/frontier.png (this needs matplotlib); `--draw` draws
-what was measured before.
+and draws this one's times in docs/frontier.png (this needs matplotlib), together with
+those of benchmarks/peers.py; `--draw` draws what was measured before.
 """
 
 import argparse
@@ -40,6 +40,7 @@ from keras_shift.layers.shift_layer import LearnedShift  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "frontier.csv"
+PEERS = ROOT / "benchmarks" / "results" / "peers.csv"
 PICTURE = ROOT / "docs" / "frontier.png"
 
 DATASETS = {"tiny_imagenet": "Tiny-ImageNet-200", "cifar100": "CIFAR-100"}
@@ -50,6 +51,8 @@ BASELINE = "mobilenet_v2_1.0.tiny_imagenet"
 
 # The networks that are compared.
 COLOURS = {"FENet": "#1f6fb4", "MobileNetV2": "#999999"}
+# Those that benchmarks/peers.py trained on Tiny-ImageNet.
+PEERS_COLOUR = "#d08a2e"
 
 
 def records():
@@ -117,6 +120,25 @@ def measure(kind, threads, paths, rounds):
     return rows
 
 
+def ratio(kind, model, rounds):
+    """Returns the time of any network's file as a share of the baseline's, likewise.
+
+    It is that of one image on one thread.
+    """
+    timed = {"baseline": network(zoo.get_record(BASELINE)), "model": model}
+    images = np.random.default_rng(0).uniform(0, 255, (8, *IMAGE_SHAPE))
+    quantize = None if kind == "float32" else kind
+    with tempfile.TemporaryDirectory() as folder:
+        lite = {}
+        for name, one in timed.items():
+            path = f"{folder}/{name}.tflite"
+            to_tflite(one, path, quantize, images.astype("float32"))
+            lite[name] = LiteRTModel(path, num_threads=1)
+            warm_up(lite[name])
+        calls = {name: file.invoke for name, file in lite.items()}
+        return time_alternately(calls, rounds)["model"].ratio
+
+
 def read(path=RESULTS):
     """Reads what was written: rows by machine, those of the last one first."""
     rows = collections.defaultdict(list)
@@ -159,6 +181,12 @@ def draw(rows, path):
             place = (float(row["ratio"]), 100 * top1)
             axes.plot(*place, "o", color=COLOURS[record.constructor])
             points[record.name.replace(f".{dataset}", "", 1)] = place
+        if dataset == "tiny_imagenet":
+            for row in peers():
+                top1 = row["top1" if kind == "float32" else "int8_top1"]
+                place = (float(row[kind]), 100 * float(top1))
+                axes.plot(*place, "o", color=PEERS_COLOUR)
+                points[row["network"]] = place
         axes.set_title(f"{DATASETS[dataset]}, {kind}")
         axes.set_xlabel("time / MobileNetV2 1.0's")
         axes.set_ylabel("top-1, %")
@@ -170,6 +198,12 @@ def draw(rows, path):
         axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as temporary:
         figure.savefig(temporary)
+
+
+def peers():
+    """Returns what benchmarks/peers.py measured."""
+    with open(PEERS, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def label(axes, points):

@@ -241,6 +241,58 @@ def test_the_frontier_compares_files_for_a_phones_images(monkeypatch):
             assert keras_shift.analysis.summary(bare).unshifted == 1
 
 
+def test_peers_are_trained_as_mobilenet_v2_is(monkeypatch, tmp_path):
+    peers = load("peers", monkeypatch)
+    # The others need a package that is not installed here.
+    found = peers.mobilenet_v3_large_minimalistic
+    monkeypatch.setattr(peers, "PEERS", {found.__name__: found})
+    peers.describe(tmp_path)
+    path = tmp_path / "tiny_imagenet.mobilenet_v3_large_minimalistic.json"
+    recipe = keras_shift.training.Recipe.from_json(path.read_text())
+    ours = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.mobilenet_v2_1.0")
+    changed = {"name": recipe.name, "network": found.__name__}
+    assert recipe == dataclasses.replace(ours, **changed)
+
+    model = keras.models.model_from_json(peers.network_file(path).read_text())
+    assert model.output_shape == (None, 200)
+    images, scaling, published = model.layers
+    ends = scaling(np.array([[[[0.0, 127.5, 255.0]]]]))
+    np.testing.assert_allclose(np.ravel(ends), [-1, 0, 1])
+    kinds = {type(layer).__name__: [] for layer in published.layers}
+    for layer in published.layers:
+        kinds[type(layer).__name__].append(layer)
+    ours = keras_shift.zoo.recipes.build(ours)
+    momenta = {
+        layer.momentum
+        for layer in (*ours.layers, *kinds["BatchNormalization"])
+        if hasattr(layer, "momentum")
+    }
+    assert momenta == {0.99}
+    decay = {layer.kernel_regularizer.l2 for layer in kinds["Conv2D"]}
+    assert decay == {recipe.weight_decay / 2}
+    assert {x.depthwise_regularizer for x in kinds["DepthwiseConv2D"]} == {None}
+    assert [layer.rate for layer in kinds["Dropout"]] == [0.2]
+
+
+def test_seeds_counts_no_training_that_has_not_ended(monkeypatch, tmp_path):
+    seeds = load("seeds", monkeypatch)
+    recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.mobilenet_v2_1.0")
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    (tmp_path / "environment.json").write_text('{"device": "a computer"}')
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,val_accuracy\n19,0.4\n")
+    with pytest.raises(SystemExit, match="has not ended: 19 epochs"):
+        seeds.measure(tmp_path, 1)
+    log.write_text(log.read_text() + "20,0.5\n")
+    # A network without shifts has the file of any other seed.
+    assert seeds.measure(tmp_path, 1) == {
+        "recipe": recipe.name,
+        "seed": 0,
+        "top1": 0.5,
+        "trained_on": "a computer",
+    }
+
+
 def test_the_first_example_is_readmes_for_both_networks(monkeypatch):
     first_example = load("first_example", monkeypatch)
     ours, theirs = map(first_example.code, first_example.NETWORKS)

@@ -256,7 +256,7 @@ os.execvp(words[0], ["-O0" if word.startswith("-O") else word for word in words]
 
 def studied_weights():
     """The files that keras-shift-studies brings."""
-    patterns = ("shiftresnet*.h5", "fenet_1.0*.sparsified.*h5", "fenet_1.0*.emptied.*h5")
+    patterns = ("shiftresnet*.h5", "fenet_1.0*.sparsified.*h5", "fenet_1.0*.empt*.h5")
     weights = ROOT / "zoo" / "weights"
     return {
         installed_path(path) for pattern in patterns for path in weights.glob(pattern)

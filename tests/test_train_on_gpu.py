@@ -164,6 +164,25 @@ def test_commit_of_the_same_sources(tool, tmp_path, monkeypatch, same):
     assert json.loads(text) == {"git_commit": commit, "device": "GPU"}
 
 
+@pytest.mark.slow
+def test_a_network_of_others_is_trained_from_its_description(tool, toy, tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=1, network="anything", batch_size=5)
+    (tmp_path / "toy.anything.json").write_text(recipe.to_json())
+    images = keras.Input((8, 8, 3))
+    logits = keras.layers.Dense(2)(keras.layers.Flatten()(images))
+    network = keras.Model(images, logits).to_json()
+    (tmp_path / "toy.anything.network").write_text(network)
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "toy.npz", **toy)
+    tool.train_one(tmp_path, str(tmp_path / "toy.anything.json"), [])
+    folder = tmp_path / "runs" / "toy.anything.seed0"
+    trained = keras.models.model_from_json(network)
+    trained.load_weights(folder / "final.weights.h5")
+    with np.load(folder / "checkpoint.npz") as saved:
+        kept = [value for value in saved.values() if value.shape == (192, 2)]
+    np.testing.assert_array_equal(trained.get_weights()[0], kept[0])
+
+
 @pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(

@@ -1,6 +1,7 @@
 """For docs/frontier.md: accuracy and time of published networks."""
 
 import functools
+import statistics
 
 from document_tables.sources import KINDS, read_record, read_results
 
@@ -85,6 +86,59 @@ def browser():
     return ("pixels", "file", *names, "share (quartiles)"), rows
 
 
+def seeds():
+    """Returns what each seed of two recipes came to, and the mean."""
+    cells = read_results("seeds.csv")
+    rows = []
+    for record, own in timed("tiny_imagenet"):
+        others = [c for c in cells if c["recipe"] == record["recipe"]["name"]]
+        if not others:
+            continue
+        top1 = [record["top1"], *(float(cell["top1"]) for cell in others)]
+        numbers = [record["recipe"]["seed"], *(cell["seed"] for cell in others)]
+        rows.append(
+            (
+                call(record),
+                ", ".join(map(str, numbers)),
+                ", ".join(f"{value:.2%}" for value in top1),
+                f"{statistics.mean(top1):.2%}",
+                *(_times(kind, own, others) for kind in KINDS),
+            )
+        )
+    header = ("network", "seeds", "top-1", "mean", "float32, 1 thread", "int8")
+    return header, rows
+
+
+def _times(kind, own, others):
+    if not others[0][kind]:
+        return f"{float(own[kind, '1']['ratio']):.2f}"
+    times = [own[kind, "1"]["ratio"], *(cell[kind] for cell in others)]
+    return ", ".join(f"{float(time):.2f}" for time in times)
+
+
+def peers():
+    """Returns accuracy and time of others' networks by MobileNetV2's recipe."""
+    rows = [
+        (
+            PEERS[cell["network"]],
+            f"{int(cell['multiply_adds']) / 1e6:.0f} M",
+            f"{float(cell['top1']):.2%}",
+            f"{float(cell['int8_top1']):.2%}",
+            *(f"{float(cell[kind]):.2f}" for kind in KINDS),
+        )
+        for cell in read_results("peers.csv")
+    ]
+    header = (
+        "network",
+        "MAdds (224x224)",
+        "top-1",
+        "int8 top-1",
+        "float32, 1 thread",
+        "int8",
+    )
+    return header, rows
+
+
 def timed(dataset):
     """Yields a dataset's records, with rows of frontier.csv by type and threads."""
     cells = read_results("frontier.csv")
@@ -113,9 +167,19 @@ def unshifted(record):
     return f"{still / channels:.0%}"
 
 
+# What benchmarks/peers.py trains, by the names of its functions.
+PEERS = {
+    "mobilenet_v3_large": "MobileNetV3-Large (keras.applications)",
+    "mobilenet_v3_large_minimalistic": "the same, minimalistic",
+    "mobilenet_v4_conv_small": "MobileNetV4-Conv-Small (zeromodels)",
+    "efficientnet_lite0": "EfficientNet-Lite0 (zeromodels)",
+}
+
 TABLES = {
     "browser": browser,
     "frontier cifar100": functools.partial(frontier, "cifar100"),
     "frontier tiny_imagenet": functools.partial(frontier, "tiny_imagenet"),
+    "peers": peers,
     "processors": processors,
+    "seeds": seeds,
 }
