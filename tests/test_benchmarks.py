@@ -293,15 +293,40 @@ def test_seeds_counts_no_training_that_has_not_ended(monkeypatch, tmp_path):
     }
 
 
-def test_the_first_example_is_readmes_for_both_networks(monkeypatch):
+def test_the_first_example_is_readmes_for_all_networks(monkeypatch):
     first_example = load("first_example", monkeypatch)
-    ours, theirs = map(first_example.code, first_example.NETWORKS)
-    assert 'alpha=0.75, weights="tiny_imagenet.sparse"' in ours
-    assert "zoo.MobileNetV2(" in theirs and 'weights="tiny_imagenet"' in theirs
+    readmes, narrower, theirs = map(first_example.code, first_example.NETWORKS)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"```python\n{readmes}```" in readme
+    for other, call in (
+        (narrower, '(96, 96, 3), alpha=0.75, weights="tiny_imagenet.sparse"'),
+        (theirs, '(96, 96, 3), weights="tiny_imagenet"'),
+    ):
+        assert call in other and call not in readmes
+        # But for the network they are the same.
+        differ = [a != b for a, b in zip(readmes.splitlines(), other.splitlines())]
+        assert 1 <= sum(differ) <= 2
+        compile(other, "README.md", "exec")
     assert "FENet" not in theirs
-    # But for that they are the same.
-    differ = [a != b for a, b in zip(ours.splitlines(), theirs.splitlines())]
-    assert sum(differ) == 2
+
+
+def test_the_first_example_is_as_accurate_as_mobilenet_v2_and_no_slower(monkeypatch):
+    first_example = load("first_example", monkeypatch)
+    with open(first_example.RESULTS, newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def mean(network, column):
+        own = [float(r[column]) for r in rows if r["network"] == network]
+        return np.mean(own)
+
+    # README says so.
+    for column in ("top1", "int8_top1"):
+        theirs = mean("MobileNetV2", column)
+        assert mean("FE-Net 1.0", column) == pytest.approx(theirs, abs=2.5e-3)
+        assert mean("FE-Net 0.75", column) < theirs
+    for column in ("float32_ratio", "int8_ratio"):
+        assert mean("FE-Net 1.0", column) <= 1
+    assert mean("FE-Net 1.0", "unshifted") >= 0.8
 
 
 def test_arithmetic_intensity_has_every_operation_on_every_map(monkeypatch):

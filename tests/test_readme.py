@@ -77,7 +77,7 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
     assert "same top-1 as Keras" in capsys.readouterr().out
     # What the example is for: few shifts, which fine-tuning leaves where they are, and
     # a file in which most units need not move a thing.
-    published = keras_shift.zoo.FENet(alpha=0.75, weights="tiny_imagenet.sparse")
+    published = keras_shift.zoo.FENet(weights="tiny_imagenet.few_shifts")
     model = keras.saving.load_model(tmp_path / "model.keras")
     for layer in shift_layers(published):
         pattern = model.get_layer(layer.name).displacement_array()

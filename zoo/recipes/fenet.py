@@ -138,24 +138,13 @@ _CIFAR100_SPARSE = dataclasses.replace(
     layer_cost=8.0,
 )
 
-# What a file may take at most (docs/frontier.md) needs layers without any shift here,
-# too.
+# This one leaves as few shifts as Tiny-ImageNet's, for a faster file.
 _CIFAR100_FEW_SHIFTS = dataclasses.replace(
     _TINY_IMAGENET_FEW_SHIFTS,
     name="cifar100.fenet_1.0.few_shifts",
     arguments={**_CIFAR100.arguments, "max_displacement": 1},
     dataset="cifar100",
     crop_padding=4,
-)
-
-_CIFAR100_EMPTIED = dataclasses.replace(
-    _TINY_IMAGENET_EMPTIED,
-    name="cifar100.fenet_1.0.emptied",
-    arguments={**_CIFAR100.arguments, "max_displacement": 1},
-    dataset="cifar100",
-    crop_padding=4,
-    initial_weights="cifar100.sparse",
-    unshifted=0.9,
 )
 
 
@@ -186,5 +175,4 @@ RECIPES = (
     _CIFAR100_SPARSE,
     *_at_other_widths(_CIFAR100_SPARSE, (0.75,)),
     *_at_other_widths(_CIFAR100_FEW_SHIFTS, (0.75,)),
-    *_at_other_widths(_CIFAR100_EMPTIED, (0.75,)),
 )
