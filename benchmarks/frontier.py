@@ -167,7 +167,7 @@ def draw(rows, path):
     counts = collections.Counter(zoo.get_record(name).dataset for name in names)
     # One network alone is compared with nothing.
     datasets = [dataset for dataset in DATASETS if counts[dataset] > 1]
-    height = 4 * len(datasets)
+    height = 5.5 * len(datasets)
     figure = Figure((9, height), dpi=100, facecolor="white", layout="constrained")
     plots = figure.subplots(len(datasets), len(KINDS), squeeze=False)
     for axes, (dataset, kind) in zip(plots.flat, itertools.product(datasets, KINDS)):
@@ -214,7 +214,7 @@ def label(axes, points):
     for name, (x, y) in sorted(points.items(), key=lambda point: point[1][1]):
         for other_x, other_y in written:
             if abs(x - other_x) < 0.4 * (right - left):
-                y = max(y, other_y + 0.04 * (high - low))
+                y = max(y, other_y + 0.03 * (high - low))
         written.append((x, y))
         axes.text(x + 0.02 * (right - left), y, name, va="center", size="small")
 
