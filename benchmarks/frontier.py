@@ -79,17 +79,22 @@ def without_shifts(model):
     return model if layers else None
 
 
-def files(kind, folder, advance):
-    """Yields name, whether with shifts, and path of every file of one type."""
+def export(model, kind, path):
+    """Writes a network's file. Random pixels calibrate an int8 one."""
     images = np.random.default_rng(0).uniform(0, 255, (8, *IMAGE_SHAPE))
     quantize = None if kind == "float32" else kind
+    to_tflite(model, path, quantize, images.astype("float32"))
+
+
+def files(kind, folder, advance):
+    """Yields name, whether with shifts, and path of every file of one type."""
     for record in records():
         model = network(record)
         for shifts in (True, False):
             model = model if shifts else without_shifts(model)
             if model is not None:
                 path = f"{folder}/{record.name}_{kind}_{shifts}.tflite"
-                to_tflite(model, path, quantize, images.astype("float32"))
+                export(model, kind, path)
                 yield record.name, shifts, path
             advance()
 
@@ -126,13 +131,11 @@ def ratio(kind, model, rounds):
     It is that of one image on one thread.
     """
     timed = {"baseline": network(zoo.get_record(BASELINE)), "model": model}
-    images = np.random.default_rng(0).uniform(0, 255, (8, *IMAGE_SHAPE))
-    quantize = None if kind == "float32" else kind
     with tempfile.TemporaryDirectory() as folder:
         lite = {}
         for name, one in timed.items():
             path = f"{folder}/{name}.tflite"
-            to_tflite(one, path, quantize, images.astype("float32"))
+            export(one, kind, path)
             lite[name] = LiteRTModel(path, num_threads=1)
             warm_up(lite[name])
         calls = {name: file.invoke for name, file in lite.items()}

@@ -137,10 +137,11 @@ def network_file(recipe):
     return recipe.with_suffix(".network")
 
 
-def train(recipe, data_dir, output):
+def train(recipe, data_dir, output, seed=0):
     """Trains a network that `describe` wrote, and goes on where it was interrupted."""
     network = network_file(recipe).read_text(encoding="utf-8")
     recipe = training.Recipe.from_json(recipe.read_text(encoding="utf-8"))
+    recipe = dataclasses.replace(recipe, seed=seed)
     keras.utils.set_random_seed(recipe.seed)
     model = keras.models.model_from_json(network)
     data = training.load_data(
@@ -226,6 +227,7 @@ def parse(arguments=None):
     command.add_argument("recipe", type=Path)
     command.add_argument("--data-dir")
     command.add_argument("--output", type=Path, required=True)
+    command.add_argument("--seed", type=int, default=0)
     command = commands.add_parser("record")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     command.add_argument("--data-dir")

@@ -243,6 +243,9 @@ def test_the_frontier_compares_files_for_a_phones_images(monkeypatch):
 
 def test_peers_are_trained_as_mobilenet_v2_is(monkeypatch, tmp_path):
     peers = load("peers", monkeypatch)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    named = importlib.import_module("document_tables.frontier").PEERS
+    assert list(named) == list(peers.PEERS)
     # The others need a package that is not installed here.
     found = peers.mobilenet_v3_large_minimalistic
     monkeypatch.setattr(peers, "PEERS", {found.__name__: found})

@@ -174,8 +174,12 @@ def test_a_network_of_others_is_trained_from_its_description(tool, toy, tmp_path
     (tmp_path / "toy.anything.network").write_text(network)
     (tmp_path / "data").mkdir()
     np.savez(tmp_path / "data" / "toy.npz", **toy)
-    tool.train_one(tmp_path, str(tmp_path / "toy.anything.json"), [])
-    folder = tmp_path / "runs" / "toy.anything.seed0"
+    described = str(tmp_path / "toy.anything.json")
+    with pytest.raises(SystemExit, match="Received: .'--epochs', '2'"):
+        tool.train_one(tmp_path, described, ["--epochs", "2"])
+    tool.train_one(tmp_path, f"{described}:3", [])
+    folder = tmp_path / "runs" / "toy.anything.seed3"
+    assert json.loads((folder / "recipe.json").read_text())["seed"] == 3
     trained = keras.models.model_from_json(network)
     trained.load_weights(folder / "final.weights.h5")
     with np.load(folder / "checkpoint.npz") as saved:

@@ -20,14 +20,14 @@ tools/publish_weights.py publishes.
 RECIPE may be the path of a .json file; with a .network file beside it, which
 benchmarks/peers.py writes, a network that the zoo lacks is trained.
 
-What 15 minutes of an H200 are enough for, with CUDA's MPS started by hand (`nvidia-
-cuda-mps-control -d`): 40 seconds to start, 4 seconds a call (move zoo/weights/*.h5 away
-before), a quarter of a minute to decode Tiny-ImageNet, up to two minutes in which eight
-processes compile on 16 cores, and then about 160 epochs of networks for Tiny-ImageNet
-beside 80 of a ShiftResNet-20: nine at once took 27 s for an epoch of each. A collection
-brings 60 MB, which three checkpoints of MobileNetV2 fill, so collect what has ended
-before the last minute. Make all calls in one go: a machine that waits for 30 seconds is
-taken away with all that it holds.
+What 15 minutes of an H200 are enough for, with CUDA's MPS started by hand
+(`nvidia-cuda-mps-control -d`): 40 seconds to start, 4 seconds a call (move
+zoo/weights/*.h5 away before), a quarter of a minute to decode Tiny-ImageNet, up to two
+minutes in which eight processes compile on 16 cores, and then about 160 epochs of
+networks for Tiny-ImageNet beside 80 of a ShiftResNet-20: nine at once took 27 s for an
+epoch of each. A collection brings 60 MB, which three checkpoints of MobileNetV2 fill:
+collect what has ended before the last minute. Make all calls in one go: a machine that
+waits for 30 seconds is taken away with all that it holds.
 
 What changed nothing: mixed_bfloat16 (slower by itself, as fast beside others), mapping
 the training step over seeds (`jax.vmap`, 1x1 convolutions as products of matrices), and
@@ -540,10 +540,12 @@ def train_one(work, run, arguments):
         (folder / SOURCES).write_text(sources(), encoding="utf-8")
     if Path(recipe).with_suffix(".network").exists():
         # It is none of the zoo's.
+        if arguments:
+            raise SystemExit(f"{recipe} is trained as it says. Received: {arguments}")
         sys.path.insert(0, str(ROOT / "benchmarks"))
         import peers
 
-        peers.train(Path(recipe), work / "data", folder)
+        peers.train(Path(recipe), work / "data", folder, seed)
         model = peers.read_run(folder)
     else:
         given = ["--seed", str(seed), "--data-dir", str(work / "data"), *arguments]

@@ -170,7 +170,7 @@ def unshifted(record):
 # What benchmarks/peers.py trains, by the names of its functions.
 PEERS = {
     "mobilenet_v3_large": "MobileNetV3-Large (keras.applications)",
-    "mobilenet_v3_large_minimalistic": "the same, minimalistic",
+    "mobilenet_v3_large_minimalistic": "MobileNetV3-Large, minimalistic",
     "mobilenet_v4_conv_small": "MobileNetV4-Conv-Small (zeromodels)",
     "efficientnet_lite0": "EfficientNet-Lite0 (zeromodels)",
 }
