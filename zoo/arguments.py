@@ -6,7 +6,7 @@ import numbers
 import operator
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -206,6 +206,24 @@ def check_choice(argument: str, value: Any, allowed: tuple[Any, ...]) -> None:
         raise ValueError(
             f"Argument `{argument}` must be one of {allowed}. "
             f"Received: {argument}={value}"
+        )
+
+
+def check_names(argument: str, value: Any, known: Sequence[str]) -> None:
+    """Checks that an argument is a tuple or list of some of the names that there are.
+
+    Args:
+        argument: Name of the argument.
+        value: The value that was received.
+        known: Names of what the argument may choose from.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(value, (tuple, list)) or any(name not in known for name in value):
+        raise ValueError(
+            f"Argument `{argument}` must be a tuple of some of the names "
+            f"{list(known)}. Received: {argument}={value!r}"
         )
 
 

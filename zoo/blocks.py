@@ -1,7 +1,7 @@
 """Builds the blocks of shift networks. Each function takes and returns a tensor."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -35,6 +35,8 @@ class BlockStyle:
             its wide tensor), see Fig. 6 of the SSL paper. Defaults to `None`.
         squeeze_ratio: Number of a gate's input channels divided by the length of its
             hidden vector. Defaults to `None`.
+        without_shift: Names of units or modules in which nothing exchanges information
+            between pixels, whatever `spatial` is. Defaults to `()`.
 
     Raises:
         ValueError: If an attribute has none of these values.
@@ -49,6 +51,7 @@ class BlockStyle:
     batch_norm_momentum: float = 0.99
     squeeze_excite: str | None = None
     squeeze_ratio: float | None = None
+    without_shift: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         arguments.check_share("batch_norm_momentum", self.batch_norm_momentum)
@@ -64,6 +67,12 @@ class BlockStyle:
                 'Argument `squeeze_excite` must be None, "v1" or "v2". '
                 f"Received: squeeze_excite={self.squeeze_excite}"
             )
+
+    def of(self, name: str) -> "BlockStyle":
+        """Returns the style of one unit or module, given its name."""
+        if name in self.without_shift:
+            return dataclasses.replace(self, spatial="none")
+        return self
 
 
 def channel_axis() -> int:
@@ -238,6 +247,7 @@ def inverted_bottleneck(
     Returns:
         A batch of images with `filters` channels.
     """
+    style = style.of(name)
     y = convolution(x, wide_filters, 1, style, f"{name}_expand")
     if strides == 1:
         y = spatial(y, style, name, dilation_rate=dilation_rate, input_relu=True)
@@ -354,6 +364,7 @@ def conv_shift_conv(
     Returns:
         A batch of images with `filters` channels.
     """
+    style = style.of(name)
     window: dict[str, Any] = {
         "kernel_size": kernel_size,
         "dilation_rate": dilation_rate,

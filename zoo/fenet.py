@@ -16,6 +16,16 @@ from keras_shift.zoo import arguments, blocks, network
 # number of units, and a stride.
 _FE_BLOCKS = ((64, 3, 2), (128, 4, 2), (128, 4, 1), (256, 4, 2), (256, 3, 1))
 
+_UNITS = (
+    "unit1",
+    "unit2",
+    *(
+        f"fe_block{block + 1}_unit{unit + 1}"
+        for block, (_, units, _) in enumerate(_FE_BLOCKS)
+        for unit in range(units)
+    ),
+)
+
 _OUTPUT_STRIDES = (32, 16, 8, 4)
 
 # For every stride, from the coarsest on, this is the layer whose output is the last map
@@ -50,6 +60,7 @@ def FENet(
     spatial: Literal[
         "sparse_shift", "grouped_shift", "active_shift", "depthwise", "none"
     ] = "sparse_shift",
+    without_shift: Sequence[str] = (),
     squeeze_excite: Literal["v1", "v2"] | None = None,
     squeeze_ratio: float | None = None,
     head_filters: int | None = None,
@@ -134,6 +145,10 @@ def FENet(
             (the paper's), `"grouped_shift"`, `"active_shift"`, `"depthwise"`
             (3x3 convolutions with batch normalization and ReLU, the paper's
             ablation "DW") or `"none"`. Defaults to `"sparse_shift"`.
+        without_shift: Tuple of names of units, such as `"unit1"` or
+            `"fe_block1_unit2"`, in which nothing exchanges information between pixels
+            but the pooling of an IB-Pool. The larger a unit's map, the more time its
+            shifts take. Defaults to `()`.
         squeeze_excite: Where every unit has a squeeze-and-excite gate (Fig. 6):
             `None` for nowhere, `"v1"` for its output, `"v2"` for its wide tensor.
             Defaults to `None`.
@@ -179,6 +194,7 @@ def FENet(
     arguments.integer("output_stride", output_stride)
     arguments.check_choice("output_stride", output_stride, _OUTPUT_STRIDES)
     arguments.check_choice("expand_from", expand_from, ("input", "output"))
+    arguments.check_names("without_shift", without_shift, _UNITS)
     layers = _feature_layers(output_stride, squeeze_excite)
     if features is not None:
         features = _checked_features(features, tuple(layers), include_top, pooling)
@@ -197,6 +213,7 @@ def FENet(
         batch_norm_momentum=batch_norm_momentum,
         squeeze_excite=squeeze_excite,
         squeeze_ratio=squeeze_ratio,
+        without_shift=without_shift,
     )
 
     def body(x):

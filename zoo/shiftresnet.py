@@ -1,6 +1,5 @@
 """Defines ShiftResNets, the ResNets with shifts of both papers."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -106,7 +105,8 @@ def _cifar_constructor(depth):
         arguments.check_choice("wiring", wiring, tuple(DEFAULT_SPATIAL))
         arguments.check_choice("module", module, shiftnet.MODULES)
         groups = resnet.cifar_groups(depth)
-        _check_without_shift(without_shift, groups)
+        module_names = _module_names(groups)
+        arguments.check_names("without_shift", without_shift, sum(module_names, []))
         style = blocks.BlockStyle(
             spatial=DEFAULT_SPATIAL[wiring] if spatial is None else spatial,
             displacement_initializer=displacement_initializer,
@@ -115,19 +115,19 @@ def _cifar_constructor(depth):
             kernel_initializer=kernel_initializer,
             kernel_regularizer=kernel_regularizer,
             batch_norm_momentum=batch_norm_momentum,
+            without_shift=without_shift,
         )
-        still = dataclasses.replace(style, spatial="none")
 
         def body(x):
             stem = resnet.width(groups[0][1], alpha)
             x = blocks.convolution(x, stem, 3, style, "stem", activation="relu")
-            for (_, filters, first_stride), names in zip(groups, _module_names(groups)):
+            for (_, filters, first_stride), names in zip(groups, module_names):
                 for module_name in names:
                     x = _module(
                         x,
                         resnet.width(filters, alpha),
                         expansion,
-                        still if module_name in without_shift else style,
+                        style,
                         module_name,
                         wiring=wiring,
                         strides=first_stride if module_name == names[0] else 1,
@@ -274,17 +274,6 @@ def _module_names(groups):
         [f"group{index + 1}_module{number + 1}" for number in range(count)]
         for index, (count, _, _) in enumerate(groups)
     ]
-
-
-def _check_without_shift(without_shift, groups):
-    known = [name for names in _module_names(groups) for name in names]
-    if not isinstance(without_shift, (tuple, list)) or any(
-        module_name not in known for module_name in without_shift
-    ):
-        raise ValueError(
-            "Argument `without_shift` must be a tuple of names of modules, of "
-            f"{known}. Received: without_shift={without_shift!r}"
-        )
 
 
 def _module(x, filters, expansion, style, name, *, wiring, strides, shift_twice):

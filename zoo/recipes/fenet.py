@@ -66,6 +66,17 @@ _TINY_IMAGENET_FEW_SHIFTS = dataclasses.replace(
     precision="mixed_bfloat16",
 )
 
+# The shifts of the first unit take more time than those of all FE-blocks from the second
+# on (benchmarks/results/...). Without them, a network may keep more of the cheap ones.
+_TINY_IMAGENET_LATE_SHIFTS = dataclasses.replace(
+    _TINY_IMAGENET_SPARSE,
+    name="tiny_imagenet.fenet_1.0.late_shifts",
+    arguments={**_TINY_IMAGENET_SPARSE.arguments, "without_shift": ("unit1",)},
+    unshifted=0.8,
+    layer_cost=16.0,
+    precision="mixed_bfloat16",
+)
+
 # At full width there is more accuracy to lose, and this recipe leaves more shifts.
 _TINY_IMAGENET_WIDE_FEW_SHIFTS = dataclasses.replace(
     _TINY_IMAGENET_FEW_SHIFTS, unshifted=0.85
@@ -147,6 +158,18 @@ _CIFAR100_FEW_SHIFTS = dataclasses.replace(
     crop_padding=4,
 )
 
+_CIFAR100_LATE_SHIFTS = dataclasses.replace(
+    _TINY_IMAGENET_LATE_SHIFTS,
+    name="cifar100.fenet_1.0.late_shifts",
+    arguments={
+        **_CIFAR100.arguments,
+        "max_displacement": 1,
+        "without_shift": ("unit1",),
+    },
+    dataset="cifar100",
+    crop_padding=4,
+)
+
 
 def _at_other_widths(recipe, widths):
     for alpha in widths:
@@ -167,6 +190,8 @@ RECIPES = (
     *_at_other_widths(_TINY_IMAGENET_SPARSE, (0.5, 0.75)),
     _TINY_IMAGENET_WIDE_FEW_SHIFTS,
     *_at_other_widths(_TINY_IMAGENET_FEW_SHIFTS, (0.5, 0.75)),
+    _TINY_IMAGENET_LATE_SHIFTS,
+    *_at_other_widths(_TINY_IMAGENET_LATE_SHIFTS, (0.5, 0.75)),
     _TINY_IMAGENET_SPARSIFIED,
     *_at_other_widths(_TINY_IMAGENET_EMPTIED, (0.75,)),
     _TINY_IMAGENET_WIDE_EMPTIED,
@@ -175,4 +200,5 @@ RECIPES = (
     _CIFAR100_SPARSE,
     *_at_other_widths(_CIFAR100_SPARSE, (0.75,)),
     *_at_other_widths(_CIFAR100_FEW_SHIFTS, (0.75,)),
+    *_at_other_widths(_CIFAR100_LATE_SHIFTS, (0.75,)),
 )
