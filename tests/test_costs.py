@@ -65,7 +65,7 @@ def clock(monkeypatch):
             return File(eval(file.read()))
 
     def time_alternately(calls, repeats):
-        assert repeats == 7 and next(iter(calls)) == ("none", "")
+        assert repeats == 7
         timings = {}
         for key, call in calls.items():
             counts = call.__self__.shifted
@@ -74,7 +74,8 @@ def clock(monkeypatch):
                 for name, (fixed, per_channel) in COSTS.items()
                 if counts[name]
             )
-            timings[key] = Timing(*[1 + extra] * 6)
+            # By chance, the first file is faster than other copies of it.
+            timings[key] = Timing(*[(1 + extra) / 0.9 if timings else 1.0] * 6)
         return timings
 
     monkeypatch.setattr(costs, "to_tflite", to_tflite)

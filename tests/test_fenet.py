@@ -60,6 +60,45 @@ class TestCounts:
         assert by_four.get_layer(name).squeeze_kernel.shape[1] == round(wide / 4)
 
 
+class TestWithoutShift:
+    NAMES = ("unit1", "fe_block2_unit3")
+
+    def test_no_other_unit_loses_its_shift(self):
+        names = [layer.name for layer in shift_layers(small())]
+        removed = [f"{name}_shift" for name in self.NAMES]
+        model = small(without_shift=self.NAMES)
+        assert set(removed) < set(names)
+        assert [layer.name for layer in shift_layers(model)] == [
+            name for name in names if name not in removed
+        ]
+
+    def test_is_the_network_with_displacements_of_zero_there(self):
+        whole = randomize(small(classifier_activation=None))
+        model = small(without_shift=self.NAMES, classifier_activation=None)
+        for layer in model.layers:
+            if layer.weights:
+                layer.set_weights(whole.get_layer(layer.name).get_weights())
+        images = pixels(2, 32, 32, 3)
+        assert np.abs(predict(model, images) - predict(whole, images)).max() > 1e-3
+        for name in self.NAMES:
+            displacements = whole.get_layer(f"{name}_shift").displacements
+            displacements.assign(np.zeros(displacements.shape))
+        np.testing.assert_allclose(
+            predict(model, images), predict(whole, images), rtol=1e-4, atol=1e-3
+        )
+
+    def test_leaves_out_whatever_exchanges_information(self):
+        model = small(spatial="depthwise", without_shift=["unit1"])
+        names = [layer.name for layer in model.layers]
+        assert "unit1_depthwise" not in names
+        assert "fe_block1_unit1_depthwise" in names
+
+    @pytest.mark.parametrize("bad", [("unit3",), "unit1", ("stem",), None])
+    def test_refuses_names_of_no_unit(self, bad):
+        with pytest.raises(ValueError, match="'fe_block5_unit3'.*Received: without_sh"):
+            small(without_shift=bad)
+
+
 class TestShapes:
     def test_defaults_are_those_of_keras_applications(self):
         model = FENet()

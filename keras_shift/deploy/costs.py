@@ -1,5 +1,6 @@
 """Measures what every layer's shifts cost in an exported file."""
 
+import collections
 import dataclasses
 import os
 import tempfile
@@ -133,7 +134,7 @@ def shift_costs(
     first shift of a layer takes more than the next. So it matters more in which layers
     channels are shifted than how many of them are.
 
-    For every layer, three files are timed in turns with a file without shifts. They
+    For every layer, three files are timed in turns with files without shifts. They
     have shifts in this layer only: the model's own, an eighth of the channels shifted
     by one pixel, and half of them. The last two tell the cost of the layer's first
     shift from the cost of each shifted channel.
@@ -196,17 +197,13 @@ def shift_costs(
             scattered = _scattered(displacements.shape[1], share)
             variants[name, share] = {name: scattered}
     with tempfile.TemporaryDirectory() as folder:
-        files = {}
+        paths = {}
         for key, displaced in variants.items():
-            path = os.path.join(folder, "model.tflite")
+            paths[key] = os.path.join(folder, f"{len(paths)}.tflite")
             _displace(layers, displaced)
-            to_tflite(copy, path, quantize, representative_data)
-            files[key] = LiteRTModel(path)
-            warm_up(files[key])
-        timings = time_alternately(
-            {key: file.invoke for key, file in files.items()}, repeats
-        )
-    extra = {key: timing.ratio - 1 for key, timing in timings.items()}
+            to_tflite(copy, paths[key], quantize, representative_data)
+        ratios = _ratios(paths, repeats)
+    extra = {key: ratio - 1 for key, ratio in ratios.items()}
     costs = {}
     for name, layer in layers.items():
         fixed, per_channel = _fit(
@@ -223,6 +220,27 @@ def shift_costs(
             per_channel=per_channel,
         )
     return ShiftCosts(costs, extra["all", ""], quantize, machine())
+
+
+def _ratios(paths, repeats):
+    """Returns the times of files, as multiples of the first one's.
+
+    Where a file happens to lie in memory changes its time by a few percent. Files that
+    are loaded one right after the other differ less, and the first one, with which all
+    are compared, is loaded several times.
+    """
+    first, *others = paths
+    turns = [first, *others[::2], first, *others[1::2], first]
+    files = [LiteRTModel(paths[key]) for key in turns]
+    for file in files:
+        warm_up(file)
+    calls = {number: file.invoke for number, file in enumerate(files)}
+    timings = time_alternately(calls, repeats)
+    ratios = collections.defaultdict(list)
+    for number, key in enumerate(turns):
+        ratios[key].append(timings[number].ratio)
+    unit = np.median(ratios[first])
+    return {key: float(np.median(found) / unit) for key, found in ratios.items()}
 
 
 def _shifted(displacements):
