@@ -277,6 +277,31 @@ def test_peers_are_trained_as_mobilenet_v2_is(monkeypatch, tmp_path):
     assert [layer.rate for layer in kinds["Dropout"]] == [0.2]
 
 
+class TestShiftCosts:
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    def test_measures_every_unit_in_both_types(self, monkeypatch):
+        shift_costs = load("shift_costs", monkeypatch)
+        layer = keras_shift.layers.SparseShift2D(name="unit1_shift")
+        model = keras.Sequential([keras.Input((8, 8, 9)), layer])
+        rows = list(shift_costs.measure(model, repeats=2))
+        assert [(row["unit"], row["kind"]) for row in rows] == [
+            ("unit1", "float32"),
+            ("unit1", "int8"),
+        ]
+        for row in rows:
+            assert (row["map"], row["channels"]) == ("8x8", 9)
+            assert 0 <= row["eighth"] <= row["half"]
+
+    def test_the_first_unit_costs_more_than_all_small_maps(self):
+        """As docs/frontier.md says."""
+        with open(ROOT / "benchmarks" / "results" / "shift_costs.csv") as file:
+            rows = list(csv.DictReader(file))
+        for kind in ("float32", "int8"):
+            costs = {r["unit"]: float(r["eighth"]) for r in rows if r["kind"] == kind}
+            later = [c for u, c in costs.items() if "fe_block" in u and "k1_" not in u]
+            assert len(later) == 13 and costs["unit1"] > sum(later)
+
+
 def test_seeds_counts_no_training_that_has_not_ended(monkeypatch, tmp_path):
     seeds = load("seeds", monkeypatch)
     recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.mobilenet_v2_1.0")

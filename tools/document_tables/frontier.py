@@ -139,6 +139,26 @@ def peers():
     return header, rows
 
 
+def shift_costs():
+    """Returns what the shifts of every unit of FE-Net cost in a file."""
+    cells = {(c["unit"], c["kind"]): c for c in read_results("shift_costs.csv")}
+    rows = []
+    for unit in dict.fromkeys(unit for unit, _ in cells):
+        own = [cells[unit, kind] for kind in KINDS]
+        costs = [f"{float(c[share]):.1%}" for share in ("eighth", "half") for c in own]
+        rows.append((f"`{unit}`", own[0]["map"], own[0]["channels"], *costs))
+    header = (
+        "unit",
+        "map",
+        "channels",
+        "an eighth shifted: float32",
+        "int8",
+        "half shifted: float32",
+        "int8",
+    )
+    return header, rows
+
+
 def timed(dataset):
     """Yields a dataset's records, with rows of frontier.csv by type and threads."""
     cells = read_results("frontier.csv")
@@ -182,4 +202,5 @@ TABLES = {
     "peers": peers,
     "processors": processors,
     "seeds": seeds,
+    "shift costs": shift_costs,
 }
