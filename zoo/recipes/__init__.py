@@ -108,8 +108,10 @@ def build(recipe: Recipe, **arguments: Any) -> keras.Model:
                 recipe.network, weights=recipe.initial_weights, **width
             )
             # The weights are not loaded by the constructor, since that refuses another
-            # `max_displacement` than they were trained with.
-            model.set_weights(start.get_weights())
+            # `max_displacement` or `without_shift` than they were trained with.
+            for layer in model.layers:
+                if layer.weights:
+                    layer.set_weights(start.get_layer(layer.name).get_weights())
         return model
     finally:
         keras.config.set_dtype_policy(before)
