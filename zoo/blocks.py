@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 
@@ -68,7 +68,7 @@ class BlockStyle:
                 f"Received: squeeze_excite={self.squeeze_excite}"
             )
 
-    def of(self, name: str) -> "BlockStyle":
+    def of(self, name: str) -> Self:
         """Returns the style of one unit or module, given its name."""
         if name in self.without_shift:
             return dataclasses.replace(self, spatial="none")
