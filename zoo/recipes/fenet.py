@@ -138,15 +138,6 @@ _CIFAR100_SPARSE = dataclasses.replace(
     layer_cost=8.0,
 )
 
-# This one leaves as few shifts as Tiny-ImageNet's, for a faster file.
-_CIFAR100_FEW_SHIFTS = dataclasses.replace(
-    _TINY_IMAGENET_FEW_SHIFTS,
-    name="cifar100.fenet_1.0.few_shifts",
-    arguments={**_CIFAR100.arguments, "max_displacement": 1},
-    dataset="cifar100",
-    crop_padding=4,
-)
-
 # This recipe goes on from the sparse weights, without the shifts of the unit that takes
 # the most time after the first one (benchmarks/results/shift_costs.csv), which the
 # network can do without. The other shifts stay as they are.
@@ -190,6 +181,5 @@ RECIPES = (
     _CIFAR100,
     _CIFAR100_SPARSE,
     *_at_other_widths(_CIFAR100_SPARSE, (0.75,)),
-    *_at_other_widths(_CIFAR100_FEW_SHIFTS, (0.75,)),
     *_at_other_widths(_CIFAR100_EMPTIED, (0.75,)),
 )
