@@ -278,7 +278,8 @@ class TestWhatTheStudiesSay:
             if name in ("fenet_1.0.cifar100", "fenet_1.0.tiny_imagenet"):
                 assert 100 / 9 < found["shift sparsity"] < 15.5
             else:
-                assert found["shift sparsity"] >= 80
+                # Units that have no shift at all are not counted.
+                assert found["shift sparsity"] > 79.5
         dense, few, sparsified = (
             weights[f"fenet_1.0.tiny_imagenet{end}"]
             for end in ("", ".few_shifts", ".sparsified")
