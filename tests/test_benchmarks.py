@@ -302,6 +302,28 @@ class TestShiftCosts:
             assert len(later) == 13 and costs["unit1"] > sum(later)
 
 
+def test_fe_net_half_as_wide_is_about_as_accurate_as_mobilenet_v4_and_faster():
+    """As docs/frontier.md says."""
+    ours = keras_shift.zoo.get_record("fenet_0.5.tiny_imagenet.few_shifts")
+    theirs, times = {}, {}
+    for name, rows in (("peers", theirs), ("frontier", times)):
+        path = ROOT / "benchmarks" / "results" / f"{name}.csv"
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                key = row.get("network") or (
+                    row["weights"],
+                    row["kind"],
+                    row["threads"],
+                )
+                # The first machine is the one that measured last.
+                rows.setdefault(key, row)
+    theirs = theirs["mobilenet_v4_conv_small"]
+    assert ours.top1 == pytest.approx(float(theirs["top1"]), abs=5e-3)
+    assert ours.int8_top1 == pytest.approx(float(theirs["int8_top1"]), abs=5e-3)
+    for kind in ("float32", "int8"):
+        assert float(times[ours.name, kind, "1"]["ratio"]) < float(theirs[kind])
+
+
 def test_seeds_counts_no_training_that_has_not_ended(monkeypatch, tmp_path):
     seeds = load("seeds", monkeypatch)
     recipe = keras_shift.zoo.recipes.get_recipe("tiny_imagenet.mobilenet_v2_1.0")

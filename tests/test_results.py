@@ -263,7 +263,9 @@ class TestWhatTheStudiesSay:
         # Does not agree.
         assert losses[8][1] / losses[8][0] == pytest.approx(3, abs=0.2)
 
-    @pytest.mark.parametrize("alpha, share", [(0.75, 1 / 2), (1.0, 1 / 3)])
+    @pytest.mark.parametrize(
+        "alpha, share", [(0.5, 3 / 4), (0.75, 1 / 2), (1.0, 1 / 3)]
+    )
     def test_of_layers_without_shifts_in_readme(self, alpha, share):
         record = zoo.get_record(f"fenet_{alpha}.tiny_imagenet.few_shifts")
         empty = [still == channels for still, channels in record.unshifted.values()]

@@ -138,9 +138,9 @@ _CIFAR100_SPARSE = dataclasses.replace(
     layer_cost=8.0,
 )
 
-# This recipe goes on from the sparse weights, without the shifts of three units that take
-# much time in a file (benchmarks/results/shift_costs.csv) and that the network can do
-# without, other than those of the first unit. The other shifts stay as they are.
+# This recipe goes on from the sparse weights, without the shifts of three units. They
+# take much time in a file (benchmarks/results/shift_costs.csv), and the network can do
+# without them, but not without those of the first unit. Other shifts stay as they are.
 _CIFAR100_EMPTIED = dataclasses.replace(
     _CIFAR100_SPARSE,
     name="cifar100.fenet_1.0.emptied",
