@@ -197,7 +197,7 @@ def shift_costs(
             scattered = _scattered(displacements.shape[1], share)
             variants[name, share] = {name: scattered}
     with tempfile.TemporaryDirectory() as folder:
-        paths = {}
+        paths: dict[Any, str] = {}
         for key, displaced in variants.items():
             paths[key] = os.path.join(folder, f"{len(paths)}.tflite")
             _displace(layers, displaced)
