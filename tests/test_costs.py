@@ -66,6 +66,7 @@ def clock(monkeypatch):
 
     def time_alternately(calls, repeats):
         assert repeats == 7
+        assert not any(next(iter(calls.values())).__self__.shifted.values())
         timings = {}
         for key, call in calls.items():
             counts = call.__self__.shifted

@@ -10,7 +10,7 @@ import keras_shift
 from keras_shift.analysis import multiply_adds
 from keras_shift.layers import SqueezeExcite2D
 from keras_shift.layers.shift_layer import ShiftLayer, shift_layers
-from keras_shift.zoo import FENet
+from keras_shift.zoo import FENet, fenet
 from marks import exhaustive
 from networks import parameters, pixels, predict, randomize
 
@@ -92,6 +92,11 @@ class TestWithoutShift:
         names = [layer.name for layer in model.layers]
         assert "unit1_depthwise" not in names
         assert "fe_block1_unit1_depthwise" in names
+
+    def test_every_unit_has_a_name(self):
+        expand = {f"{name}_expand" for name in fenet._UNITS}
+        layers = {layer.name for layer in small().layers}
+        assert expand == {name for name in layers if name.endswith("_expand")}
 
     @pytest.mark.parametrize("bad", [("unit3",), "unit1", ("stem",), None])
     def test_refuses_names_of_no_unit(self, bad):
