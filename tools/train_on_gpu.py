@@ -375,7 +375,7 @@ def unpack(work):
         # them, too.
         content = io.BytesIO(b"".join(map(take, parts)))
         with tarfile.open(fileobj=content) as file:
-            file.extractall(work, filter="data")
+            extract(file, work)
     if wheels := sorted((work / "wheels").glob("*.whl")):
         options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir"]
         command = [sys.executable, "-m", "pip", "install", "--quiet", *options]
@@ -630,6 +630,14 @@ def sources():
 # The next functions run here, after the calls.
 
 
+def extract(file, folder):
+    """Extracts a tar file that this tool wrote."""
+    # `extractall` has no argument `filter` in Python 3.11.2, which Debian 12 has. Newer
+    # versions take the filter from this attribute, too, and older ones ignore it.
+    file.extraction_filter = getattr(tarfile, "data_filter", None)
+    file.extractall(folder)
+
+
 def join(work, folder):
     """Makes folders of what came back, as tools/publish_weights.py takes them.
 
@@ -642,7 +650,7 @@ def join(work, folder):
     content = io.BytesIO(b"".join(part.read_bytes() for part in parts))
     with tarfile.open(fileobj=content) as file:
         names = sorted({name.partition("/")[0] for name in file.getnames()})
-        file.extractall(work / "runs", filter="data")
+        extract(file, work / "runs")
     from keras_shift.environment import git_commit
 
     for name in names:
