@@ -380,7 +380,6 @@ class TestLowering:
     @pytest.mark.parametrize(
         "quantize, shifted, expected",
         [
-            # 96 channels: U is a multiple of 32 in float32, of 16 in int8.
             (None, 40, [(3, 1, 64), (1, 3, 64)]),
             ("float16", 32, [(3, 1, 32), (1, 3, 32)]),
             (None, 70, [(3, 1, 96), (1, 3, 96)]),
@@ -398,6 +397,30 @@ class TestLowering:
         assert lowered.units == {"expand": "split" if split else "depthwise"}
         images = pixels(2, 9, 7, 5)
         assert_same(predict(lowered.model, images), predict(model, images))
+
+    @pytest.mark.parametrize(
+        "wide, shifted, quantize, together",
+        [
+            # Tiles of 16 channels, and as many of the matrices as without a shift: 36
+            # in int8 are three tiles of 16, and so are 16 and 20.
+            (36, 7, "int8", 16),
+            (72, 12, "int8", 16),
+            (288, 36, "int8", 48),
+            # In float32, the matrices' tiles have 32 channels.
+            (36, 7, None, 16),
+            (72, 12, None, 16),
+            (48, 20, None, 32),
+            # 240 and 48 would be eight and two tiles, where 288 are nine.
+            (288, 36, None, 64),
+            (576, 81, "float16", 96),
+        ],
+    )
+    def test_channels_fill_the_tiles(self, wide, shifted, quantize, together):
+        model = self.model(shifted, wide)
+        lowered = lower_units(model, quantize).model
+        assert {channels for *_, channels in kernels(lowered)} == {together}
+        images = pixels(2, 9, 7, 5)
+        assert_same(predict(lowered, images), predict(model, images))
 
     def test_larger_windows_are_separated_in_int8_too(self):
         model = self.model(32, reach=2)
@@ -486,7 +509,7 @@ class TestInt8:
             residual=False,
         )
         expand = model.get_layer("expand")
-        bias = np.where(np.arange(72) < 40, -1e4, 0)
+        bias = np.where(np.arange(72) < 48, -1e4, 0)
         expand.bias.assign(bias)
         values = np.where(bias < 0, 1.0, 0.0) * np.ones((2, 1))
         model.get_layer("shift").displacements.assign(values)

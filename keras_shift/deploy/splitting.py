@@ -7,10 +7,11 @@ import numpy as np
 from keras_shift.deploy.shift_kernels import shift_convolutions
 from keras_shift.deploy.units import Unit
 
-# The number of unshifted channels that a split unit computes apart from the others is a
-# multiple of this: of how many channels XNNPACK's matrix kernels compute at a time.
-_FLOAT_BLOCK = 32
-_INT8_BLOCK = 16
+# XNNPACK's matrix kernels compute so many output channels at a time, and its depthwise
+# kernels so many channels.
+_FLOAT_TILE = 32
+_INT8_TILE = 16
+_DEPTHWISE_TILE = 16
 
 # From this share of unshifted channels on, a unit is split, which adds two convolutions
 # and an addition. Grouped shifts leave one channel in nine unshifted and gain nothing
@@ -26,6 +27,9 @@ _DYNAMIC_NUMBERS = 1024
 def apart(unit: Unit, quantize: str | None) -> int:
     """Returns how many of the unshifted channels are computed apart from the others.
 
+    The other unshifted channels fill the last tile of the depthwise kernel, or that and
+    more where the matrices would otherwise have another tile.
+
     Args:
         unit: The unit.
         quantize: As in `to_tflite`.
@@ -33,9 +37,16 @@ def apart(unit: Unit, quantize: str | None) -> int:
     count = int(np.count_nonzero(unit.unshifted))
     if unit.displacements is None:
         return count
-    block = _FLOAT_BLOCK if quantize in (None, "float16") else _INT8_BLOCK
-    count = count // block * block
-    return count if count >= _LEAST_APART * len(unit.unshifted) else 0
+    channels = len(unit.unshifted)
+    tile = _FLOAT_TILE if quantize in (None, "float16") else _INT8_TILE
+
+    def tiles(together):
+        return math.ceil(together / tile) + math.ceil((channels - together) / tile)
+
+    least = math.ceil((channels - count) / _DEPTHWISE_TILE) * _DEPTHWISE_TILE
+    together = min(range(least, channels, _DEPTHWISE_TILE), key=tiles, default=channels)
+    count = channels - together
+    return count if count >= _LEAST_APART * channels else 0
 
 
 def parts(unit: Unit, quantize: str | None) -> list[Unit]:
@@ -64,5 +75,5 @@ def _together(unit, channels, quantize):
     convolutions = shift_convolutions(unit.displacements, quantize, unit.strides)
     taps = max(math.prod(part.kernel.shape[:2]) for part in convolutions)
     most = max(1, (_DYNAMIC_NUMBERS - 1) // taps)
-    most = max(min(most, _INT8_BLOCK), most // _INT8_BLOCK * _INT8_BLOCK)
+    most = max(min(most, _INT8_TILE), most // _INT8_TILE * _INT8_TILE)
     return [channels[i : i + most] for i in range(0, len(channels), most)]
