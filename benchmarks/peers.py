@@ -3,11 +3,13 @@
     python benchmarks/peers.py describe FOLDER
     python benchmarks/peers.py train FOLDER/NAME.json --data-dir DIR --output RUN
     python benchmarks/peers.py record RUN ... --data-dir DIR
+    python benchmarks/peers.py retime
 
 `describe` writes a recipe for each network and beside it the network as Keras' own
-JSON, so that only this command needs the package zeromodels (from PyPI), which defines
-two of them. `record` measures what trainings came to, and writes it into
-benchmarks/results/peers.csv.
+JSON, so that only this command and `retime` need the package zeromodels (from PyPI),
+which defines two of them. `record` measures what trainings came to, and writes it into
+benchmarks/results/peers.csv. `retime` measures the times in there again, of networks
+with random weights, which take the same.
 
 All are trained by MobileNetV2's recipe. As in `keras_shift.zoo.MobileNetV2`, the first
 layer scales pixels to [-1, 1], batch normalization has the momentum 0.99, all kernels
@@ -166,10 +168,7 @@ def read_run(folder):
 
 def record(runs, data_dir, rounds, output):
     """Measures what trainings have come to, and adds it to the table."""
-    rows = {}
-    if output.exists():
-        with open(output, newline="", encoding="utf-8") as file:
-            rows = {row["network"]: row for row in csv.DictReader(file)}
+    rows = read(output) if output.exists() else {}
     for run in runs:
         row = measure(run, data_dir, rounds)
         print(row)
@@ -177,13 +176,43 @@ def record(runs, data_dir, rounds, output):
     records.write([rows[name] for name in PEERS if name in rows], output)
 
 
-def measure(run, data_dir, rounds):
-    """Returns the row of one training."""
+def read(path):
+    """Returns the rows of the table by network."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["network"]: row for row in csv.DictReader(file)}
+
+
+def retime(rounds, output):
+    """Measures the times of all networks in the table again."""
+    rows = read(output)
+    for name, row in rows.items():
+        row.update(times(on_phone(name, recipes.get_recipe(TRAINED_AS)), rounds))
+        print(row)
+    records.write([*rows.values()], output)
+
+
+def on_phone(name, recipe):
+    """Returns a network at a phone's size of images, with random weights."""
     # The other commands also run where there is no TensorFlow.
     import frontier
 
-    from keras_shift import analysis, publishing
+    arguments = {**recipe.arguments, "input_shape": frontier.IMAGE_SHAPE}
+    return build(name, dataclasses.replace(recipe, arguments=arguments))
+
+
+def times(model, rounds):
+    """Returns the columns of what a network's files take."""
+    import frontier
+
     from keras_shift.environment import machine
+
+    ratios = {kind: frontier.ratio(kind, model, rounds) for kind in frontier.KINDS}
+    return {**ratios, "machine": machine()}
+
+
+def measure(run, data_dir, rounds):
+    """Returns the row of one training."""
+    from keras_shift import analysis, publishing
 
     text = (run / RECIPE).read_text(encoding="utf-8")
     recipe = training.Recipe.from_json(text)
@@ -192,10 +221,7 @@ def measure(run, data_dir, rounds):
     data = training.load_data(recipe.dataset, model.input_shape[1:3], data_dir)
     figures = publishing.measure(model, data)
     # The file is timed at a phone's size of images, as the others are.
-    on_phone = dataclasses.replace(
-        recipe, arguments={**recipe.arguments, "input_shape": frontier.IMAGE_SHAPE}
-    )
-    large = build(recipe.network, on_phone)
+    large = on_phone(recipe.network, recipe)
     large.set_weights(model.get_weights())
     return {
         "network": recipe.network,
@@ -204,15 +230,19 @@ def measure(run, data_dir, rounds):
         "int8_top1": figures.int8_top1,
         "parameters": sum(int(np.prod(w.shape)) for w in model.trainable_weights),
         "multiply_adds": analysis.multiply_adds(large),
-        **{kind: frontier.ratio(kind, large, rounds) for kind in frontier.KINDS},
-        "machine": machine(),
+        **times(large, rounds),
         "trained_on": environment["device"],
     }
 
 
 def main(arguments):
     """Does what the command line says."""
-    commands = {"describe": describe, "train": train, "record": record}
+    commands = {
+        "describe": describe,
+        "train": train,
+        "record": record,
+        "retime": retime,
+    }
     given = vars(arguments)
     commands[given.pop("command")](**given)
 
@@ -231,8 +261,9 @@ def parse(arguments=None):
     command = commands.add_parser("record")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     command.add_argument("--data-dir")
-    command.add_argument("--rounds", type=int, default=100, help="turns of each file")
-    command.add_argument("--output", type=Path, default=RESULTS)
+    for command in (command, commands.add_parser("retime")):
+        command.add_argument("--rounds", type=int, default=100, help="of each file")
+        command.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(arguments)
 
 

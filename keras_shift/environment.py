@@ -14,7 +14,8 @@ from keras_shift.version import __version__
 _PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
 
 # Linux' flags for vector instructions stand beside their names, the widest first.
-_VECTORS = {
+VECTORS = {
+    "amx_int8": "AMX",
     "avx512_vnni": "AVX-512 VNNI",
     "avx512f": "AVX-512",
     "avx2": "AVX2",
@@ -118,7 +119,7 @@ def machine() -> str:
             details = {key.strip(): value.strip() for key, _, value in fields}
         name = details.get("model name", name)
         instructions = details.get("flags", "").split()
-        vectors = [_VECTORS[flag] for flag in _VECTORS if flag in instructions]
+        vectors = [VECTORS[flag] for flag in VECTORS if flag in instructions]
         if vectors:
             name = f"{name} with {vectors[0]}"
     return f"{name}, {os.cpu_count()} cores"

@@ -2,6 +2,8 @@ import csv
 import dataclasses
 import importlib
 import itertools
+import platform
+import subprocess
 import sys
 import types
 
@@ -227,6 +229,33 @@ def test_the_frontier_keeps_what_other_machines_measured(monkeypatch, tmp_path):
     assert frontier.elsewhere(tmp_path / "none.csv") == []
 
 
+@pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="AMX is of x86-64",
+)
+def test_benchmarks_run_without_amx(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("""
+import ctypes, sys
+from keras_shift.environment import machine
+linux = ctypes.CDLL(None)
+print(sys.argv[1:], linux.syscall(158, 0x1023, 18), machine())
+""")
+    wrapper = ROOT / "benchmarks" / "without_amx.py"
+    printed = subprocess.run(
+        [sys.executable, wrapper, script, "--rounds=1"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
+    # What asks for it with or without such a unit is refused.
+    assert printed.startswith("['--rounds=1'] -1 ")
+    assert "AMX" not in printed
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([sys.executable, wrapper], check=True, capture_output=True)
+
+
 @pytest.mark.exhaustive
 def test_the_frontier_compares_files_for_a_phones_images(monkeypatch):
     frontier = load("frontier", monkeypatch)
@@ -275,6 +304,34 @@ def test_peers_are_trained_as_mobilenet_v2_is(monkeypatch, tmp_path):
     assert decay == {recipe.weight_decay / 2}
     assert {x.depthwise_regularizer for x in kinds["DepthwiseConv2D"]} == {None}
     assert [layer.rate for layer in kinds["Dropout"]] == [0.2]
+
+
+def test_peers_are_timed_again_without_their_weights(monkeypatch, tmp_path):
+    peers = load("peers", monkeypatch)
+    frontier = load("frontier", monkeypatch)
+    ratios = {"float32": 0.5, "int8": 0.25}
+    sizes = []
+
+    def ratio(kind, model, rounds):
+        sizes.append((model.name, model.input_shape, rounds))
+        return ratios[kind]
+
+    monkeypatch.setattr(frontier, "ratio", ratio)
+    found = peers.mobilenet_v3_large_minimalistic
+    monkeypatch.setattr(peers, "PEERS", {found.__name__: found})
+    path = tmp_path / "peers.csv"
+    row = {"network": found.__name__, "top1": "0.4", "float32": "1", "int8": "1"}
+    peers.records.write([{**row, "machine": "another"}], path)
+    peers.main(peers.parse(["retime", "--rounds=3", f"--output={path}"]))
+    assert sizes == 2 * [(found.__name__, (None, 224, 224, 3), 3)]
+    assert peers.read(path) == {
+        found.__name__: {
+            **row,
+            "float32": "0.5",
+            "int8": "0.25",
+            "machine": frontier.machine(),
+        }
+    }
 
 
 class TestShiftCosts:
