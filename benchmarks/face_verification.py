@@ -5,8 +5,9 @@
 Trains `keras_shift.zoo.ShiftFaceNet` and its convolutional twin on the training people
 of View 1 of Labeled Faces in the Wild, by one recipe and one seed, and verifies the
 1,000 test pairs of View 1, which are of other people. In the twin, every shift and the
-1x1 convolution behind it are one 3x3 convolution, with as many filters. Both networks
-are also measured before their training, and as int8 files after it. DIR holds
+1x1 convolution behind it are one 3x3 convolution, with as many filters. A ShiftFaceNet
+that is so wide that it has the twin's multiply-adds is trained, too. All networks are
+also measured before their training, and as int8 files after it. DIR holds
 images/PERSON/PERSON_0001.jpg (deep-funneled, 250x250 pixels), peopleDevTrain.txt and
 pairsDevTest.txt. A network that is in the folder of --run already is not trained again.
 Writes benchmarks/results/face_verification.csv, with the machine in it.
@@ -15,6 +16,7 @@ Writes benchmarks/results/face_verification.csv, with the machine in it.
 import argparse
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -59,14 +61,18 @@ def convolutional(model):
             config["kernel_size"] = (3, 3)
         return type(layer).from_config(config)
 
-    clone = keras.models.clone_model(model, clone_function=twin)
-    clone.name = "convolutional_twin"
-    return clone
+    return keras.models.clone_model(model, clone_function=twin)
 
 
+# At this width, ShiftFaceNet has 97% of its twin's multiply-adds, and two thirds of its
+# parameters.
+WIDE = 1.875
+
+# These are the networks with their widths, and with what is changed in them.
 NETWORKS = {
-    "ShiftFaceNet": lambda model: model,
-    "3x3 convolutions": convolutional,
+    "ShiftFaceNet": (1.0, lambda model: model),
+    f"ShiftFaceNet, alpha={WIDE}": (WIDE, lambda model: model),
+    "3x3 convolutions": (1.0, convolutional),
 }
 
 
@@ -101,9 +107,12 @@ def main(arguments):
     )
     data = example.folder(arguments.data_dir / "images", options)
     networks = {}
-    for name, change in NETWORKS.items():
+    for name, (alpha, change) in NETWORKS.items():
         keras.utils.set_random_seed(options.seed)
+        options.alpha = alpha
         networks[name] = model = change(example.build(options))
+        # This is the name of the network's files.
+        model.name = re.sub(r"\W+", "_", name.lower())
         # What is compared is said before it is trained.
         console.print(
             f"{name}: {parameters(model):,} parameters, "

@@ -422,6 +422,15 @@ class TestLowering:
         images = pixels(2, 9, 7, 5)
         assert_same(predict(lowered, images), predict(model, images))
 
+    @pytest.mark.parametrize("size, together", [((112, 112), 16), ((56, 56), 32)])
+    def test_large_maps_convolve_the_fewest_channels(self, size, together):
+        model = one_unit((*size, 5), wide=64)
+        values = np.zeros((2, 64))
+        values[:, :14] = 1
+        model.get_layer("shift").displacements.assign(values)
+        lowered = lower_units(model).model
+        assert {channels for *_, channels in kernels(lowered)} == {together}
+
     def test_larger_windows_are_separated_in_int8_too(self):
         model = self.model(32, reach=2)
         displacements = model.get_layer("shift").displacements

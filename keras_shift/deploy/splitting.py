@@ -13,6 +13,11 @@ _FLOAT_TILE = 32
 _INT8_TILE = 16
 _DEPTHWISE_TILE = 16
 
+# A wide tensor of more bytes comes from outside a core's caches, so that each further
+# channel that is convolved costs more than a further tile of a matrix. Phones' cores
+# have smaller caches.
+_CACHE = 2**21
+
 # From this share of unshifted channels on, a unit is split, which adds two convolutions
 # and an addition. Grouped shifts leave one channel in nine unshifted and gain nothing
 # from it; with six in ten, files are faster (benchmarks/results/tflite_lowering.csv).
@@ -27,8 +32,9 @@ _DYNAMIC_NUMBERS = 1024
 def apart(unit: Unit, quantize: str | None) -> int:
     """Returns how many of the unshifted channels are computed apart from the others.
 
-    The other unshifted channels fill the last tile of the depthwise kernel, or that and
-    more where the matrices would otherwise have another tile.
+    The other unshifted channels fill the last tile of the depthwise kernel. In tensors
+    that stay in the cache they fill further ones where the matrices would otherwise
+    have more tiles.
 
     Args:
         unit: The unit.
@@ -39,12 +45,15 @@ def apart(unit: Unit, quantize: str | None) -> int:
         return count
     channels = len(unit.unshifted)
     tile = _FLOAT_TILE if quantize in (None, "float16") else _INT8_TILE
+    numbers = math.prod(side or 1 for side in unit.map_size) * channels
+    cached = numbers * (1 if quantize == "int8" else 4) <= _CACHE
 
     def tiles(together):
         return math.ceil(together / tile) + math.ceil((channels - together) / tile)
 
     least = math.ceil((channels - count) / _DEPTHWISE_TILE) * _DEPTHWISE_TILE
-    together = min(range(least, channels, _DEPTHWISE_TILE), key=tiles, default=channels)
+    choices = range(least, channels, _DEPTHWISE_TILE)
+    together = min(choices, key=tiles if cached else None, default=channels)
     count = channels - together
     return count if count >= _LEAST_APART * channels else 0
 
