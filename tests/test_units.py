@@ -422,6 +422,32 @@ class TestLowering:
         images = pixels(2, 9, 7, 5)
         assert_same(predict(lowered, images), predict(model, images))
 
+    @pytest.mark.parametrize(
+        "size, filters, quantize, one",
+        [
+            ((8, 6), 5, "int8", True),
+            ((8, 6), 32, "int8", True),
+            ((8, 6), 33, "int8", False),
+            ((8, 6), 5, None, False),
+            # Here, the last windows have two pixels, and the last one has one.
+            ((9, 6), 5, "int8", False),
+            ((None, 6), 5, "int8", False),
+        ],
+    )
+    def test_int8_pools_in_the_second_convolution(self, size, filters, quantize, one):
+        options = {"shift": "pool", "filters": filters, "residual": False}
+        model = one_unit((*size, 5), **options)
+        lowered = lower_units(model, quantize)
+        assert lowered.units == {"expand": "pooling"}
+        sizes = [
+            layer.kernel_size
+            for layer in lowered.model.layers
+            if type(layer) is keras.layers.Conv2D
+        ]
+        assert sizes == [(1, 1), (2, 2) if one else (1, 1)]
+        images = pixels(2, size[0] or 9, size[1], 5)
+        assert_same(predict(lowered.model, images), predict(model, images))
+
     @pytest.mark.parametrize("size, together", [((112, 112), 16), ((56, 56), 32)])
     def test_large_maps_convolve_the_fewest_channels(self, size, together):
         model = one_unit((*size, 5), wide=64)

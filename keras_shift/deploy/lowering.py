@@ -21,6 +21,11 @@ from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.portable_shift import FAR
 from keras_shift.rewriting import Replacement, models_inside, rewrite
 
+# With no more filters than these, a convolution of 2x2 takes less time in int8 than
+# pooling and a 1x1 convolution. XNNPACK has no int8 pooling, so nine taps of a depthwise
+# kernel do its work.
+_POOLED_FILTERS = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Lowered:
@@ -30,8 +35,8 @@ class Lowered:
         model: A `keras.Model` without shift layers.
         units: What became of every unit, by the name of its first layer. With
             `"split"`, only wide channels that move go through a depthwise convolution;
-            with `"depthwise"`, all of them do. Units of `"pooling"` and of
-            `"no shift"`, in which nothing moves, stay as they are.
+            with `"depthwise"`, all of them do. Nothing moves in units of `"pooling"`
+            and of `"no shift"`.
         left_alone: Names of the shift layers outside of units.
     """
 
@@ -78,7 +83,8 @@ def lower_units(
     The wide channels of a unit (see `find_units`) are divided into those that move and
     those that do not. Both parts have 1x1 convolutions of their own before and after
     them, and only the part that moves goes through a depthwise convolution. The sum of
-    both is narrow. Channels that are always zero are left out.
+    both is narrow. Channels that are always zero are left out. For `"int8"`, average
+    pooling and a second convolution of few filters become one convolution.
 
     Args:
         model: A functional or sequential `keras.Model`.
@@ -109,9 +115,10 @@ def lower_units(
             kind = kinds[path + unit.name] = _kind(unit, shorter, quantize)
             # Where nothing moves, strides come earlier. A unit without channels has a
             # constant output, and stays as it is.
-            changed = kind != "pooling" and (
-                kind != "no shift" or unit.strides != (1, 1)
-            )
+            if kind == "pooling":
+                changed = _pools_in_projection(unit, quantize)
+            else:
+                changed = kind != "no shift" or unit.strides != (1, 1)
             if changed and len(shorter.expand_bias):
                 write = functools.partial(_write_unit, shorter, quantize)
                 replacements[path].append(Replacement(unit.layers, write))
@@ -133,6 +140,17 @@ def _kind(unit, shorter, quantize):
     if unit.displacements is not None:
         return "split" if splitting.apart(shorter, quantize) else "depthwise"
     return "no shift" if unit.pool_padding is None else "pooling"
+
+
+def _pools_in_projection(unit, quantize):
+    """Returns whether pooling and the second convolution become one."""
+    return (
+        quantize == "int8"
+        # A window that leaves the map has the mean of fewer pixels.
+        and not any(size is None or size % 2 for size in unit.map_size)
+        and unit.strides == (1, 1)
+        and unit.project_kernel.shape[1] <= _POOLED_FILTERS
+    )
 
 
 def _substitute(quantize):
@@ -177,13 +195,17 @@ def _write_part(unit, quantize, x, name, *, first):
         early = unit.strides
     elif convolutions[-1].strides == (1, 1):
         late = unit.strides
-    y = _pointwise(x, unit.expand_kernel, unit.expand_bias, f"{name}_expand", early)
+    kernel = unit.expand_kernel[None, None]
+    y = _convolution(x, kernel, unit.expand_bias, f"{name}_expand", early)
     y = keras.layers.ReLU(unit.ceiling, name=f"{name}_relu", dtype="float32")(y)
     for index, convolution in enumerate(convolutions):
         y = _depthwise(y, convolution, f"{name}_shift{index + 1}")
     # The bias is added once.
     bias = unit.project_bias if first else None
-    return _pointwise(y, unit.project_kernel, bias, f"{name}_project", late)
+    kernel = unit.project_kernel[None, None]
+    if unit.pool_padding is not None:
+        kernel, late = np.tile(kernel / 4, (2, 2, 1, 1)), (2, 2)
+    return _convolution(y, kernel, bias, f"{name}_project", late)
 
 
 def _depthwise(x, convolution, name):
@@ -208,18 +230,17 @@ def _depthwise(x, convolution, name):
     return y
 
 
-def _pointwise(x, kernel, bias, name, strides=(1, 1)):
+def _convolution(x, kernel, bias, name, strides):
     convolution = keras.layers.Conv2D(
-        kernel.shape[1],
-        1,
+        kernel.shape[-1],
+        kernel.shape[:2],
         strides=strides,
         use_bias=bias is not None,
         dtype="float32",
         name=name,
     )
     y = convolution(x)
-    weights = [kernel[None, None]] if bias is None else [kernel[None, None], bias]
-    convolution.set_weights(weights)
+    convolution.set_weights([kernel] if bias is None else [kernel, bias])
     return y
 
 
