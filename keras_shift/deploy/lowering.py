@@ -22,8 +22,8 @@ from keras_shift.portable_shift import FAR
 from keras_shift.rewriting import Replacement, models_inside, rewrite
 
 # With no more filters than these, a convolution of 2x2 takes less time in int8 than
-# pooling and a 1x1 convolution. XNNPACK has no int8 pooling, so nine taps of a depthwise
-# kernel do its work.
+# pooling and a 1x1 convolution. XNNPACK has no int8 pooling, so nine taps of a
+# depthwise kernel do its work.
 _POOLED_FILTERS = 32
 
 
