@@ -6,8 +6,8 @@
     python benchmarks/peers.py retime
 
 `describe` writes a recipe for each network and beside it the network as Keras' own
-JSON, so that only this command and `retime` need the package zeromodels (from PyPI),
-which defines two of them. `record` measures what trainings came to, and writes it into
+JSON, so that `train` does not need the package zeromodels (from PyPI), which defines
+two of them. `record` measures what trainings came to, and writes it into
 benchmarks/results/peers.csv. `retime` measures the times in there again, of networks
 with random weights, which take the same.
 
@@ -193,7 +193,7 @@ def retime(rounds, output):
 
 def on_phone(name, recipe):
     """Returns a network at a phone's size of images, with random weights."""
-    # The other commands also run where there is no TensorFlow.
+    # `describe` and `train` also run where there is no TensorFlow.
     import frontier
 
     arguments = {**recipe.arguments, "input_shape": frontier.IMAGE_SHAPE}
@@ -262,7 +262,9 @@ def parse(arguments=None):
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     command.add_argument("--data-dir")
     for command in (command, commands.add_parser("retime")):
-        command.add_argument("--rounds", type=int, default=100, help="of each file")
+        command.add_argument(
+            "--rounds", type=int, default=100, help="turns of each file"
+        )
         command.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(arguments)
 

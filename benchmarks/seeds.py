@@ -8,7 +8,8 @@ learns other shifts, so a shift network also becomes a float32 and an int8 .tfli
 for images of 224x224 pixels at total stride 32, which are timed in turns with those of
 MobileNetV2 1.0 (one image, one thread), as in benchmarks/frontier.py.
 
-Writes benchmarks/results/seeds.csv, which keeps the rows of other trainings.
+Writes benchmarks/results/seeds.csv, which keeps the rows of other trainings. Those of
+the published weights' seeds were copied from their records and from frontier.csv.
 """
 
 import argparse

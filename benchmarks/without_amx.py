@@ -7,15 +7,19 @@ without it: in benchmarks/results/frontier.csv, both are there for the same mach
 Phones' processors have no such unit, and are closer to this one without it.
 
 Linux gives AMX to the processes that ask for it. This one's question is refused, by a
-filter on system calls that it installs itself; its environment then names the next best
-vector instructions, and so does the table.
+filter on system calls that it installs itself. The table then names the machine by the
+next best vector instructions.
 """
 
 import ctypes
+import os
 import platform
 import runpy
 import sys
 from pathlib import Path
+
+# `keras_shift.environment.machine` reads this.
+REFUSED = "KERAS_SHIFT_WITHOUT_AMX"
 
 # These are numbers of Linux for x86-64, from its headers.
 _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM = 158, 0x1023
@@ -42,7 +46,7 @@ class _Program(ctypes.Structure):
 
 
 def refuse_amx():
-    """Makes Linux refuse AMX to this process from now on.
+    """Makes Linux refuse AMX to this thread and to all that it starts.
 
     Raises:
         OSError: If Linux does not take the filter, or this is no Linux on x86-64.
@@ -65,14 +69,12 @@ def refuse_amx():
     ):
         if linux.prctl(*call):
             raise OSError(ctypes.get_errno(), "Linux does not take the filter.")
+    os.environ[REFUSED] = "1"
 
 
 def main(script, arguments):
-    """Runs a script without AMX."""
+    """Runs a script, which sets its environment before its imports, without AMX."""
     refuse_amx()
-    from keras_shift import environment
-
-    environment.VECTORS.pop("amx_int8")
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).resolve().parent)
     runpy.run_path(script, run_name="__main__")

@@ -13,8 +13,12 @@ from keras_shift.version import __version__
 
 _PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
 
+# Where a program has this in its environment, Linux refuses AMX to it:
+# benchmarks/without_amx.py.
+_NO_AMX = "KERAS_SHIFT_WITHOUT_AMX"
+
 # Linux' flags for vector instructions stand beside their names, the widest first.
-VECTORS = {
+_VECTORS = {
     "amx_int8": "AMX",
     "avx512_vnni": "AVX-512 VNNI",
     "avx512f": "AVX-512",
@@ -118,8 +122,10 @@ def machine() -> str:
             fields = (line.partition(":") for line in file)
             details = {key.strip(): value.strip() for key, _, value in fields}
         name = details.get("model name", name)
-        instructions = details.get("flags", "").split()
-        vectors = [VECTORS[flag] for flag in VECTORS if flag in instructions]
+        instructions = set(details.get("flags", "").split())
+        if _NO_AMX in os.environ:
+            instructions.discard("amx_int8")
+        vectors = [_VECTORS[flag] for flag in _VECTORS if flag in instructions]
         if vectors:
             name = f"{name} with {vectors[0]}"
     return f"{name}, {os.cpu_count()} cores"

@@ -413,6 +413,11 @@ class TestLowering:
             # 240 and 48 would be eight and two tiles, where 288 are nine.
             (288, 36, None, 64),
             (576, 81, "float16", 96),
+            # Of those, 96 would leave less than a quarter apart, and are not taken.
+            (120, 70, None, 80),
+            # Not even one tile can be filled.
+            (20, 4, "int8", 4),
+            (36, 18, "int8", 18),
         ],
     )
     def test_channels_fill_the_tiles(self, wide, shifted, quantize, together):
@@ -423,20 +428,26 @@ class TestLowering:
         assert_same(predict(lowered, images), predict(model, images))
 
     @pytest.mark.parametrize(
-        "size, filters, quantize, one",
+        "size, options, quantize, one",
         [
-            ((8, 6), 5, "int8", True),
-            ((8, 6), 32, "int8", True),
-            ((8, 6), 33, "int8", False),
-            ((8, 6), 5, None, False),
-            # Here, the last windows have two pixels, and the last one has one.
-            ((9, 6), 5, "int8", False),
-            ((None, 6), 5, "int8", False),
+            ((8, 6), {}, "int8", True),
+            ((8, 6), {"filters": 32}, "int8", True),
+            ((8, 6), {"filters": 33}, "int8", False),
+            ((8, 6), {}, None, False),
+            # Here, the last windows have fewer pixels, or may have.
+            ((9, 7), {}, "int8", False),
+            ((1, 1), {}, "int8", False),
+            ((None, 6), {}, "int8", False),
+            # These leave the last row out.
+            ((9, 7), {"shift": "pool inside"}, "int8", True),
+            ((None, 6), {"shift": "pool inside"}, "int8", True),
+            ((8, 6), {"project_relu": keras.layers.ReLU()}, "int8", True),
+            ((8, 6), {"expand_relu": keras.layers.ReLU(6.0)}, "int8", True),
+            ((8, 6), {"project": keras.layers.Conv2D(5, 1, 2)}, "int8", False),
         ],
     )
-    def test_int8_pools_in_the_second_convolution(self, size, filters, quantize, one):
-        options = {"shift": "pool", "filters": filters, "residual": False}
-        model = one_unit((*size, 5), **options)
+    def test_int8_pools_in_the_second_convolution(self, size, options, quantize, one):
+        model = one_unit((*size, 5), **{"shift": "pool", "residual": False, **options})
         lowered = lower_units(model, quantize)
         assert lowered.units == {"expand": "pooling"}
         sizes = [

@@ -15,6 +15,7 @@ def unit_layers(wide=72, filters=5, shift="sparse", **options):
         "grouped": lambda: GroupedShift2D(name="shift"),
         "active": lambda: ActiveShift2D(name="shift"),
         "pool": lambda: keras.layers.AveragePooling2D(2, padding="same", name="pool"),
+        "pool inside": lambda: keras.layers.AveragePooling2D(2, name="pool"),
         None: lambda: None,
     }
     parts = {

@@ -22,8 +22,9 @@ from keras_shift.portable_shift import FAR
 from keras_shift.rewriting import Replacement, models_inside, rewrite
 
 # With no more filters than these, a convolution of 2x2 takes less time in int8 than
-# pooling and a 1x1 convolution. XNNPACK has no int8 pooling, so nine taps of a
-# depthwise kernel do its work.
+# pooling and a 1x1 convolution: 0.15 ms in place of 0.23 from 60 channels of 112x112
+# pixels to 24 filters, but 0.21 in place of 0.18 from 192 of 56x56 to 64. XNNPACK has
+# no int8 pooling, so nine taps of a depthwise kernel do its work.
 _POOLED_FILTERS = 32
 
 
@@ -84,7 +85,8 @@ def lower_units(
     those that do not. Both parts have 1x1 convolutions of their own before and after
     them, and only the part that moves goes through a depthwise convolution. The sum of
     both is narrow. Channels that are always zero are left out. For `"int8"`, average
-    pooling and a second convolution of few filters become one convolution.
+    pooling by windows inside of the map and a second convolution of few filters become
+    one convolution.
 
     Args:
         model: A functional or sequential `keras.Model`.
@@ -147,7 +149,10 @@ def _pools_in_projection(unit, quantize):
     return (
         quantize == "int8"
         # A window that leaves the map has the mean of fewer pixels.
-        and not any(size is None or size % 2 for size in unit.map_size)
+        and not (
+            unit.pool_padding == "same"
+            and any(size is None or size % 2 for size in unit.map_size)
+        )
         and unit.strides == (1, 1)
         and unit.project_kernel.shape[1] <= _POOLED_FILTERS
     )

@@ -88,32 +88,30 @@ def browser():
 
 def seeds():
     """Returns what each seed of two recipes came to, and the mean."""
-    cells = read_results("seeds.csv")
     rows = []
-    for record, own in timed("tiny_imagenet"):
-        others = [c for c in cells if c["recipe"] == record["recipe"]["name"]]
-        if not others:
+    for record, _ in timed("tiny_imagenet"):
+        cells = [
+            cell
+            for cell in read_results("seeds.csv")
+            if cell["recipe"] == record["recipe"]["name"]
+        ]
+        if not cells:
             continue
-        top1 = [record["top1"], *(float(cell["top1"]) for cell in others)]
-        numbers = [record["recipe"]["seed"], *(cell["seed"] for cell in others)]
+        top1 = [float(cell["top1"]) for cell in cells]
         rows.append(
             (
                 call(record),
-                ", ".join(map(str, numbers)),
+                ", ".join(cell["seed"] for cell in cells),
                 ", ".join(f"{value:.2%}" for value in top1),
                 f"{statistics.mean(top1):.2%}",
-                *(_times(kind, own, others) for kind in KINDS),
+                *(
+                    ", ".join(f"{float(cell[k]):.2f}" for cell in cells if cell[k])
+                    for k in KINDS
+                ),
             )
         )
     header = ("network", "seeds", "top-1", "mean", "float32, 1 thread", "int8")
     return header, rows
-
-
-def _times(kind, own, others):
-    if not others[0][kind]:
-        return f"{float(own[kind, '1']['ratio']):.2f}"
-    times = [own[kind, "1"]["ratio"], *(cell[kind] for cell in others)]
-    return ", ".join(f"{float(time):.2f}" for time in times)
 
 
 def peers():
