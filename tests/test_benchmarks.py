@@ -384,7 +384,8 @@ def test_the_first_seeds_are_those_of_the_published_weights():
         }
     for name in keras_shift.zoo.list_weights():
         record = keras_shift.zoo.get_record(name)
-        found = top1.pop((record.recipe.name, str(record.recipe.seed)), None)
+        recipe = record.recipe
+        found = top1.pop((recipe["name"], str(recipe["seed"])), None)
         assert found is None or float(found) == pytest.approx(record.top1, abs=5e-5)
     assert {seed for _, seed in top1} == {"1", "2"}
 
