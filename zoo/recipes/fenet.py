@@ -94,9 +94,9 @@ _TINY_IMAGENET_EMPTIED = dataclasses.replace(
     layer_cost=32.0,
 )
 
-# At full width there are no weights by the sparse recipe: this recipe goes on from those
+# At full width there are no weights by the sparse recipe: this one goes on from those
 # with few shifts. It leaves out the shifts of the unit where they take the most time
-# after the first (benchmarks/results/shift_costs.csv), and those of two units that the
+# after the first (benchmarks/results/shift_costs.csv), and of two units that the
 # network can best do without. Other shifts stay as they are.
 _TINY_IMAGENET_WIDE_EMPTIED = dataclasses.replace(
     _TINY_IMAGENET_EMPTIED,
