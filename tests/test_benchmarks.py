@@ -741,6 +741,18 @@ def test_style_transfer_reaches_what_it_says():
         assert float(row["style_loss"]) <= float(as_is["style_loss"]) / 3
 
 
+def test_faces_are_verified_nearly_as_well_as_by_convolutions():
+    """Within two points, with as many multiply-adds and fewer parameters."""
+    path = ROOT / "benchmarks" / "results" / "face_verification.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        narrow, wide, twin = csv.DictReader(file)
+    assert float(wide["accuracy"]) >= float(twin["accuracy"]) - 0.02
+    for column in ("million_multiply_adds", "parameters"):
+        assert float(wide[column]) < float(twin[column])
+    for row in (narrow, wide, twin):
+        assert float(row["accuracy_low"]) > float(row["untrained_accuracy_high"])
+
+
 def test_faces_are_verified_beside_a_convolutional_twin(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     image = pytest.importorskip("PIL.Image")
