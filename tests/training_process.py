@@ -46,7 +46,9 @@ def network(batch_normalization=True, classes=3):
     keras.utils.set_random_seed(RECIPE.seed)
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
-    x = keras.layers.Conv2D(6, 1)(x)
+    # A bias in front of batch normalization has no effect, and would be nothing but what
+    # rounding leaves of its gradients.
+    x = keras.layers.Conv2D(6, 1, use_bias=not batch_normalization)(x)
     if batch_normalization:
         x = keras.layers.BatchNormalization(momentum=0.9)(x)
     x = keras.layers.ReLU()(x)
