@@ -46,7 +46,7 @@ def network(batch_normalization=True, classes=3):
     keras.utils.set_random_seed(RECIPE.seed)
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
-    # A bias in front of batch normalization has no effect, and would be nothing but what
+    # A bias in front of batch normalization has no effect, and would be only what
     # rounding leaves of its gradients.
     x = keras.layers.Conv2D(6, 1, use_bias=not batch_normalization)(x)
     if batch_normalization:
