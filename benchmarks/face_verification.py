@@ -10,10 +10,12 @@ so wide that it has about the twin's multiply-adds is trained, too. All networks
 also measured before their training, and as int8 files after it. DIR holds
 images/PERSON/PERSON_0001.jpg (deep-funneled, 250x250 pixels), peopleDevTrain.txt and
 pairsDevTest.txt. A network that is in the folder of --run already is not trained again.
-Writes benchmarks/results/face_verification.csv, with the machine in it.
+Writes benchmarks/results/face_verification.csv, which keeps what was measured on other
+machines: a training on another processor ends elsewhere.
 """
 
 import argparse
+import csv
 import importlib.util
 import os
 import re
@@ -150,8 +152,16 @@ def main(arguments):
                 "machine": machine(),
             }
         )
-    write(rows, arguments.output)
+    write(rows + elsewhere(arguments.output), arguments.output)
     console.print(f"Written to {arguments.output}", soft_wrap=True)
+
+
+def elsewhere(path):
+    """Returns the rows of other machines."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["machine"] != machine()]
 
 
 def parameters(model):

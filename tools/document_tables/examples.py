@@ -148,6 +148,7 @@ def faces():
                 for name in ("accuracy", "roc_area")
                 for prefix in ("untrained_", "", "int8_")
             ),
+            cell["machine"],
         )
         for cell in read_results("face_verification.csv")
     ]
@@ -161,6 +162,7 @@ def faces():
         "ROC area, untrained",
         "trained",
         "int8 file",
+        "trained on",
     )
     return header, rows
 
