@@ -3,10 +3,11 @@
 python tools/fuzz.py [--seconds N] [--targets NAME ...]
 
 Targets of the kernels (custom_ops/fuzz) are compiled with Clang (on Debian, apt-get
-install clang) and run by libFuzzer under sanitizers, from the corpus beside them;
-those of the package (tests/fuzzing.py) are run by hypothesis. Each gets so many
-seconds. Ends with status 1 if one of them has found something, and says which input it
-was: mend the fault, and put the input into the corpus or into a test.
+install clang) and run by libFuzzer under sanitizers, from the corpus beside them, and
+then on bytes that are drawn at random, several times as many a second; those of the
+package (tests/fuzzing.py) are run by hypothesis. Each gets so many seconds. Ends with
+status 1 if one of them has found something, and says which input it was: mend the
+fault, and put the input into the corpus or into a test.
 
 benchmarks/results/fuzzing.csv holds what all runs of a target on a machine came to:
 
@@ -16,8 +17,10 @@ benchmarks/results/fuzzing.csv holds what all runs of a target on a machine came
 """
 
 import argparse
+import contextlib
 import csv
 import datetime
+import functools
 import os
 import re
 import subprocess
@@ -45,10 +48,14 @@ SANITIZERS = {
     "": "comparison alone",
     "thread": "ThreadSanitizer",
 }
-# Hypothesis draws so many new examples in each round.
+RANDOM = "comparison of random input"
+# Hypothesis draws so many new examples in each round, and so many inputs are drawn for
+# one process.
 EXAMPLES_PER_ROUND = 1000
-# An input that takes more is taken for a hang.
+INPUTS_PER_ROUND = 50_000
+# An input, or a round, that takes more is taken for a hang.
 SECONDS_PER_INPUT = 60
+SECONDS_PER_ROUND = 900
 
 
 def main(arguments=None):
@@ -88,15 +95,18 @@ def read():
         return list(csv.DictReader(file))
 
 
-# The following functions fuzz the kernels by libFuzzer.
+# The following functions fuzz the kernels.
 
 
 def _kernel_targets():
+    def runs(name, seconds):
+        for sanitizer in SANITIZERS:
+            yield _run_libfuzzer(name, sanitizer, seconds)
+        yield _run_random(name, seconds)
+
     sources = sorted((ROOT / "custom_ops" / "fuzz").glob("*_fuzz.cc"))
     return {
-        source.stem.removesuffix("_fuzz"): lambda seconds, name=source.stem: (
-            _run_libfuzzer(name, sanitizer, seconds) for sanitizer in SANITIZERS
-        )
+        source.stem.removesuffix("_fuzz"): functools.partial(runs, source.stem)
         for source in sources
     }
 
@@ -120,8 +130,7 @@ def _run_libfuzzer(name, sanitizer, seconds):
         )
         output = result.stderr + result.stdout
         (findings / "log.txt").write_text(output)
-        if counted := re.search(r"^(\d+) cases$", result.stdout, re.MULTILINE):
-            cases += int(counted[1])
+        cases += _cases(result)
         hang = re.search(r"Test unit written to (.*/timeout-\w+)", output)
         # A machine that stood still for a while looks like a hang at first.
         if hang and _run(program, *options, hang[1]).returncode == 0:
@@ -131,27 +140,75 @@ def _run_libfuzzer(name, sanitizer, seconds):
     crash = result.returncode != 0 and not hang and not difference
     if result.returncode:
         print(f"{name}: see {findings}", file=sys.stderr)
-    values = name.removesuffix("_fuzz"), SANITIZERS[sanitizer], cases
-    row = dict(zip(COLUMNS, (*values, int(crash), int(bool(hang)), int(difference))))
-    return row | {"seconds": round(time.monotonic() - begin)}
+    values = SANITIZERS[sanitizer], cases, crash, bool(hang), difference
+    return _row(name, *values, time.monotonic() - begin)
 
 
-def _compiled(name, sanitizer):
+def _run_random(name, seconds):
+    """Returns the row of a target that random bytes are given to, without libFuzzer."""
+    program = _compiled(name, "", libfuzzer=False)
+    findings = ROOT / ".build" / "fuzz" / f"{name}-random"
+    findings.mkdir(parents=True, exist_ok=True)
+    result = None
+    cases = 0
+    hang = difference = False
+    begin = time.monotonic()
+    # Whoever fuzzes again should not draw the same.
+    seed = int(time.time()) % 2**31
+    while time.monotonic() - begin < seconds:
+        options = [f"--inputs={INPUTS_PER_ROUND}", f"--seed={seed}"]
+        try:
+            result = _run(program, *options, timeout=SECONDS_PER_ROUND)
+        except subprocess.TimeoutExpired:
+            result, hang = None, True
+        if hang or result.returncode:
+            # Once more, to keep the input.
+            difference = not hang and "WRONG (" in result.stderr
+            options.append(f"--keep={findings / 'input'}")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _run(program, *options, timeout=SECONDS_PER_ROUND)
+            print(f"{name}: see {findings}", file=sys.stderr)
+            break
+        cases += _cases(result)
+        seed += 1
+    crash = result is not None and result.returncode != 0 and not difference
+    values = RANDOM, cases, crash, hang, difference
+    return _row(name, *values, time.monotonic() - begin)
+
+
+def _cases(result):
+    """Returns how many comparisons a process says that it made."""
+    counted = re.search(r"^(\d+) cases$", result.stdout, re.MULTILINE)
+    return int(counted[1]) if counted else 0
+
+
+def _row(name, checked_by, cases, crash, hang, difference, seconds):
+    values = checked_by, cases, int(crash), int(hang), int(difference)
+    row = dict(zip(COLUMNS, (name.removesuffix("_fuzz"), *values)))
+    return row | {"seconds": round(seconds)}
+
+
+def _compiled(name, sanitizer, libfuzzer=True):
     """Compiles a target, if it has to be, and returns its path."""
     compiler = os.environ.get("CXX", "clang++")
-    added = {"LIBFUZZER": "1", "SANITIZE": sanitizer, "CXX": compiler}
+    added = {"SANITIZE": sanitizer, "CXX": compiler}
+    if libfuzzer:
+        added["LIBFUZZER"] = "1"
     command = ["tools/cc_tests.sh", f"custom_ops/fuzz/{name}.cc"]
     subprocess.run(command, cwd=ROOT, env=os.environ | added, check=True)
     machine = subprocess.run(
         [compiler, "-dumpmachine"], capture_output=True, text=True, check=True
     )
-    folder = machine.stdout.strip() + (f"-{sanitizer}" if sanitizer else "")
-    return ROOT / ".build" / "cc_tests" / f"{folder}-libfuzzer" / name
+    parts = [machine.stdout.strip(), sanitizer, "libfuzzer" if libfuzzer else ""]
+    folder = "-".join(filter(None, parts))
+    return ROOT / ".build" / "cc_tests" / folder / name
 
 
-def _run(*command):
+def _run(*command, timeout=None):
     environment = os.environ | {"TSAN_OPTIONS": "halt_on_error=1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=timeout
+    )
 
 
 # The following functions fuzz the package by hypothesis.
@@ -195,8 +252,8 @@ def _run_hypothesis(name, seconds):
     except Exception:
         crash = True
         traceback.print_exc()
-    values = name, "hypothesis", cases, int(crash), 0, int(difference)
-    return dict(zip(COLUMNS, values)) | {"seconds": round(time.monotonic() - begin)}
+    values = "hypothesis", cases, crash, False, difference
+    return _row(name, *values, time.monotonic() - begin)
 
 
 if __name__ == "__main__":
