@@ -6,10 +6,11 @@ Two versions of the package, this one and that of a commit of this repository, e
 the same networks with the same weights, as float32 and as int8: those with published
 weights, at the image size of a phone where they are for photographs, and others of the
 zoo with random weights; where displacements are weights, two fifths of the channels
-move by a pixel. Where both files are the same to the byte, nothing is timed. The others
-are timed in turns: LiteRT, one image, one thread. This version's time is a share of the
-earlier one's: the median and quartiles of ratios round by round. Writes
-benchmarks/results/file_versions.csv, with the machine in it.
+move by a pixel. Where both files are the same to the byte, or the earlier version could
+not make the network, nothing is timed. The others are timed in turns: LiteRT, one
+image, one thread. This version's time is a share of the earlier one's: the median and
+quartiles of ratios round by round. Writes benchmarks/results/file_versions.csv, with
+the machine in it.
 """
 
 import argparse
@@ -94,7 +95,12 @@ def export(checkout, listed, folder):
     if not Path(keras_shift.__file__).resolve().is_relative_to(checkout.resolve()):
         raise SystemExit(f"{keras_shift.__file__} is not of {checkout}.")
     for name, constructor, arguments, weights in listed:
-        model = getattr(zoo, constructor)(weights=weights, **arguments)
+        try:
+            model = getattr(zoo, constructor)(weights=weights, **arguments)
+        except TypeError:
+            # An earlier version may lack an argument. `compare` finds no file then.
+            print(name, flush=True)
+            continue
         if weights is None:
             scatter(model)
         images = np.random.default_rng(0).uniform(0, 255, (8, *model.input_shape[1:]))
@@ -141,6 +147,8 @@ def compare(name, kind, folders, rounds):
 
     paths = [Path(folder) / f"{name}_{kind}.tflite" for folder in folders]
     row = {"network": name, "kind": kind, "same": "no"}
+    if not paths[0].exists():
+        return {**row, "same": "new"}
     if paths[0].read_bytes() == paths[1].read_bytes():
         return {**row, "same": "yes"}
     files = dict(zip(("before", "now"), map(LiteRTModel, paths)))

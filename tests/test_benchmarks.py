@@ -13,6 +13,8 @@ import pytest
 import rich.progress
 
 import keras_shift
+from keras_shift.deploy.lowering import _POOLED_FILTERS
+from keras_shift.deploy.splitting import _CACHE
 from keras_shift.deploy.timing import Timing
 from networks import ROOT
 
@@ -357,6 +359,91 @@ class TestShiftCosts:
             costs = {r["unit"]: float(r["eighth"]) for r in rows if r["kind"] == kind}
             later = [c for u, c in costs.items() if "fe_block" in u and "k1_" not in u]
             assert len(later) == 13 and costs["unit1"] > sum(later)
+
+
+class TestLoweringForms:
+    @pytest.fixture
+    def tool(self, monkeypatch):
+        return load("lowering_forms", monkeypatch)
+
+    def test_forms_have_the_channels_that_their_row_says(self, tool):
+        x = keras.Input((6, 6, 5))
+        forms = tool.unit_forms(x, wide=39, moving=3, quantize="int8")
+        found = {
+            form: [
+                (layer.__class__.__name__, layer.output.shape[-1])
+                for layer in keras.Model(x, y).layers
+                if layer.weights
+            ]
+            for form, y in forms.items()
+        }
+        conv, depthwise = "Conv2D", "DepthwiseConv2D"
+        apart = [(conv, 3), (conv, 5), (conv, 5), (conv, 36)]
+        assert {form: sorted(layers) for form, layers in found.items()} == {
+            "no shift": [(conv, 5), (conv, 39)],
+            "whole": [(conv, 5), (conv, 39), (depthwise, 39)],
+            "split": [*apart, (depthwise, 3)],
+            "wider": [
+                *[(conv, 5), (conv, 5), (conv, 19), (conv, 20)],
+                (depthwise, 19),
+            ],
+            "concatenated": [(conv, 3), (conv, 5), (conv, 36), (depthwise, 3)],
+            "dense": apart,
+        }
+
+    @pytest.mark.parametrize("quantize", [None, "int8"])
+    def test_shifts_move_every_channel_by_at_most_a_pixel(self, tool, quantize):
+        x = keras.Input((5, 5, 40))
+        image = np.zeros((1, 5, 5, 40), "float32")
+        image[:, 2, 2] = 1
+        moved = np.array(keras.Model(x, tool.shift(x, quantize))(image))[0]
+        assert (moved[1:4, 1:4].sum((0, 1)) == 1).all() and moved.sum() == 40
+        assert moved[2, 2].sum() < 20
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    def test_keeps_other_machines(self, tool, tmp_path, monkeypatch):
+        monkeypatch.setattr(tool, "UNITS", ())
+        monkeypatch.setattr(tool, "POOLINGS", ((6, 7, 5),))
+        path = tmp_path / "forms.csv"
+        for name in "a", "b", "b":
+            monkeypatch.setattr(tool, "machine", lambda name=name: name)
+            tool.main(tool.parse(["--rounds=2", f"--output={path}"]))
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["machine"], row["kind"], row["form"]) for row in rows] == [
+            (machine, kind, form)
+            for machine in "ba"
+            for kind in ("float32", "int8")
+            for form in ("pooling", "convolution")
+        ]
+
+    def test_what_comments_and_documents_say_of_the_results(self, tool):
+        """In lowering.py, splitting.py and docs/."""
+        with open(tool.RESULTS, newline="") as file:
+            rows = list(csv.DictReader(file))
+        rows = [row for row in rows if row["machine"] == rows[0]["machine"]]
+
+        def ratio(form, kind, **shape):
+            (row,) = (
+                row
+                for row in rows
+                if (row["form"], row["kind"]) == (form, kind)
+                and all(row[key] == str(value) for key, value in shape.items())
+            )
+            return float(row["ratio"])
+
+        for side, wide, narrow in tool.POOLINGS:
+            one = ratio("convolution", "int8", side=side, wide=wide, narrow=narrow)
+            if narrow <= _POOLED_FILTERS:
+                assert one < 1
+            if narrow >= 2 * _POOLED_FILTERS:
+                assert one > 1
+        large = {"side": 112, "wide": 64}
+        small = {"side": 56, "wide": 96}
+        sizes = [4 * shape["side"] ** 2 * shape["wide"] for shape in (small, large)]
+        assert sizes[0] < _CACHE < sizes[1]
+        assert ratio("split", "float32", **large) < ratio("wider", "float32", **large)
+        assert ratio("wider", "float32", **small) < ratio("split", "float32", **small)
 
 
 def test_fe_net_half_as_wide_is_about_as_accurate_as_mobilenet_v4_and_faster():
@@ -860,3 +947,6 @@ def test_file_versions_times_files_that_differ(tmp_path, monkeypatch):
     row = script.compare("some", "float32", folders, rounds=3)
     assert row["same"] == "no"
     assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+    (folders[0] / "some_float32.tflite").unlink()
+    row = script.compare("some", "float32", folders, rounds=3)
+    assert row == {"network": "some", "kind": "float32", "same": "new"}

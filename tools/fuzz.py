@@ -17,7 +17,6 @@ benchmarks/results/fuzzing.csv holds what all runs of a target on a machine came
 """
 
 import argparse
-import contextlib
 import csv
 import datetime
 import functools
@@ -130,7 +129,7 @@ def _run_libfuzzer(name, sanitizer, seconds):
         )
         output = result.stderr + result.stdout
         (findings / "log.txt").write_text(output)
-        cases += _cases(result)
+        cases += _cases(output)
         hang = re.search(r"Test unit written to (.*/timeout-\w+)", output)
         # A machine that stood still for a while looks like a hang at first.
         if hang and _run(program, *options, hang[1]).returncode == 0:
@@ -149,36 +148,44 @@ def _run_random(name, seconds):
     program = _compiled(name, "", libfuzzer=False)
     findings = ROOT / ".build" / "fuzz" / f"{name}-random"
     findings.mkdir(parents=True, exist_ok=True)
-    result = None
     cases = 0
-    hang = difference = False
+    crash = hang = difference = False
     begin = time.monotonic()
     # Whoever fuzzes again should not draw the same.
     seed = int(time.time()) % 2**31
     while time.monotonic() - begin < seconds:
-        options = [f"--inputs={INPUTS_PER_ROUND}", f"--seed={seed}"]
-        try:
-            result = _run(program, *options, timeout=SECONDS_PER_ROUND)
-        except subprocess.TimeoutExpired:
-            result, hang = None, True
-        if hang or result.returncode:
+        command = program, f"--inputs={INPUTS_PER_ROUND}", f"--seed={seed}"
+        code, output = _finished(*command)
+        if code != 0:
             # Once more, to keep the input.
-            difference = not hang and "WRONG (" in result.stderr
-            options.append(f"--keep={findings / 'input'}")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                _run(program, *options, timeout=SECONDS_PER_ROUND)
+            again = _finished(*command, f"--keep={findings / 'input'}")
+            if code is None and again[0] == 0:
+                # A machine that stood still for a while looks like a hang at first.
+                code, output = again
+        if code != 0:
+            hang = code is None
+            difference = not hang and "WRONG (" in output
+            crash = not hang and not difference
             print(f"{name}: see {findings}", file=sys.stderr)
             break
-        cases += _cases(result)
+        cases += _cases(output)
         seed += 1
-    crash = result is not None and result.returncode != 0 and not difference
     values = RANDOM, cases, crash, hang, difference
     return _row(name, *values, time.monotonic() - begin)
 
 
-def _cases(result):
+def _finished(*command):
+    """Returns a process's exit status, or `None` if it had to be ended, and output."""
+    try:
+        result = _run(*command, timeout=SECONDS_PER_ROUND)
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return result.returncode, result.stdout + result.stderr
+
+
+def _cases(output):
     """Returns how many comparisons a process says that it made."""
-    counted = re.search(r"^(\d+) cases$", result.stdout, re.MULTILINE)
+    counted = re.search(r"^(\d+) cases$", output, re.MULTILINE)
     return int(counted[1]) if counted else 0
 
 

@@ -22,9 +22,8 @@ from keras_shift.portable_shift import FAR
 from keras_shift.rewriting import Replacement, models_inside, rewrite
 
 # With no more filters than these, a convolution of 2x2 takes less time in int8 than
-# pooling and a 1x1 convolution: 0.15 ms in place of 0.23 from 60 channels of 112x112
-# pixels to 24 filters, but 0.21 in place of 0.18 from 192 of 56x56 to 64. XNNPACK has
-# no int8 pooling, so nine taps of a depthwise kernel do its work.
+# pooling and a 1x1 convolution (benchmarks/results/lowering_forms.csv). XNNPACK has no
+# int8 pooling, so nine taps of a depthwise kernel do its work.
 _POOLED_FILTERS = 32
 
 

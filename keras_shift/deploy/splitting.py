@@ -14,9 +14,9 @@ _FLOAT_TILE = 32
 _INT8_TILE = 16
 
 # A wide tensor of more bytes comes from outside a core's caches, so that each further
-# channel that is convolved costs more than a further tile of a matrix: a unit of 64
-# channels took 1.12 ms in place of 1.24 with 112x112 pixels, and 0.35 in place of 0.32
-# with 56x56 and 96 channels. Phones' cores have smaller caches.
+# channel that is convolved costs more than a further tile of a matrix ("split" and
+# "wider" of 64 channels with 112x112 pixels, and of 96 with 56x56, in
+# benchmarks/results/lowering_forms.csv). Phones' cores have smaller caches.
 _CACHE = 2**21
 
 # From this share of unshifted channels on, a unit is split, which adds two convolutions

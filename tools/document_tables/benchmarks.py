@@ -133,6 +133,8 @@ def _change(cell):
     """Returns what became of a file from one version to another."""
     if cell["same"] == "yes":
         return "the same file"
+    if cell["same"] == "new":
+        return "new"
     ratio, low, high = (float(cell[f"ratio{end}"]) for end in ("", "_low", "_high"))
     return f"{ratio:.2f} ({low:.2f} to {high:.2f})"
 
@@ -198,12 +200,69 @@ def training():
     return header, rows
 
 
+def unit_forms():
+    """Returns the time of a unit's forms as shares of that of a unit without shifts."""
+    cells = _forms("unit")
+    forms = list(dict.fromkeys(cell["form"] for cell in cells))[1:]
+    rows = []
+    for kind in KINDS:
+        own = [cell for cell in cells if cell["kind"] == kind]
+        for _, same in itertools.groupby(own, _shape):
+            first, *others = same
+            ratios = (f"{float(cell['ratio']):.2f}" for cell in others)
+            rows.append((*_shape(first), kind, f"{float(first['ms']):.3f} ms", *ratios))
+    header = ("map", "narrow", "wide", "moving", "type", "no shift", *forms)
+    return header, rows
+
+
+def pooling_forms():
+    """Returns the time of one convolution as a share of that of pooling and another."""
+    cells = [cell for cell in _forms("pooling") if cell["form"] == "convolution"]
+    ratios = {(_shape(c), c["kind"]): f"{float(c['ratio']):.2f}" for c in cells}
+    rows = [
+        (shape[0], shape[2], shape[1], *(ratios[shape, kind] for kind in KINDS))
+        for shape in dict.fromkeys(map(_shape, cells))
+    ]
+    return ("map", "channels", "filters", *KINDS), rows
+
+
+def small_matrices():
+    """Returns an int8 unit's time without shifts, machine by machine."""
+    cells = [
+        cell
+        for cell in read_results("lowering_forms.csv")
+        if (cell["kind"], cell["form"]) == ("int8", "no shift")
+    ]
+    machines = list(dict.fromkeys(cell["machine"] for cell in cells))
+    times = {(*_shape(c)[:3], c["machine"]): float(c["ms"]) for c in cells}
+    shapes = dict.fromkeys(_shape(cell)[:3] for cell in cells)
+    rows = [
+        (*shape, *(f"{times[*shape, machine]:.3f} ms" for machine in machines))
+        for shape in shapes
+    ]
+    return ("map", "narrow", "wide", *machines), rows
+
+
+def _forms(of):
+    """Returns the rows of lowering_forms.csv of the machine that measured last."""
+    cells = read_results("lowering_forms.csv")
+    return [c for c in cells if (c["of"], c["machine"]) == (of, cells[0]["machine"])]
+
+
+def _shape(cell):
+    side = cell["side"]
+    return f"{side}x{side}", cell["narrow"], cell["wide"], cell["moving"]
+
+
 TABLES = {
     "file versions": file_versions,
     "files": files,
     "kernels": kernels,
     "one image": one_image,
+    "pooling forms": pooling_forms,
     "runtimes": runtimes,
     "servers": servers,
+    "small matrices": small_matrices,
     "training": training,
+    "unit forms": unit_forms,
 }
