@@ -902,6 +902,7 @@ def test_faces_are_verified_beside_a_convolutional_twin(monkeypatch, tmp_path):
     }
 
 
+@pytest.mark.exhaustive
 def test_keras_export_writes_what_it_wrote_before(tmp_path, monkeypatch):
     script = load("keras_export", monkeypatch)
     path = tmp_path / "keras_export.csv"
@@ -917,6 +918,7 @@ def test_keras_export_writes_what_it_wrote_before(tmp_path, monkeypatch):
         )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="there is no history here")
 def test_file_versions_finds_files_of_the_same_version_equal(tmp_path, monkeypatch):
     script = load("file_versions", monkeypatch)

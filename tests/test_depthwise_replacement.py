@@ -286,7 +286,7 @@ class TestErrors:
     "name, arguments",
     [
         ("MobileNetV2", {"alpha": 0.35}),
-        ("MobileNet", {"alpha": 0.25}),
+        exhaustive("MobileNet", {"alpha": 0.25}),
         exhaustive("MobileNetV2", {"alpha": 1.0}),
         exhaustive("MobileNet", {}),
         exhaustive("MobileNetV3Small", {}),

@@ -161,6 +161,7 @@ class TestProcesses:
 
 @pytest.mark.tensorflow
 class TestTensorFlow:
+    @pytest.mark.exhaustive
     def test_mirrored_devices_train_the_network_of_one(self, tmp_path):
         folders = [tmp_path / str(count) for count in (1, 2)]
         two = start(PROGRAM, folders[1], KERAS_BACKEND="tensorflow", LOGICAL_CPUS="2")

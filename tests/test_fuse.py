@@ -90,13 +90,13 @@ def test_cases_in_bfloat16(case, implementation):
     "options, fused, left",
     [
         ({}, 21, 0),
-        ({"squeeze_excite": "v1"}, 21, 0),
+        exhaustive({"squeeze_excite": "v1"}, 21, 0),
         ({"squeeze_excite": "v2"}, 1, 16),
         ({"spatial": "active_shift"}, 5, 16),
         ({"spatial": "depthwise"}, 5, 0),
         exhaustive({"spatial": "none"}, 21, 0),
-        ({"expand_from": "output"}, 21, 0),
-        ({"output_stride": 8}, 21, 0),
+        exhaustive({"expand_from": "output"}, 21, 0),
+        exhaustive({"output_stride": 8}, 21, 0),
     ],
     ids=str,
 )

@@ -485,7 +485,7 @@ class TestErrors:
 
 
 class TestMain:
-    @pytest.mark.slow
+    @pytest.mark.exhaustive
     def test_learns_and_says_the_truth(self, example, tmp_path, monkeypatch, capsys):
         """Squares that are bright or dark, by a backbone of three convolutions."""
         from PIL import Image

@@ -753,7 +753,7 @@ class TestTimeAlternately:
             time_alternately(calls, repeats)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_int8_file_is_as_accurate_as_the_float_file(tmp_path):
     """A trained FE-Net loses at most a point of top-1 on held-out digits."""
     from sklearn.datasets import load_digits
