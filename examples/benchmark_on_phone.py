@@ -18,25 +18,24 @@ not.
 import argparse
 import contextlib
 import itertools
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet_start  # noqa: F401  # isort: skip
 
-import numpy as np  # noqa: E402
-import rich.console  # noqa: E402
-import rich.progress  # noqa: E402
-import rich.table  # noqa: E402
-from finetune_and_export import write_csv  # noqa: E402
-from steps import NETWORKS, errors_in_one_line  # noqa: E402
+import numpy as np
+import rich.console
+import rich.progress
+import rich.table
+from finetune_and_export import write_csv
+from steps import NETWORKS, errors_in_one_line
 
-from keras_shift import zoo  # noqa: E402
-from keras_shift.deploy import to_tflite  # noqa: E402
-from keras_shift.files import replacing  # noqa: E402
-from keras_shift.image_batches import random_pixels  # noqa: E402
+from keras_shift import zoo
+from keras_shift.deploy import to_tflite
+from keras_shift.files import replacing
+from keras_shift.image_batches import random_pixels
 
 KINDS = {"float32": None, "float16": "float16", "int8": "int8"}
 

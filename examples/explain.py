@@ -18,17 +18,16 @@ Without images, scikit-learn's two photographs are. Needs TensorFlow and
 """
 
 import argparse
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet_start  # noqa: F401  # isort: skip
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import rich.progress  # noqa: E402
+import keras
+import numpy as np
+import rich.progress
 
-from keras_shift import analysis, zoo  # noqa: E402
-from keras_shift.files import replacing  # noqa: E402
+from keras_shift import analysis, zoo
+from keras_shift.files import replacing
 
 try:
     import matplotlib

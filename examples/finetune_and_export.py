@@ -21,19 +21,19 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet_start  # noqa: F401  # isort: skip
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import rich.console  # noqa: E402
-import rich.table  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import rich.console
+import rich.table
+import tensorflow as tf
 
-import keras_shift  # noqa: E402
-from keras_shift.deploy import LiteRTModel, to_tflite  # noqa: E402
-from keras_shift.deploy.timing import time_alternately  # noqa: E402
-from keras_shift.environment import machine  # noqa: E402
-from keras_shift.files import replacing  # noqa: E402
+import keras_shift
+from keras_shift.deploy import LiteRTModel, to_tflite
+from keras_shift.deploy.timing import time_alternately
+from keras_shift.environment import machine
+from keras_shift.files import replacing
 
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 and 0.999 are slow for a short training.
 CALIBRATION_IMAGES = 200

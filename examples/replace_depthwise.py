@@ -16,21 +16,20 @@ ones, and need more epochs.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet_start  # noqa: F401  # isort: skip
 
-import finetune_and_export as workflow  # noqa: E402
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import rich.console  # noqa: E402
+import finetune_and_export as workflow
+import keras
+import numpy as np
+import rich.console
 
-import keras_shift  # noqa: E402
-from keras_shift.deploy import LiteRTModel  # noqa: E402
-from keras_shift.deploy.timing import time_alternately  # noqa: E402
-from keras_shift.files import replacing  # noqa: E402
+import keras_shift
+from keras_shift.deploy import LiteRTModel
+from keras_shift.deploy.timing import time_alternately
+from keras_shift.files import replacing
 
 # The importance of shifts is computed from this many images.
 IMPORTANCE_IMAGES = 500

@@ -27,20 +27,20 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet_start  # noqa: F401  # isort: skip
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import rich.console  # noqa: E402
-import rich.progress  # noqa: E402
-import rich.table  # noqa: E402
-import steps  # noqa: E402
+import keras
+import numpy as np
+import rich.console
+import rich.progress
+import rich.table
+import steps
 
-import keras_shift  # noqa: E402
-from keras_shift.deploy import LiteRTModel, to_tflite  # noqa: E402
-from keras_shift.deploy.timing import time_alternately, warm_up  # noqa: E402
-from keras_shift.environment import machine  # noqa: E402
-from keras_shift.files import replacing  # noqa: E402
+import keras_shift
+from keras_shift.deploy import LiteRTModel, to_tflite
+from keras_shift.deploy.timing import time_alternately, warm_up
+from keras_shift.environment import machine
+from keras_shift.files import replacing
 
 try:
     import matplotlib

@@ -25,25 +25,24 @@ resized; the training sees parts of them. Needs TensorFlow and `pip install
 import argparse
 import dataclasses
 import functools
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet_start  # noqa: F401  # isort: skip
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import rich.console  # noqa: E402
-import rich.progress  # noqa: E402
-import rich.table  # noqa: E402
-import segmentation as workflow  # noqa: E402
-import steps  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from PIL import Image, ImageDraw, ImageOps  # noqa: E402
+import keras
+import numpy as np
+import rich.console
+import rich.progress
+import rich.table
+import segmentation as workflow
+import steps
+import tensorflow as tf
+from PIL import Image, ImageDraw, ImageOps
 
-import keras_shift  # noqa: E402
-from keras_shift.deploy.timing import time_alternately  # noqa: E402
-from keras_shift.environment import machine  # noqa: E402
-from keras_shift.files import replacing  # noqa: E402
+import keras_shift
+from keras_shift.deploy.timing import time_alternately
+from keras_shift.environment import machine
+from keras_shift.files import replacing
 
 LEAST_PIXELS = 16  # The shorter side of every picture has at least as many.
 HELD_OUT = 12  # At most so many photographs are held out.

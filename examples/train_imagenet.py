@@ -26,13 +26,12 @@ with an error, within seconds or, if its machine vanished, after JAX has missed 
 
 import argparse
 import dataclasses
-import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet_start  # noqa: F401  # isort: skip
 
-import keras_shift  # noqa: E402
-from keras_shift.training import distribution  # noqa: E402
-from keras_shift.zoo import recipes  # noqa: E402
+import keras_shift
+from keras_shift.training import distribution
+from keras_shift.zoo import recipes
 
 
 def parse(arguments=None):

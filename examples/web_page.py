@@ -33,16 +33,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet_start  # noqa: F401  # isort: skip
 
-import keras  # noqa: E402
-from steps import CALIBRATION_IMAGES, NETWORKS, errors_in_one_line  # noqa: E402
+import keras
+from steps import CALIBRATION_IMAGES, NETWORKS, errors_in_one_line
 
-from keras_shift import zoo  # noqa: E402
-from keras_shift.cli.quiet import quiet  # noqa: E402
-from keras_shift.deploy import LiteRTModel, to_tflite  # noqa: E402
-from keras_shift.deploy.metadata import read_metadata  # noqa: E402
-from keras_shift.files import replacing  # noqa: E402
+from keras_shift import zoo
+from keras_shift.deploy import LiteRTModel, to_tflite
+from keras_shift.deploy.metadata import read_metadata
+from keras_shift.files import replacing
+from keras_shift.quiet import quiet
 
 PAGE = Path(__file__).resolve().parent / "web"
 PACKAGE, VERSION = "@litertjs/core", "2.5.3"

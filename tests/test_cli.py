@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -19,8 +20,8 @@ from keras import layers
 from keras_shift import analysis, cli, zoo
 from keras_shift.analysis import summary
 from keras_shift.cli import limits, main
-from keras_shift.cli.quiet import quiet
 from keras_shift.layers import SparseShift2D
+from keras_shift.quiet import quiet
 from keras_shift.training import Recipe
 from keras_shift.zoo import recipes
 
@@ -129,7 +130,7 @@ class TestQuiet:
     # while libraries are imported, and writes later.
     CODE = """
 import logging, os, runpy, sys
-quiet = runpy.run_path("keras_shift/cli/quiet.py")["quiet"]
+quiet = runpy.run_path("keras_shift/quiet.py")["quiet"]
 verbose = len(sys.argv) > 1
 with quiet(verbose, passing=False):
     os.write(2, b"import\\n")
@@ -158,6 +159,30 @@ print("after", file=sys.stderr)
         assert "because" in error.value.__notes__[0]
         os.write(2, b"after\n")
         assert capfd.readouterr().err == "after\n"
+
+    @pytest.mark.parametrize("verbose, expected", [(True, "library\n"), (False, "")])
+    def test_the_first_one_decides(self, capfd, verbose, expected):
+        with quiet(verbose):
+            with quiet(not verbose):
+                os.write(2, b"library\n")
+            assert capfd.readouterr().err == expected
+        os.write(2, b"after\n")
+        assert capfd.readouterr().err == "after\n"
+
+    def test_all_messages_may_be_asked_for(self, capfd, monkeypatch):
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+        with quiet():
+            os.write(2, b"library\n")
+        assert capfd.readouterr().err == "library\n"
+
+    def test_without_a_place_for_files_nothing_is_hidden(self, capfd, monkeypatch):
+        def full():
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+        with quiet():
+            os.write(2, b"library\n")
+        assert capfd.readouterr().err == "library\n"
 
 
 class TestErrors:

@@ -1,8 +1,6 @@
 """The example: its data, its two networks, and the whole way from start to end."""
 
 import csv
-import importlib.util
-import sys
 
 import keras
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 from keras_shift import zoo
 from keras_shift.deploy import LiteRTModel
 from marks import exhaustive
-from networks import ROOT, pixels
+from networks import load_example, pixels
 
 pytestmark = pytest.mark.tensorflow
 
@@ -20,14 +18,7 @@ tf = pytest.importorskip("tensorflow")
 
 @pytest.fixture(scope="module")
 def example():
-    path = ROOT / "examples" / "finetune_and_export.py"
-    spec = importlib.util.spec_from_file_location("finetune_and_export", path)
-    module = importlib.util.module_from_spec(spec)
-    # Where dataclasses look for it.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return load_example("finetune_and_export")
 
 
 @pytest.fixture

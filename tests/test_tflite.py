@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -18,7 +20,7 @@ from keras_shift.deploy.timing import time_alternately
 from keras_shift.layers import ActiveShift2D, GroupedShift2D, SparseShift2D
 from keras_shift.layers.shift_layer import shift_layers
 from keras_shift.zoo import FENet, MobileNetV2, blocks
-from networks import pixels, predict, randomize, run_python
+from networks import ROOT, pixels, predict, python_environment, randomize, run_python
 
 pytestmark = pytest.mark.tensorflow
 
@@ -436,6 +438,27 @@ for outputs in (exported.serve(images), signature):
 """,
             tmp_path,
         )
+
+
+def test_libraries_do_not_write_on_the_screen(tmp_path):
+    """Imports by way of the examples' module, then the converter and LiteRT."""
+    code = """
+import sys
+sys.path.insert(0, "examples")
+import quiet_start
+import keras, numpy as np
+from keras_shift import deploy
+model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(5, 1)])
+images = np.random.default_rng(0).normal(size=(8, 4, 4, 3)).astype("float32")
+deploy.to_tflite(model, sys.argv[1], "int8", images)
+deploy.LiteRTModel(sys.argv[1])
+print("ours", file=sys.stderr)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "model.tflite")]
+    result = subprocess.run(
+        command, env=python_environment(), cwd=ROOT, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "ours\n")
 
 
 class TestErrors:

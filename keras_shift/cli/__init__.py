@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras_shift
 from keras_shift.cli.parser import make_parser
-from keras_shift.cli.quiet import quiet
+from keras_shift.quiet import quiet
 
 # Errors of these classes are the user's. All others are faults of the program.
 _BAD_USE = (FloatingPointError, ImportError, OSError, RuntimeError, ValueError)

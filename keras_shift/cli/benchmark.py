@@ -3,7 +3,7 @@
 import argparse
 
 from keras_shift import deploy
-from keras_shift.cli.quiet import quiet
+from keras_shift.quiet import quiet
 
 
 def run(arguments: argparse.Namespace) -> None:

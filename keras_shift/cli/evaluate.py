@@ -5,8 +5,8 @@ import os
 
 from keras_shift import publishing, training, zoo
 from keras_shift.cli.messages import disagree
-from keras_shift.cli.quiet import quiet
 from keras_shift.cli.recipe_errors import network_of_recipe
+from keras_shift.quiet import quiet
 from keras_shift.table import simple_table, to_text
 
 

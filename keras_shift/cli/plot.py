@@ -15,10 +15,10 @@ from keras_shift.analysis.study_layers import last, most_shifted, study_layers
 from keras_shift.cli import models
 from keras_shift.cli.images import load_images
 from keras_shift.cli.messages import say
-from keras_shift.cli.quiet import quiet
 from keras_shift.files import replacing
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect, random_pixels
 from keras_shift.layers.shift_layer import shift_layers
+from keras_shift.quiet import quiet
 
 _ENDINGS = (".png", ".svg")
 _DOTS_PER_INCH = 150

@@ -11,8 +11,8 @@ from keras_shift.analysis import drawing
 from keras_shift.cli import models
 from keras_shift.cli.images import load_images
 from keras_shift.cli.messages import say
-from keras_shift.cli.quiet import quiet
 from keras_shift.image_batches import batches
+from keras_shift.quiet import quiet
 from keras_shift.reporting import write_report
 
 # So many images tell the ranges of activations, and even large ones fit into memory.

@@ -9,8 +9,8 @@ from keras_shift import deploy
 from keras_shift.cli import models
 from keras_shift.cli.images import load_images
 from keras_shift.cli.messages import disagree, say
-from keras_shift.cli.quiet import quiet
 from keras_shift.image_files import naming_unreadable
+from keras_shift.quiet import quiet
 
 
 def run(arguments: argparse.Namespace) -> None:

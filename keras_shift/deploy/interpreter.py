@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from keras_shift.deploy.flatbuffer import TFLiteFile
 from keras_shift.integers import whole_number
+from keras_shift.quiet import quiet
 
 # LiteRT starts as many threads as it is asked for. More threads than cores are of no
 # use.
@@ -75,10 +76,11 @@ class LiteRTModel:
         num_threads = check_threads(num_threads)
         self.path = os.fspath(path)
         try:
-            self._interpreter = interpreter_class()(
-                model_content=file.content, num_threads=num_threads
-            )
-            self._interpreter.allocate_tensors()
+            with quiet():  # LiteRT says that there is XNNPACK.
+                self._interpreter = interpreter_class()(
+                    model_content=file.content, num_threads=num_threads
+                )
+                self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"LiteRT cannot run {self.path}: {error}") from error
         self.operations, self.not_builtin = file.operations, file.not_builtin

@@ -28,6 +28,7 @@ from keras_shift.deploy.verification import Verification, compare_with_model
 from keras_shift.files import replacing
 from keras_shift.image_batches import CALIBRATION_IMAGES, collect, random_pixels
 from keras_shift.integers import positive_integer
+from keras_shift.quiet import quiet
 
 # This number of images is compared, which is small enough for a large network.
 _COMPARED_IMAGES = 32
@@ -112,7 +113,8 @@ def to_tflite(
     that move go through them. The file tells Android's tools, such as MediaPipe's Image
     Classifier, how pixels become its input and what its classes are called. Nothing is
     written at `path` before the interpreter has run the new file. If its outputs are
-    not those of the model, a `UserWarning` says so.
+    not those of the model, a `UserWarning` says so. What TensorFlow's converter logs is
+    hidden, unless the environment variable TF_CPP_MIN_LOG_LEVEL is 0.
 
     Example:
 
@@ -275,7 +277,10 @@ def _convert(model, quantize, images, batch_size, types, names):
             tf.as_dtype(type) for type in types
         )
     try:
-        content = converter.convert()
+        with quiet(), warnings.catch_warnings():
+            # The converter warns of its own way to take the images of `calibration`.
+            warnings.filterwarnings("ignore", "Statistics for quantized inputs")
+            content = converter.convert()
     except Exception as error:  # The class of the error is not public.
         refused = re.findall(r"'tf\.(\w+)' op is neither", str(error))
         if refused:

@@ -5,26 +5,52 @@ import functools
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 _STANDARD_ERROR = 2
 
+# Held by whoever has decided what the user sees. There is one standard error for all
+# threads, so who comes later leaves the decision as it is.
+_DECIDED = threading.Lock()
+
 
 @contextlib.contextmanager
-def quiet(verbose: bool, passing: bool = True) -> Iterator[None]:
+def quiet(verbose: bool = False, passing: bool = True) -> Iterator[None]:
     """Hides from the user what libraries write to standard error.
 
     TensorFlow and LiteRT write to the file descriptor, and some of their messages do
     not depend on TF_CPP_MIN_LOG_LEVEL. If an exception is raised, it gets what they
-    wrote as a note, which tracebacks show.
+    wrote as a note, which tracebacks show. Inside of another `quiet`, of any thread,
+    nothing changes.
 
     Args:
-        verbose: Whether to hide nothing.
+        verbose: Whether to hide nothing. So it is in any case if the environment
+            variable TF_CPP_MIN_LOG_LEVEL is 0, which asks for all messages. Defaults to
+            `False`.
         passing: Whether the user still sees what is written to `sys.stderr`, such as
             our warnings and progress. Pass `False` while libraries are imported, since
             their loggers keep the `sys.stderr` that they find then. Defaults to `True`.
     """
-    if verbose or sys.stderr is None:
+    if not _DECIDED.acquire(blocking=False):
+        yield
+        return
+    try:
+        verbose = verbose or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0"
+        if verbose or sys.stderr is None:
+            yield
+        else:
+            with _hidden(passing):
+                yield
+    finally:
+        _DECIDED.release()
+
+
+@contextlib.contextmanager
+def _hidden(passing):
+    try:
+        kept = tempfile.TemporaryFile()
+    except OSError:  # There is no place for it, which others will tell of.
         yield
         return
     stream = sys.stderr
@@ -32,7 +58,7 @@ def quiet(verbose: bool, passing: bool = True) -> Iterator[None]:
     if passing and _is_standard_error(stream):
         sys.stderr = _ours()
     user = os.dup(_STANDARD_ERROR)
-    with tempfile.TemporaryFile() as kept:
+    with kept:
         os.dup2(kept.fileno(), _STANDARD_ERROR)
         try:
             yield
