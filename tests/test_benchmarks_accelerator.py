@@ -54,6 +54,7 @@ def benchmark(monkeypatch):
 @pytest.mark.parametrize(
     "precisions", [["mixed_bfloat16"], exhaustive(["float32", "mixed_bfloat16"])]
 )
+@pytest.mark.exhaustive
 def test_all_of_it(benchmark, tmp_path, precisions):
     output = tmp_path / "accelerator.csv"
     options = "--rounds 2 --size 8 --batch 3 --training-batch 2 --precision".split()

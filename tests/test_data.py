@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from keras_shift.training import Data, TrainingBatches, load_data
-from marks import exhaustive
 from networks import run_python
 
 RANDOM = np.random.default_rng(0)
@@ -175,7 +174,8 @@ class TestTFDS:
         assert len(data.class_names) == 10  # not their names, which mocks lack
         np.testing.assert_array_equal(small.train_labels, data.train_labels)
 
-    @pytest.mark.parametrize("backend", [exhaustive("tensorflow"), "jax"])
+    @pytest.mark.exhaustive
+    @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
     def test_images_of_other_sizes_are_averaged(self, backend, tmp_path, monkeypatch):
         """By TensorFlow, whatever Keras' backend is."""
         pytest.importorskip("tensorflow_datasets")

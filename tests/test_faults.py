@@ -79,5 +79,6 @@ assert (ops.sparse_shift(few, displacements).numpy() == expected.numpy()).all()
 @pytest.mark.skipif(
     not tool.Path("/proc/self/status").exists(), reason="only Linux says its size"
 )
+@pytest.mark.exhaustive
 def test_memory_that_the_op_does_not_get():
     assert run_python(LITTLE_MEMORY) == "refused\n"

@@ -17,6 +17,7 @@ FLOORS = (
         "graph_walk",
         "image_batches",
         "portable_shift",
+        "quiet",
         "recipe",
     },
     {"graph", "native", "shift_arguments"},

@@ -140,6 +140,7 @@ def test_dtype_policies(layer_class, arguments, policy, dtype, tolerance):
         assert layer.displacements.dtype == "float32"
 
 
+@pytest.mark.exhaustive
 def test_saved_models_load_in_a_process_of_their_own(tmp_path):
     # All layers in one process: importing TensorFlow takes longer than the rest.
     for number, (layer_class, arguments) in enumerate(LAYERS):

@@ -176,6 +176,7 @@ class TestBuild:
         ),
     ],
 )
+@pytest.mark.exhaustive
 def test_trains(name, arguments, tmp_path):
     recipe = dataclasses.replace(
         recipes.get_recipe(name),

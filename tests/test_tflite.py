@@ -412,6 +412,7 @@ class TestPlainExport:
         outputs = LiteRTModel(path).predict(images)
         assert compare(outputs, predict(small_model, images)).relative_difference < 1e-5
 
+    @pytest.mark.exhaustive
     def test_saved_models_run_without_the_package(self, small_model, tmp_path, images):
         import tensorflow as tf
 
