@@ -115,7 +115,7 @@ $(STAMP):
 	@echo "Installing into $(VENV), which takes some minutes (TensorFlow is large) ..."
 # setup.py runs in this environment, in which Python 3.11 puts an older setuptools, and
 # later ones put none; of pip's, it puts one with a known vulnerability
-# No bytecode: it takes a minute for all modules, and most are never imported
+# No bytecode: most modules are never imported
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check "setuptools>=77" "pip>=23.3" --editable ".[$(EXTRAS)]"
 	@rm -f $(VENV)/.installed-*
 	@touch $@

@@ -5,13 +5,13 @@
 Trains `keras_shift.zoo.ShiftFaceNet` and its convolutional twin on the training people
 of View 1 of Labeled Faces in the Wild, by one recipe and one seed, and verifies the
 1,000 test pairs of View 1, which are of other people. In the twin, every shift and the
-1x1 convolution behind it are one 3x3 convolution, with as many filters. A ShiftFaceNet
-so wide that it has about the twin's multiply-adds is trained, too. All networks are
-also measured before their training, and as int8 files after it. DIR holds
+1x1 convolution behind it are one 3x3 convolution, with as many filters. Both networks
+are also measured before their training, and as int8 files after it. DIR holds
 images/PERSON/PERSON_0001.jpg (deep-funneled, 250x250 pixels), peopleDevTrain.txt and
-pairsDevTest.txt. A network that is in the folder of --run already is not trained again.
+pairsDevTest.txt. A network of this size and length of training that is in the folder of
+--run already is not trained again.
 Writes benchmarks/results/face_verification.csv, which keeps what was measured on other
-machines: a training on another processor ends elsewhere.
+machines, where the same training ends elsewhere, and at other sizes and lengths.
 """
 
 import argparse
@@ -66,16 +66,11 @@ def convolutional(model):
     return keras.models.clone_model(model, clone_function=twin)
 
 
-# At this width, ShiftFaceNet has 97% of the multiply-adds of the 3x3 convolutions, and
-# two thirds of their parameters.
-WIDE = 1.875
+# These are the networks, and what is changed in them.
+NETWORKS = {"ShiftFaceNet": lambda model: model, "3x3 convolutions": convolutional}
 
-# These are the networks with their widths, and with what is changed in them.
-NETWORKS = {
-    "ShiftFaceNet": (1.0, lambda model: model),
-    f"ShiftFaceNet, alpha={WIDE}": (WIDE, lambda model: model),
-    "3x3 convolutions": (1.0, convolutional),
-}
+# Trainings that differ in one of these have rows of their own.
+KEYS = ("machine", "pixels", "epochs")
 
 
 def rows_of(result, prefix=""):
@@ -90,7 +85,9 @@ def rows_of(result, prefix=""):
 def main(arguments):
     """Trains, verifies, and writes the figures."""
     console = rich.console.Console()
+    # What was trained otherwise must not be taken for this.
     run = Path(arguments.run)
+    run /= f"{arguments.image_size}_pixels_{arguments.epochs}_epochs"
     run.mkdir(parents=True, exist_ok=True)
     options = example.parse(
         [
@@ -109,10 +106,9 @@ def main(arguments):
     )
     data = example.folder(arguments.data_dir / "images", options)
     networks = {}
-    for name, (alpha, change) in NETWORKS.items():
+    for name, change in NETWORKS.items():
         keras.utils.set_random_seed(options.seed)
-        own = argparse.Namespace(**{**vars(options), "alpha": alpha})
-        networks[name] = model = change(example.build(own))
+        networks[name] = model = change(example.build(options))
         # This is the name of the network's files.
         model.name = re.sub(r"\W+", "_", name.lower())
         # What is compared is said before it is trained.
@@ -152,16 +148,20 @@ def main(arguments):
                 "machine": machine(),
             }
         )
-    write(rows + elsewhere(arguments.output), arguments.output)
+    write(rows + others(rows[0], arguments.output), arguments.output)
     console.print(f"Written to {arguments.output}", soft_wrap=True)
 
 
-def elsewhere(path):
-    """Returns the rows of other machines."""
+def others(row, path):
+    """Returns the rows of other machines and of trainings of another length or size."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["machine"] != machine()]
+        return [
+            other
+            for other in csv.DictReader(file)
+            if any(other[key] != str(row[key]) for key in KEYS)
+        ]
 
 
 def parameters(model):

@@ -97,8 +97,11 @@ def export(checkout, listed, folder):
     for name, constructor, arguments, weights in listed:
         try:
             model = getattr(zoo, constructor)(weights=weights, **arguments)
-        except TypeError:
-            # An earlier version may lack an argument. `compare` finds no file then.
+        except (AttributeError, TypeError):
+            if checkout.resolve() == ROOT:
+                raise
+            # An earlier version may lack a constructor or an argument. `compare` finds
+            # no file then.
             print(name, flush=True)
             continue
         if weights is None:

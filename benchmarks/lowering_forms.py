@@ -19,8 +19,7 @@ convolution with ReLU to wide channels, some of which move by a pixel, and one b
 
 And of an average over 2x2 pixels in front of a 1x1 convolution:
 
-- `pooling`: as two layers, which share the name, since int8 pools by a depthwise
-  convolution.
+- `pooling`: as two layers, the first of which is a depthwise convolution in int8.
 - `convolution`: as one convolution of 2x2, which `to_tflite` writes in int8 for few
   filters.
 
@@ -94,9 +93,10 @@ def unit_forms(x, wide, moving, quantize):
     shifted = shift(moved, quantize)
 
     def split(together):
-        still = convolution(x, wide - together, relu=True)
-        moved = convolution(x, together, relu=True)
-        parts = still, shift(moved, quantize)
+        parts = (
+            convolution(x, wide - together, relu=True),
+            shift(convolution(x, together, relu=True), quantize),
+        )
         return keras.layers.add([convolution(part, narrow) for part in parts])
 
     return {

@@ -30,7 +30,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-# The first one sets what TensorFlow reads when it is imported.
+import quiet_start  # noqa: F401  # isort: skip
+
 import finetune_and_export as workflow
 import keras
 import matplotlib

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 _STANDARD_ERROR = 2
 
 # Held by whoever has decided what the user sees. There is one standard error for all
-# threads, so who comes later leaves the decision as it is.
+# threads, so whoever comes later leaves the decision as it is.
 _DECIDED = threading.Lock()
 
 
@@ -21,11 +21,12 @@ def quiet(verbose: bool = False, passing: bool = True) -> Iterator[None]:
 
     TensorFlow and LiteRT write to the file descriptor, and some of their messages do
     not depend on TF_CPP_MIN_LOG_LEVEL. If an exception is raised, it gets what they
-    wrote as a note, which tracebacks show. Inside of another `quiet`, of any thread,
-    nothing changes.
+    wrote as a note, which tracebacks show. What other threads write meanwhile is
+    hidden, too, if they write to a `sys.stderr` that they found before, as loggers do.
+    Inside of another `quiet`, of any thread, nothing changes.
 
     Args:
-        verbose: Whether to hide nothing. So it is in any case if the environment
+        verbose: Whether to hide nothing. Nothing is hidden either if the environment
             variable TF_CPP_MIN_LOG_LEVEL is 0, which asks for all messages. Defaults to
             `False`.
         passing: Whether the user still sees what is written to `sys.stderr`, such as
@@ -48,42 +49,60 @@ def quiet(verbose: bool = False, passing: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hidden(passing):
-    try:
-        kept = tempfile.TemporaryFile()
-    except OSError:  # There is no place for it, which others will tell of.
-        yield
-        return
-    stream = sys.stderr
-    stream.flush()
-    if passing and _is_standard_error(stream):
-        sys.stderr = _ours()
-    user = os.dup(_STANDARD_ERROR)
-    with kept:
+    with contextlib.ExitStack() as stack:
+        stream = sys.stderr
+        try:
+            kept = stack.enter_context(tempfile.TemporaryFile())
+            user = os.dup(_STANDARD_ERROR)
+            stack.callback(os.close, user)
+            ours = _ours() if passing and _is_standard_error(stream) else stream
+        except OSError:
+            ours = None
+        if ours is None:
+            # Without a descriptor or a place for the file, nothing is hidden.
+            yield
+            return
+        _flush(stream)
+        stack.callback(os.dup2, user, _STANDARD_ERROR)
         os.dup2(kept.fileno(), _STANDARD_ERROR)
+        sys.stderr = ours
         try:
             yield
         except Exception as error:
-            stream.flush()
+            _flush(stream)
             kept.seek(0)
             if text := kept.read().decode(errors="replace").strip():
                 error.add_note(f"Libraries wrote before that:\n{text}")
             raise
         finally:
-            sys.stderr.flush()
+            _flush(sys.stderr)
             sys.stderr = stream
-            stream.flush()
-            os.dup2(user, _STANDARD_ERROR)
-            os.close(user)
+            _flush(stream)
+
+
+def _flush(stream):
+    # Nobody may read it any more, or it may be closed.
+    with contextlib.suppress(OSError, ValueError):
+        stream.flush()
 
 
 def _is_standard_error(stream):
     try:
         return stream.fileno() == _STANDARD_ERROR
-    except OSError:  # It is a stream in memory.
+    except (AttributeError, OSError, ValueError):
+        # It has no descriptor, such as a stream in memory, or is closed.
         return False
 
 
-@functools.cache
 def _ours():
-    """Returns a stream to the user. It is never closed, since loggers may keep it."""
-    return open(os.dup(_STANDARD_ERROR), "w", buffering=1, errors="backslashreplace")
+    """Returns a stream to where standard error leads now."""
+    stream = _never_closed()
+    os.dup2(_STANDARD_ERROR, stream.fileno(), inheritable=False)
+    return stream
+
+
+@functools.cache
+def _never_closed():
+    """Returns the one stream for all calls, since loggers may keep it."""
+    descriptor = os.dup(_STANDARD_ERROR)
+    return open(descriptor, "w", buffering=1, errors="backslashreplace")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from keras_shift import portable_shift
-from marks import exhaustive
 from networks import ROOT, python_environment
 
 # A process of its own, since Keras' backend is chosen when it is imported; and one that
@@ -51,10 +50,10 @@ def benchmark(monkeypatch):
 @pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason='needs JAX (".[jax]")'
 )
-@pytest.mark.parametrize(
-    "precisions", [["mixed_bfloat16"], exhaustive(["float32", "mixed_bfloat16"])]
-)
 @pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "precisions", [["mixed_bfloat16"], ["float32", "mixed_bfloat16"]]
+)
 def test_all_of_it(benchmark, tmp_path, precisions):
     output = tmp_path / "accelerator.csv"
     options = "--rounds 2 --size 8 --batch 3 --training-batch 2 --precision".split()

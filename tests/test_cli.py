@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 import zipfile
 from pathlib import Path
@@ -168,6 +169,38 @@ print("after", file=sys.stderr)
             assert capfd.readouterr().err == expected
         os.write(2, b"after\n")
         assert capfd.readouterr().err == "after\n"
+
+    def test_the_first_of_several_threads_decides(self, capfd):
+        def other():
+            with quiet(verbose=True):
+                os.write(2, b"library\n")
+
+        with quiet():
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+            os.write(2, b"library\n")
+        os.write(2, b"after\n")
+        assert capfd.readouterr().err == "after\n"
+
+    def test_streams_may_be_any_that_can_be_written(self, capfd, monkeypatch):
+        class Stream:
+            written = ""
+
+            def write(self, text):
+                self.written += text
+
+            def flush(self):
+                raise BrokenPipeError
+
+        stream = Stream()
+        monkeypatch.setattr(sys, "stderr", stream)
+        with quiet():
+            os.write(2, b"library\n")
+            print("ours", file=sys.stderr)
+        os.write(2, b"after\n")
+        assert capfd.readouterr().err == "after\n"
+        assert sys.stderr is stream and stream.written == "ours\n"
 
     def test_all_messages_may_be_asked_for(self, capfd, monkeypatch):
         monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")

@@ -439,7 +439,6 @@ np.save(folder + "/saved_model.npy", loaded.serve(images))
     @pytest.mark.parametrize(
         "isa", ["baseline", exhaustive("avx2"), exhaustive("avx512")]
     )
-    @pytest.mark.exhaustive
     def test_bfloat16_with_a_lesser_instruction_set(
         self, isa, model, images, tmp_path, monkeypatch
     ):

@@ -456,8 +456,10 @@ deploy.LiteRTModel(sys.argv[1])
 print("ours", file=sys.stderr)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "model.tflite")]
+    environment = python_environment()
+    del environment["TF_CPP_MIN_LOG_LEVEL"]
     result = subprocess.run(
-        command, env=python_environment(), cwd=ROOT, capture_output=True, text=True
+        command, env=environment, cwd=ROOT, capture_output=True, text=True
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "ours\n")
 

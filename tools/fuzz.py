@@ -5,9 +5,10 @@ python tools/fuzz.py [--seconds N] [--targets NAME ...]
 Targets of the kernels (custom_ops/fuzz) are compiled with Clang (on Debian, apt-get
 install clang) and run by libFuzzer under sanitizers, from the corpus beside them, and
 then on bytes that are drawn at random, several times as many a second; those of the
-package (tests/fuzzing.py) are run by hypothesis. Each gets so many seconds. Ends with
-status 1 if one of them has found something, and says which input it was: mend the
-fault, and put the input into the corpus or into a test.
+package (tests/fuzzing.py) are run by hypothesis. Each gets so many seconds, a kernel
+for each way to check it. Ends with status 1 if one of them has found something, and
+says which input it was: mend the fault, and put the input into the corpus or into a
+test.
 
 benchmarks/results/fuzzing.csv holds what all runs of a target on a machine came to:
 
@@ -159,13 +160,16 @@ def _run_random(name, seconds):
         if code != 0:
             # Once more, to keep the input.
             again = _finished(*command, f"--keep={findings / 'input'}")
-            if code is None and again[0] == 0:
+            if again[0] == 0:
+                (findings / "input").unlink()
+            if code is None:
                 # A machine that stood still for a while looks like a hang at first.
                 code, output = again
         if code != 0:
             hang = code is None
             difference = not hang and "WRONG (" in output
             crash = not hang and not difference
+            (findings / "log.txt").write_text(f"{command}\n{output}")
             print(f"{name}: see {findings}", file=sys.stderr)
             break
         cases += _cases(output)
@@ -199,8 +203,7 @@ def _compiled(name, sanitizer, libfuzzer=True):
     """Compiles a target, if it has to be, and returns its path."""
     compiler = os.environ.get("CXX", "clang++")
     added = {"SANITIZE": sanitizer, "CXX": compiler}
-    if libfuzzer:
-        added["LIBFUZZER"] = "1"
+    added["LIBFUZZER"] = "1" if libfuzzer else ""
     command = ["tools/cc_tests.sh", f"custom_ops/fuzz/{name}.cc"]
     subprocess.run(command, cwd=ROOT, env=os.environ | added, check=True)
     machine = subprocess.run(

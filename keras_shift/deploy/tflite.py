@@ -113,8 +113,9 @@ def to_tflite(
     that move go through them. The file tells Android's tools, such as MediaPipe's Image
     Classifier, how pixels become its input and what its classes are called. Nothing is
     written at `path` before the interpreter has run the new file. If its outputs are
-    not those of the model, a `UserWarning` says so. What TensorFlow's converter logs is
-    hidden, unless the environment variable TF_CPP_MIN_LOG_LEVEL is 0.
+    not those of the model, a `UserWarning` says so. While the converter runs, what is
+    written to the file descriptor of standard error is hidden, unless the environment
+    variable TF_CPP_MIN_LOG_LEVEL is 0.
 
     Example:
 
@@ -278,7 +279,7 @@ def _convert(model, quantize, images, batch_size, types, names):
         )
     try:
         with quiet(), warnings.catch_warnings():
-            # The converter warns of its own way to take the images of `calibration`.
+            # The converter misses statistics that calibration makes needless.
             warnings.filterwarnings("ignore", "Statistics for quantized inputs")
             content = converter.convert()
     except Exception as error:  # The class of the error is not public.

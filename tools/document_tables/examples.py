@@ -148,6 +148,7 @@ def faces():
                 for name in ("accuracy", "roc_area")
                 for prefix in ("untrained_", "", "int8_")
             ),
+            cell["epochs"],
             cell["machine"],
         )
         for cell in read_results("face_verification.csv")
@@ -162,6 +163,7 @@ def faces():
         "ROC area, untrained",
         "trained",
         "int8 file",
+        "epochs",
         "trained on",
     )
     return header, rows
