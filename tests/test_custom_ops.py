@@ -429,6 +429,7 @@ def test_a_stale_file_is_reported_once(package):
     assert output.startswith("1 ['RuntimeWarning']") and "is stale" in output
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_does_not_load_is_reported_once(package):
     folder, run = package
     shutil.rmtree(folder / "cc", ignore_errors=True)

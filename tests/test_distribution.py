@@ -102,6 +102,7 @@ def two(tmp_path_factory):
 
 @needs_jax
 class TestProcesses:
+    @pytest.mark.exhaustive
     def test_two_processes_train_the_network_of_one(self, two, tmp_path):
         assert_ended_well(*finish(start(PROGRAM, tmp_path, **JAX)))
         assert_alike(tmp_path, two, 2e-6)

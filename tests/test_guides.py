@@ -145,6 +145,7 @@ def test_report(names, tmp_path):
         assert f"**{heading}**" in guide
 
 
+@pytest.mark.exhaustive
 def test_train(names, monkeypatch):
     recipes = keras_shift.zoo.recipes
     named = recipes.get_recipe("cifar10.shiftresnet20_ssl.short")

@@ -137,6 +137,7 @@ def test_leaves_the_model_alone():
         np.testing.assert_array_equal(weight, value)
 
 
+@pytest.mark.exhaustive
 def test_saved_model_loads_without_the_package(tmp_path):
     model = small(squeeze_excite="v2")
     images = pixels(4, 13, 9, 3)

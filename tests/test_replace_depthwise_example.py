@@ -49,6 +49,7 @@ def example(monkeypatch):
     sys.modules.pop("finetune_and_export", None)
 
 
+@pytest.mark.exhaustive
 def test_it_shifts_little_and_exports(example, tmp_path, capsys):
     options = ["--epochs", "3", "--batch-size", "16", "--learning-rate", "0.02"]
     example.main(

@@ -412,6 +412,7 @@ def start(directory):
     )
 
 
+@pytest.mark.exhaustive
 def test_survives_kill_9_at_a_random_moment(ended, tmp_path):
     directory = tmp_path / "run"
     process = start(directory)
