@@ -10,13 +10,12 @@ so wide that it has about the twin's multiply-adds is trained, too. All networks
 also measured before their training, and as int8 files after it. DIR holds
 images/PERSON/PERSON_0001.jpg (deep-funneled, 250x250 pixels), peopleDevTrain.txt and
 pairsDevTest.txt. A network of this size and length of training that is in the folder of
---run already is not trained again.
-Writes benchmarks/results/face_verification.csv, which keeps what was measured on other
-machines, where the same training ends elsewhere, and at other sizes and lengths.
+--run already is not trained again. Writes benchmarks/results/face_verification.csv,
+which keeps what was measured on other machines, where the same training ends elsewhere,
+and at other sizes and lengths.
 """
 
 import argparse
-import csv
 import importlib.util
 import os
 import re
@@ -27,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras  # noqa: E402
 import rich.console  # noqa: E402
-from records import write  # noqa: E402
+from records import others, write  # noqa: E402
 
 import keras_shift  # noqa: E402
 from keras_shift.environment import machine  # noqa: E402
@@ -158,20 +157,8 @@ def main(arguments):
                 "machine": machine(),
             }
         )
-    write(rows + others(rows[0], arguments.output), arguments.output)
+    write(rows + others(rows[0], arguments.output, KEYS), arguments.output)
     console.print(f"Written to {arguments.output}", soft_wrap=True)
-
-
-def others(row, path):
-    """Returns the rows of other machines and of trainings of another length or size."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [
-            other
-            for other in csv.DictReader(file)
-            if any(other[key] != str(row[key]) for key in KEYS)
-        ]
 
 
 def parameters(model):

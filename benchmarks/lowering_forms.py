@@ -28,7 +28,6 @@ Writes benchmarks/results/lowering_forms.csv, which keeps the rows of other mach
 """
 
 import argparse
-import csv
 import os
 import tempfile
 from pathlib import Path
@@ -38,7 +37,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import rich.progress  # noqa: E402
-from records import write  # noqa: E402
+from records import others, write  # noqa: E402
 
 from keras_shift.deploy import LiteRTModel, to_tflite  # noqa: E402
 from keras_shift.deploy.shift_kernels import shift_convolutions  # noqa: E402
@@ -159,14 +158,6 @@ def measure(keys, x, forms, rounds):
         }
 
 
-def elsewhere(path):
-    """Returns the rows of other machines."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["machine"] != machine()]
-
-
 def main(arguments):
     """Times all forms, and writes the rows."""
     keras.utils.set_random_seed(0)
@@ -175,7 +166,7 @@ def main(arguments):
         list(compared()), "Timing", disable=not os.isatty(1)
     ):
         rows += measure(*case, arguments.rounds)
-    write(rows + elsewhere(arguments.output), arguments.output)
+    write(rows + others(rows[0], arguments.output), arguments.output)
     print(f"Written to {arguments.output}")
 
 

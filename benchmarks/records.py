@@ -5,6 +5,24 @@ import csv
 from keras_shift.files import replacing
 
 
+def others(row, path, keys=("machine",)):
+    """Returns the rows of a file that differ from a new one in some column.
+
+    Args:
+        row: Dictionary, the new row.
+        path: `pathlib.Path` of the file, which need not exist.
+        keys: Names of the columns. By default, rows of other machines are returned.
+    """
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            other
+            for other in csv.DictReader(file)
+            if any(other[key] != str(row[key]) for key in keys)
+        ]
+
+
 def write(rows, path):
     """Writes rows under a temporary name first.
 

@@ -42,7 +42,6 @@ from keras_shift import zoo
 from keras_shift.deploy import LiteRTModel, to_tflite
 from keras_shift.deploy.metadata import read_metadata
 from keras_shift.files import replacing
-from keras_shift.quiet import quiet
 
 PAGE = Path(__file__).resolve().parent / "web"
 PACKAGE, VERSION = "@litertjs/core", "2.5.3"
@@ -288,8 +287,7 @@ def read_images(folder, image_size):
 def main(arguments):
     """Writes the page, and serves it until it is interrupted."""
     if arguments.files is not None:
-        with quiet(verbose=False):
-            write_page_of_files(arguments.output, arguments.files)
+        write_page_of_files(arguments.output, arguments.files)
     else:
         images = None
         if arguments.data is not None:
